@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -159,9 +160,7 @@ class ClassifyStudy:
         """Count the image, all its views having been received."""
         tables = [{offset: rows[m] for offset, rows in self._rows.items()} for m in range(len(self._models))]
         self._rows = {}
-        centres = [
-            self._count(tally, table, sample) for tally, table in zip(self._tallies, tables, strict=True)
-        ]
+        centres = [self._count(tally, table, sample) for tally, table in zip(self._tallies, tables, strict=True)]
         if len(centres) == 2:
             for tally in self._tallies:
                 tally.same += centres[0] == centres[1]
@@ -187,7 +186,7 @@ class ClassifyStudy:
             pan = [centre] + [_top(table[plan.step(name, d)]) for d in plan.distances]
             for d, top in zip(plan.distances, pan[1:], strict=True):
                 tally.agree[name, d] += top == centre
-            changes += sum(a != b for a, b in zip(pan, pan[1:], strict=False))
+            changes += sum(a != b for a, b in pairwise(pan))
             steps += len(pan) - 1
         tally.flips.add(changes / steps)
         tally.unstable += any(_top(table[offset]) != centre for offset in plan.neighbourhood())

@@ -54,6 +54,7 @@ class Data:
     triplets: Callable[[int], tuple[Array, Array, Array]] | None = None
 
     def __len__(self) -> int:
+        """Return the number of samples."""
         return len(self.names)
 
 
@@ -87,9 +88,7 @@ def open_data(
     if path.is_dir():
         return _folder(path, labels, limit)
     if not path.exists():
-        raise UsageError(
-            f"{path}: no such file or folder", "name a folder of images, an .npy/.npz, or synthetic[:N]"
-        )
+        raise UsageError(f"{path}: no such file or folder", "name a folder of images, an .npy/.npz, or synthetic[:N]")
     if path.suffix in (".npy", ".npz"):
         return _arrays(path, labels, limit, input_names)
     raise UsageError(f"{path}: neither a folder of images nor an .npy/.npz file", "see --help for --data")
@@ -117,9 +116,7 @@ def read_image(path: Path) -> Array:
 def _folder(path: Path, labels: str | Path | None, limit: int | None) -> Data:
     files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
     if not files:
-        raise UsageError(
-            f"{path}: no images in this folder", f"looked for {', '.join(sorted(IMAGE_SUFFIXES))}"
-        )
+        raise UsageError(f"{path}: no images in this folder", f"looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
     found = len(files)
     files = files[:limit]
     indices, class_names = _read_labels(labels, files, path) if labels is not None else (None, {})
@@ -133,9 +130,7 @@ def _folder(path: Path, labels: str | Path | None, limit: int | None) -> Data:
     )
 
 
-def _read_labels(
-    labels: str | Path, files: list[Path], folder: Path
-) -> tuple[tuple[int, ...], dict[int, str]]:
+def _read_labels(labels: str | Path, files: list[Path], folder: Path) -> tuple[tuple[int, ...], dict[int, str]]:
     rows = _csv_rows(Path(labels))
     column = next((name for name in LABEL_COLUMNS if name in rows[0]), None)
     if "file" not in rows[0] or column is None:
@@ -187,9 +182,7 @@ def _arrays(path: Path, labels: str | Path | None, limit: int | None, input_name
     if {"ref", "p0", "p1"} <= set(arrays):
         ref, p0, p1 = (arrays[key] for key in ("ref", "p0", "p1"))
         if not ref.shape == p0.shape == p1.shape:
-            raise UsageError(
-                f"{path}: ref {ref.shape}, p0 {p0.shape}, p1 {p1.shape} differ", "give equal shapes"
-            )
+            raise UsageError(f"{path}: ref {ref.shape}, p0 {p0.shape}, p1 {p1.shape} differ", "give equal shapes")
         key, samples = "ref", ref
         triplets = lambda i: (ref[i], p0[i], p1[i])  # noqa: E731
     else:
@@ -230,9 +223,7 @@ def read_arrays(path: Path) -> dict[str, Array]:
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file", "name an existing .npz") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UsageError(
-            f"{path}: cannot be read: {error}", "write it with numpy.savez, without objects"
-        ) from None
+        raise UsageError(f"{path}: cannot be read: {error}", "write it with numpy.savez, without objects") from None
     if not arrays:
         raise UsageError(f"{path}: holds no array", "write it with numpy.savez(path, x=...)")
     return arrays
@@ -271,9 +262,7 @@ def _array_labels(
             return None, names
         array, source = arrays[key], f"{path}:{key}"
         if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
-            raise UsageError(
-                f"{source}: labels of shape {array.shape}, {array.dtype}", "give one integer a sample"
-            )
+            raise UsageError(f"{source}: labels of shape {array.shape}, {array.dtype}", "give one integer a sample")
         values = [_label(value, source) for value in array.tolist()]
     if len(values) != count:
         raise UsageError(f"{source}: {len(values)} labels for {count} samples", "give one label a sample")
@@ -319,9 +308,7 @@ def pink_noise(shape: tuple[int, ...], seed: tuple[int, int], axes: tuple[int, .
     return result
 
 
-def prefetch(
-    load: Callable[[int], Any], count: int, workers: int = 2, ahead: int = 8
-) -> Iterator[tuple[int, Any]]:
+def prefetch(load: Callable[[int], Any], count: int, workers: int = 2, ahead: int = 8) -> Iterator[tuple[int, Any]]:
     """Yield `(i, load(i))` in order, loading at most `ahead` samples in the background.
 
     Decoding overlaps with the model's run (both release the GIL); the bound keeps memory flat.

@@ -81,19 +81,13 @@ def plan_geometry(spec: InputSpec, data: Data, recipe: Preprocess, size: Sequenc
     asked: list[int | None] = [None] * len(spec.axes)
     if size:
         if len(size) not in (1, len(spec.axes)):
-            raise UsageError(
-                f"--size has {len(size)} numbers, the input {len(spec.axes)} spatial axes", "correct it"
-            )
+            raise UsageError(f"--size has {len(size)} numbers, the input {len(spec.axes)} spatial axes", "correct it")
         asked = list(size) if len(size) == len(spec.axes) else [size[0]] * len(spec.axes)
     chosen = []
     for axis, fixed in enumerate(spec.size):
         if fixed and asked[axis] not in (None, fixed):
-            raise CannotHandle(
-                f"input {spec.name!r} is fixed to {spec.describe()}", f"leave --size {asked[axis]} out"
-            )
-        chosen.append(
-            fixed or asked[axis] or recipe.size or _size_from(stored[axis] if stored else None, spec)
-        )
+            raise CannotHandle(f"input {spec.name!r} is fixed to {spec.describe()}", f"leave --size {asked[axis]} out")
+        chosen.append(fixed or asked[axis] or recipe.size or _size_from(stored[axis] if stored else None, spec))
     wanted = tuple(max(round(extent * CANVAS_RATIO), extent + SMALLEST_SLACK) for extent in chosen)
     if stored is None:
         return Geometry(tuple(chosen), wanted)
@@ -147,9 +141,7 @@ def prepare(data: Data, i: int, spec: InputSpec, recipe: Preprocess, geometry: G
     raw = data.load(i)
     if data.kind == "images":
         if len(spec.axes) != 2:
-            raise CannotHandle(
-                f"input {spec.name!r} ({spec.describe()}) takes no images", "give an .npz of signals"
-            )
+            raise CannotHandle(f"input {spec.name!r} ({spec.describe()}) takes no images", "give an .npz of signals")
         if spec.channels not in (None, 1, 3):
             raise CannotHandle(
                 f"input {spec.name!r} ({spec.describe()}) has {spec.channels} channels, images have 3",

@@ -36,9 +36,7 @@ class OpenGraph:
     def shapes(self) -> dict[str, tuple[int | None, ...]]:
         """Shape of every tensor that shape inference reached."""
         graph = self.proto.graph
-        found: dict[str, tuple[int | None, ...]] = {
-            value.name: tuple(value.dims) for value in graph.initializer
-        }
+        found: dict[str, tuple[int | None, ...]] = {value.name: tuple(value.dims) for value in graph.initializer}
         for value in (*graph.input, *graph.value_info, *graph.output):
             if value.type.tensor_type.HasField("shape"):
                 dims = value.type.tensor_type.shape.dim

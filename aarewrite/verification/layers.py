@@ -207,9 +207,7 @@ class _Probe:
                 for d in distances:
                     seen = self._run(views.at(state, tuple(float(axis * d) for axis in unit)))
                     advance(1)
-                    for layer, spectrum, shifts, mean in zip(
-                        self.layers, spectra, wanted, means, strict=True
-                    ):
+                    for layer, spectrum, shifts, mean in zip(self.layers, spectra, wanted, means, strict=True):
                         if d in shifts:
                             offset = tuple(axis * d for axis in unit)
                             mean.add(self._error(spectrum, seen[layer.tensor], layer, offset))
@@ -256,9 +254,7 @@ class _Probe:
         centre = self._run(state)
         for layer in self.layers:
             if centre[layer.tensor].ndim != self.rank + 2:
-                raise CannotHandle(
-                    f"{self.label}: tensor {layer.tensor!r} is no feature map", "leave --layers out"
-                )
+                raise CannotHandle(f"{self.label}: tensor {layer.tensor!r} is no feature map", "leave --layers out")
         return [np.fft.fftn(centre[layer.tensor].astype(np.float64), axes=self.axes) for layer in self.layers]
 
     def _error(self, spectrum: Array, seen: Array, layer: Layer, offset: Sequence[int]) -> float:

@@ -189,11 +189,7 @@ class MapStudy:
         for axis, ratio, shift in zip(grid.axes, grid.ratio, offset, strict=True):
             moved = Fraction(shift) * ratio
             if self.views.circular:
-                shifted = (
-                    np.roll(shifted, int(moved), axis)
-                    if moved.denominator == 1
-                    else _roll(shifted, moved, axis)
-                )
+                shifted = np.roll(shifted, int(moved), axis) if moved.denominator == 1 else _roll(shifted, moved, axis)
             else:
                 count = int(moved)
                 keep = base.shape[axis] - count
@@ -207,8 +203,7 @@ class MapStudy:
         for m, (model, grids) in enumerate(zip(self._models, self._grids, strict=True)):
             for grid in grids:
                 points = tuple(
-                    MapPoint(name, d, **self._measures(m, grid.output, name, d))
-                    for name, d in self._lines.values()
+                    MapPoint(name, d, **self._measures(m, grid.output, name, d)) for name, d in self._lines.values()
                 )
                 total = self._measures(m, grid.output, "all", 0.0)
                 found.append(

@@ -64,9 +64,7 @@ class MetricStudy:
     def requests(self, sample: Sample) -> Iterator[tuple[Key, tuple[Array, ...]]]:
         """Yield (reference, distorted image) pairs, the distorted one shifted; the centre first."""
         if sample.pair is None:
-            raise CannotHandle(
-                "a two-input metric needs distorted images", "give an .npz with ref, p0 and p1"
-            )
+            raise CannotHandle("a two-input metric needs distorted images", "give an .npz with ref, p0 and p1")
         centre = (0,) * len(self.plan.geometry.size)
         reference = self.views.at(self.views.prepare(sample.canvas), centre)
         for member, canvas in enumerate(sample.pair):
@@ -103,9 +101,7 @@ class MetricStudy:
     def results(self) -> tuple[MetricResult, ...]:
         """Return one result a model."""
         trials = 2 * self._n
-        description = (
-            f"{self.plan.geometry.describe()}; one of two distorted images shifted, the reference still"
-        )
+        description = f"{self.plan.geometry.describe()}; one of two distorted images shifted, the reference still"
         return tuple(
             MetricResult(
                 model,
@@ -113,9 +109,7 @@ class MetricStudy:
                 description,
                 self.plan.seed,
                 self._n,
-                tuple(
-                    RankFlips(*key, Proportion.of(n, trials), drift[key].result()) for key, n in flips.items()
-                ),
+                tuple(RankFlips(*key, Proportion.of(n, trials), drift[key].result()) for key, n in flips.items()),
                 Proportion.of(sum(flips.values()), trials * len(flips)),
             )
             for model, flips, drift in zip(self._models, self._flips, self._drift, strict=True)

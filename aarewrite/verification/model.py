@@ -133,9 +133,7 @@ class Model:
         """The inputs that carry what is shifted: floats or bytes of rank 2 to 5, without constants."""
         found = tuple(spec for spec in self.inputs if spec is not None and spec.name not in self.constants)
         if not found:
-            raise CannotHandle(
-                f"{self.label}: no input that could be shifted", "verify a vision or signal model"
-            )
+            raise CannotHandle(f"{self.label}: no input that could be shifted", "verify a vision or signal model")
         return found
 
     @property
@@ -188,9 +186,7 @@ class Model:
             ) from None
 
 
-def open_session(
-    source: ModelLike, provider: str, options: ort.SessionOptions, label: str
-) -> ort.InferenceSession:
+def open_session(source: ModelLike, provider: str, options: ort.SessionOptions, label: str) -> ort.InferenceSession:
     """Open an ONNX Runtime session on exactly the provider asked for.
 
     Raises:
@@ -199,9 +195,7 @@ def open_session(
     """
     if not isinstance(source, onnx.ModelProto) and not Path(source).is_file():
         raise UsageError(f"{source}: no such file", "name an existing .onnx file")
-    wanted = (
-        ["CUDAExecutionProvider", "CPUExecutionProvider"] if provider == "cuda" else ["CPUExecutionProvider"]
-    )
+    wanted = ["CUDAExecutionProvider", "CPUExecutionProvider"] if provider == "cuda" else ["CPUExecutionProvider"]
     if wanted[0] not in ort.get_available_providers():
         raise CannotHandle(
             f"no {wanted[0]} in onnxruntime {ort.__version__} on this machine",
@@ -213,9 +207,7 @@ def open_session(
     try:
         session = ort.InferenceSession(content, options, providers=wanted, provider_options=extra)
     except Exception as error:
-        raise CannotHandle(
-            f"{label}: ONNX Runtime does not load it: {one_line(error)}", "check the model"
-        ) from None
+        raise CannotHandle(f"{label}: ONNX Runtime does not load it: {one_line(error)}", "check the model") from None
     if session.get_providers()[0] != wanted[0]:  # ONNX Runtime falls back to the CPU with only a warning
         raise CannotHandle(
             f"{label}: ONNX Runtime could not start {wanted[0]} and fell back to {session.get_providers()[0]}",

@@ -107,9 +107,7 @@ def run_model(model: Model, feeds: Sequence[Sequence[Array]]) -> list[Run]:
         for feed in feeds
     ]
     with _polygraphy() as comparator:
-        results = comparator.Comparator.run(
-            [OnnxrtRunner(model.session, name=model.label)], data_loader=loader
-        )
+        results = comparator.Comparator.run([OnnxrtRunner(model.session, name=model.label)], data_loader=loader)
         return [dict(iteration) for iteration in results[0][1]]
 
 
@@ -197,9 +195,7 @@ def _compare_output(
     # Polygraphy and this file must agree; if they ever do not, the stricter verdict counts.
     passed = passed and worst <= tolerance
     reason = "" if passed else f"differs by {worst:.3g} at {where}, tolerance {tolerance:.3g}"
-    return OutputParity(
-        name, str(a.dtype), a.shape[1:], worst, relative, where, scale, tolerance, passed, reason
-    )
+    return OutputParity(name, str(a.dtype), a.shape[1:], worst, relative, where, scale, tolerance, passed, reason)
 
 
 def _polygraphy_verdict(name: str, first: Array, second: Array, tolerance: float) -> bool:
@@ -208,20 +204,14 @@ def _polygraphy_verdict(name: str, first: Array, second: Array, tolerance: float
             [
                 (
                     label,
-                    [
-                        comparator.IterationResult(
-                            outputs={name: np.ascontiguousarray(values)}, runner_name=label
-                        )
-                    ],
+                    [comparator.IterationResult(outputs={name: np.ascontiguousarray(values)}, runner_name=label)],
                 )
                 for label, values in (("first", first), ("second", second))
             ]
         )
         check = comparator.SimpleCompareFunc(atol=tolerance, rtol=0.0, check_error_stat="elemwise")
         verdicts = comparator.Comparator.compare_accuracy(runs, compare_func=check)
-    matches = [
-        m for verdict in verdicts for pair in verdict.values() for outputs in pair for m in outputs.values()
-    ]
+    matches = [m for verdict in verdicts for pair in verdict.values() for outputs in pair for m in outputs.values()]
     return bool(matches) and all(map(bool, matches))  # an empty result must not pass
 
 
@@ -253,7 +243,5 @@ def split_reference(path: Path, model: Model) -> tuple[dict[str, Array] | None, 
         raise UsageError(f"{path}: input {lacking!r} is missing", "save all inputs of the model, or none")
     outputs = {name: array for name, array in arrays.items() if name not in {*names, *model.constants}}
     if not outputs:
-        raise UsageError(
-            f"{path}: holds inputs but no outputs", f"save the outputs {', '.join(model.output_names)}"
-        )
+        raise UsageError(f"{path}: holds inputs but no outputs", f"save the outputs {', '.join(model.output_names)}")
     return ({name: arrays[name] for name in names} if present else None), outputs

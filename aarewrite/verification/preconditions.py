@@ -45,9 +45,7 @@ def find_violations(graph: OpenGraph) -> tuple[Violation, ...]:
             if mode != "wrap":
                 found.append(Violation(name, "Pad", f"pads with mode {mode}, not circularly"))
         elif node.op_type in ("Flatten", "Reshape") and _forgets_space(node, graph):
-            found.append(
-                Violation(name, node.op_type, "flattens a feature map: what follows depends on position")
-            )
+            found.append(Violation(name, node.op_type, "flattens a feature map: what follows depends on position"))
     return tuple(found)
 
 
@@ -66,9 +64,7 @@ def _padding(node: onnx.NodeProto, attributes: dict[str, object], graph: OpenGra
     kernel = attributes.get("kernel_shape") or list((weight or ())[2:])
     strides = attributes.get("strides") or [1] * len(graph.size)
     dilations = attributes.get("dilations") or [1] * len(graph.size)
-    if not all(isinstance(values, list) for values in (kernel, strides, dilations)) or after == (1,) * len(
-        after or ()
-    ):
+    if not all(isinstance(values, list) for values in (kernel, strides, dilations)) or after == (1,) * len(after or ()):
         return None
     for k, s, d in zip(kernel, strides, dilations, strict=False):  # type: ignore[call-overload]
         if (k - 1) * d + 1 > s and before:

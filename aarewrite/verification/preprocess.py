@@ -81,9 +81,7 @@ def load_preprocess(choice: str) -> Preprocess:
     if choice in PRESETS:
         return PRESETS[choice]
     if not choice.endswith(".toml"):
-        raise UsageError(
-            f"--preprocess {choice}: no such preset", f"use one of {', '.join(PRESETS)} or a .toml file"
-        )
+        raise UsageError(f"--preprocess {choice}: no such preset", f"use one of {', '.join(PRESETS)} or a .toml file")
     try:
         table = tomllib.loads(Path(choice).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -99,18 +97,14 @@ def _from_table(table: dict[str, Any], source: str) -> Preprocess:
         raise UsageError(f"{source}: preset {preset!r} does not exist", f"use one of {', '.join(PRESETS)}")
     known = {field.name for field in fields(Preprocess)} - {"name", "apply"}
     if unknown := sorted(set(table) - known):
-        raise UsageError(
-            f"{source}: unknown key {unknown[0]!r}", f"known keys: preset, {', '.join(sorted(known))}"
-        )
+        raise UsageError(f"{source}: unknown key {unknown[0]!r}", f"known keys: preset, {', '.join(sorted(known))}")
     for key in ("mean", "std"):
         if key in table:
             values = table[key] if isinstance(table[key], list) else [table[key]]
             try:
                 table[key] = tuple(float(value) for value in values)
             except (TypeError, ValueError):
-                raise UsageError(
-                    f"{source}: {key} must be a number or a list of numbers", "correct it"
-                ) from None
+                raise UsageError(f"{source}: {key} must be a number or a list of numbers", "correct it") from None
     expected: dict[str, Any] = {"scale": (int, float), "size": int, "label_offset": int}
     for key, kind in expected.items():
         if key in table and not isinstance(table[key], kind):

@@ -53,9 +53,7 @@ class CropViews:
     def at(self, state: Array, offset: Offset) -> Array:
         """Return the crop whose corner lies at base + offset."""
         index = [slice(None)] * state.ndim
-        for axis, base, size, shift in zip(
-            self.axes, self.geometry.base, self.geometry.size, offset, strict=True
-        ):
+        for axis, base, size, shift in zip(self.axes, self.geometry.base, self.geometry.size, offset, strict=True):
             index[axis] = slice(base + int(shift), base + int(shift) + size)
         return state[tuple(index)]
 

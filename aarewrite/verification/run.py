@@ -100,9 +100,7 @@ def verify(
     if provider not in PROVIDERS:
         raise UsageError(f"--provider {provider}: unknown", f"use one of {', '.join(PROVIDERS)}")
     if min_consistency is not None and not 0 <= min_consistency <= 1:
-        raise UsageError(
-            f"--min-consistency {min_consistency}: not a share", "give a number from 0 to 1, such as 0.9"
-        )
+        raise UsageError(f"--min-consistency {min_consistency}: not a share", "give a number from 0 to 1, such as 0.9")
     if max_diff is not None and not max_diff >= 0:
         raise UsageError(f"--max-diff {max_diff}: not a difference", "give a number of at least 0")
     if max_diff is not None and against is None and provider == "cpu":
@@ -229,9 +227,7 @@ def _open(
         notes.append(f"labels moved by {labels_offset}: class 0 of the model is background")
     geometry = plan_geometry(spec, data, recipe, size)
     if geometry.padded:
-        notes.append(
-            "samples are no larger than the input: their borders were reflected to make room for crops"
-        )
+        notes.append("samples are no larger than the input: their borders were reflected to make room for crops")
     if data.kind == "synthetic":
         notes.append("synthetic noise: absolute numbers say little, use them to compare models")
     against_label = reference.name if reference else (models[1].label if len(models) > 1 else None)
@@ -246,9 +242,7 @@ def _set_constants(model: Model, data: Data) -> None:
     """
     inputs = model.session.get_inputs()
     shiftable = [spec for spec in model.inputs if spec is not None]
-    model.constants = {
-        name: array for name, array in data.constants.items() if name in {v.name for v in inputs}
-    }
+    model.constants = {name: array for name, array in data.constants.items() if name in {v.name for v in inputs}}
     left = [spec for spec in shiftable if spec.name not in model.constants]
     lacking = [v.name for v, spec in zip(inputs, model.inputs, strict=True) if spec is None]
     lacking = [name for name in lacking if name not in model.constants]
@@ -395,8 +389,7 @@ def _parity(
         for each in setup.models:
             layout = each.image_inputs[0].layout
             sides = {
-                p: Model(each.source, p, layout=layout, label=f"{each.label} on {p.upper()}")
-                for p in ("cuda", "cpu")
+                p: Model(each.source, p, layout=layout, label=f"{each.label} on {p.upper()}") for p in ("cuda", "cpu")
             }
             for side in sides.values():
                 side.constants = each.constants
@@ -429,9 +422,7 @@ def _against_reference(
     inputs, outputs = split_reference(reference, model)
     if inputs is None:
         columns = (np.concatenate(column) for column in zip(*feeds, strict=True))
-        batched = [
-            model.run({spec.name: column for spec, column in zip(model.image_inputs, columns, strict=True)})
-        ]
+        batched = [model.run({spec.name: column for spec, column in zip(model.image_inputs, columns, strict=True)})]
         rows = {len(array) for array in outputs.values() if array.ndim}
         if rows and max(rows) < len(feeds):
             batched = [{name: array[: max(rows)] for name, array in batched[0].items()}]
@@ -446,9 +437,7 @@ def _failures(report: VerifyReport, min_consistency: float | None) -> tuple[str,
     failures = [reason for parity in report.parity for reason in parity.failures]
     if min_consistency is not None:
         measured = [
-            (f"{r.protocol} consistency", r.consistency.value)
-            for r in report.classification
-            if r.model == report.model
+            (f"{r.protocol} consistency", r.consistency.value) for r in report.classification if r.model == report.model
         ]
         measured += [
             (f"{r.protocol} pixel agreement of {r.output!r}", r.pixel_agreement.value)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import onnx
 import onnx.inliner
+import onnx.numpy_helper
 
 from aarewrite.errors import CannotHandle
 from aarewrite.verification.model import LAYOUTS, Model, one_line
+from aarewrite.verification.types import Array
 
 POINTWISE = {
     *("BatchNormalization", "Relu", "Clip", "LeakyRelu", "PRelu", "Elu", "Selu", "HardSwish", "HardSigmoid"),
@@ -56,6 +57,21 @@ class OpenGraph:
     def producers(self) -> dict[str, onnx.NodeProto]:
         """The node that writes a tensor, by its name."""
         return {name: node for node in self.proto.graph.node for name in node.output}
+
+    @cached_property
+    def _initializers(self) -> dict[str, onnx.TensorProto]:
+        return {value.name: value for value in self.proto.graph.initializer}
+
+    def constant(self, tensor: str) -> Array | None:
+        """Value of an initializer or Constant node, None for anything computed."""
+        if tensor in self._initializers:
+            return onnx.numpy_helper.to_array(self._initializers[tensor])
+        node = self.producers.get(tensor)
+        if node is not None and node.op_type == "Constant":
+            for attribute in node.attribute:
+                if attribute.name == "value":
+                    return onnx.numpy_helper.to_array(attribute.t)
+        return None
 
     def spatial(self, tensor: str) -> tuple[int, ...] | None:
         """Spatial extents of a channels-first tensor, None when unknown or of another rank."""
@@ -111,8 +127,3 @@ def open_graph(model: Model, size: Sequence[int], batch: int = 1) -> OpenGraph:
         raise CannotHandle(
             f"{model.label}: its graph cannot be read: {one_line(error)}", "run onnx.checker on the model"
         ) from None
-
-
-def base_dir(model: Model) -> Path:
-    """Folder that external data are relative to."""
-    return Path(".") if isinstance(model.source, onnx.ModelProto) else Path(model.source).parent

@@ -22,7 +22,7 @@ from aarewrite.verification.protocols import DIRECTIONS, RollViews, fourier_shif
 from aarewrite.verification.statistics import Mean, RunningMean
 from aarewrite.verification.types import Array
 
-DOWNSAMPLING = {"Conv", "MaxPool", "AveragePool", "LpPool", "QLinearConv", "ConvInteger", "Slice", "Resize"}
+DOWNSAMPLING = {"Conv", "MaxPool", "AveragePool", "LpPool", "QLinearConv", "ConvInteger", "Resize"}
 LARGEST_MAP = 12  # shifts per axis of a heat map
 
 
@@ -100,7 +100,7 @@ def find_layers(graph: OpenGraph) -> tuple[Layer, ...]:
         parent = max((index for index in behind if index is not None), default=None)
         before, after = (graph.spatial(names[0]) if names else None for names in (node.input, node.output))
         smaller = before and after and any(b / a >= 1.5 for b, a in zip(before, after, strict=True))
-        if node.op_type in DOWNSAMPLING and smaller and before and after and max(after) > 1:
+        if _downsamples(node, graph) and smaller and before and after and max(after) > 1:
             so_far = (1,) * len(after) if parent is None else found[parent].stride
             ratios = (max(1, round(b / a)) for b, a in zip(before, after, strict=True))
             stride = tuple(s * ratio for s, ratio in zip(so_far, ratios, strict=True))
@@ -110,6 +110,14 @@ def find_layers(graph: OpenGraph) -> tuple[Layer, ...]:
         for name in node.output:
             reached[name] = parent
     return tuple(found)
+
+
+def _downsamples(node: onnx.NodeProto, graph: OpenGraph) -> bool:
+    """A strided window, a Resize, or a Slice with steps; a Slice without steps only crops."""
+    if node.op_type != "Slice":
+        return node.op_type in DOWNSAMPLING
+    steps = graph.constant(node.input[4]) if len(node.input) > 4 else None
+    return steps is not None and bool((np.abs(steps) > 1).any())
 
 
 def measure_layers(

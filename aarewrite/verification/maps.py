@@ -93,7 +93,7 @@ def find_grid(
     candidates = [last, middle] if layout in ("nchw", "ncl", "ncdhw", "nl") else [middle, last]
     for axes in candidates if rank - spatial in (1, 2) else ():
         extents = [shape[axis] for axis in axes]
-        if min(extents) < 2:
+        if min(extents) < 2 or (rank == 2 and extents[0] != size[0]):  # (N, K) is a map only with K time steps
             continue
         ratio = tuple(_ratio(out, into) for out, into in zip(extents, size, strict=True))
         if all(ratio) and len({round(float(r), 2) for r in ratio if r}) == 1:
@@ -186,6 +186,8 @@ class MapStudy:
 
     def _align(self, base: Array, shifted: Array, grid: MapGrid, offset: Offset) -> tuple[Array, Array]:
         """Shift the shifted output back and cut both to what they share (arrays of one row each)."""
+        if not grid.axes:
+            return base, shifted
         for axis, ratio, shift in zip(grid.axes, grid.ratio, offset, strict=True):
             moved = Fraction(shift) * ratio
             if self.views.circular:

@@ -46,8 +46,8 @@ def infer_task(model: Model, geometry: Geometry, asked: str | None) -> Task:
     maps = [find_grid(name, a.shape, a.dtype, geometry.size, layout) for name, a in outputs.items()]
     grids = tuple(grid for grid in maps if grid is not None)
     numbers = [name for name, a in outputs.items() if a.dtype.kind in "fiu"]
-    rows = [name for name in numbers if outputs[name].ndim >= 2 and outputs[name].size == max(outputs[name].shape)]
-    classes = [name for name in rows if outputs[name].size >= 2]
+    ranks = (2, 2 + len(geometry.size))  # (N, K) or (N, K, 1, 1); other ranks are lists, of anchors for example
+    classes = [n for n in numbers if outputs[n].ndim in ranks and outputs[n].shape[1] == outputs[n].size >= 2]
     task = asked or _guess(model, bool(grids), bool(classes))
     why = "given" if asked else f"inferred from outputs {listing}"
     if task == "dense" and grids:

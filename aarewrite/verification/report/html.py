@@ -9,7 +9,7 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
-from aarewrite.verification.classify import Classification, Flip
+from aarewrite.verification.classify import SHOWN_FLIPS, Classification, Flip
 from aarewrite.verification.report import svg
 from aarewrite.verification.report.png import data_uri
 from aarewrite.verification.result import VerifyReport
@@ -106,7 +106,7 @@ def _accuracy_note(results: Sequence[Classification]) -> str:
     return (
         f'<p class="note">{escape(results[0].model)} is right less often than {escape(results[1].model)} '
         f"({100 * change:+.1f} points). Steady and right are two different things: weights that were never trained "
-        "with blur lose accuracy when blurred, and win it back when trained or calibrated further.</p>"
+        "with blur lose accuracy when blurred; training or calibrating them further is what brings it back.</p>"
     )
 
 
@@ -169,8 +169,8 @@ def _distance(report: VerifyReport) -> str:
         charts.append(f'<p class="small"><b>{protocol}</b>: {PROTOCOL_WORDS[protocol]}</p>{chart}')
     return (
         "<section><h2>How far can it move?</h2><p>Of all pictures, the share whose answer is the one given at the "
-        "centre, averaged over the directions. The higher and flatter the line, the steadier the model. Shaded: 95&nbsp;% "
-        f"interval.</p>{''.join(charts)}</section>"
+        "centre, averaged over the directions. The higher and flatter the line, the steadier the model. Shaded: "
+        f"95&nbsp;% interval.</p>{''.join(charts)}</section>"
     )
 
 
@@ -213,22 +213,33 @@ def _metrics(report: VerifyReport) -> str:
 
 
 def _flips(report: VerifyReport) -> str:
-    shown = sorted(report.flips, key=lambda flip: [a != b for a, b in flip.classes])
-    if not shown:
+    if not report.flips:
         return ""
-    cards = "".join(_flip(flip, report) for flip in shown)
+    models = _models(report)
+    titles: dict[tuple[bool, ...], str] = {(True,): "Changes its answer"}
+    if len(models) == 2:
+        after, before = models
+        titles = {
+            (False, True): f"Changes with {before}, steady with {after}",
+            (True, False): f"Steady with {before}, changes with {after}",
+            (True, True): "Changes with both",
+        }
+    parts = []
+    for pattern, title in titles.items():
+        cards = [_flip(flip, report) for flip in report.flips if tuple(a != b for a, b in flip.classes) == pattern]
+        if cards:
+            parts.append(f'<h3>{escape(title)}</h3><div class="flips">{"".join(cards)}</div>')
     return (
         "<section><h2>Pictures whose answer changes</h2><p>The two crops of each pair show the same scene, one moved "
-        f'against the other. Classes are named where the labels name them.</p><div class="flips">{cards}</div></section>'
+        f"against the other. At most {SHOWN_FLIPS} pairs a kind; classes are named where the labels name them.</p>"
+        f"{''.join(parts)}</section>"
     )
 
 
 def _flip(flip: Flip, report: VerifyReport) -> str:
     (first, second) = flip.offsets
     move = ", ".join(
-        f"{abs(b - a):g} px {word}"
-        for a, b, word in zip(first, second, _move_words(len(first)), strict=True)
-        if a != b
+        f"{abs(b - a):g} px {word}" for a, b, word in zip(first, second, _move_words(len(first)), strict=True) if a != b
     )
     pictures = "".join(
         f'<figure><img src="{data_uri(p)}" alt="crop of {escape(flip.name)}"></figure>' for p in flip.pictures
@@ -238,8 +249,8 @@ def _flip(flip: Flip, report: VerifyReport) -> str:
         kind = "after" if k == 0 else "before"
         answer = f"“{_class(a, report)}” both times ✓" if a == b else f"“{_class(a, report)}” → “{_class(b, report)}” ✗"
         lines.append(f'<div class="says"><b class="{kind}">{escape(model)}</b>: {answer}</div>')
-    name = escape(flip.name)
-    return f'<div class="flip">{pictures}<div class="small">{name}: moved {move or "by nothing"}</div>{"".join(lines)}</div>'
+    caption = f'<div class="small">{escape(flip.name)}: moved {move or "by nothing"}</div>'
+    return f'<div class="flip">{pictures}{caption}{"".join(lines)}</div>'
 
 
 def _move_words(rank: int) -> list[str]:
@@ -268,7 +279,7 @@ def _layers(report: VerifyReport) -> str:
         lambda v: f"{v:.2f}",
         ticks,
     )
-    heats = [result.heat_map for result in measured if result.heat_map]
+    heats = [result.heat_map for result in reversed(measured) if result.heat_map]
     largest = max((e for heat in heats for row in heat.errors for e in row), default=0.0)
     maps = "".join(
         f'<div><p class="small"><b>{escape(h.model)}</b>, {escape(h.node)} (÷{max(h.stride)})</p>'
@@ -290,8 +301,9 @@ def _layers(report: VerifyReport) -> str:
     return (
         "<section><h2>Where inside does it happen?</h2><p>When the picture moves, what a layer sees should simply move "
         "along. The error says how much of it changes instead; 0 is perfect. Where the line climbs, damage is done.</p>"
-        f"{chart}<p>One layer for every move, dark is bad. A pattern that repeats with the layer's stride is the "
-        f'signature of aliasing.</p><div class="side">{maps}</div>'
+        f"{chart}<p>One layer and every move of the picture: dark means that it changed much. A pattern that "
+        "repeats with the layer's stride is the signature of aliasing; the slow growth with distance comes from the "
+        f'border.</p><div class="side">{maps}</div>'
         f"<p>Layers of {escape(measured[-1].model)}, the one that adds most error first:</p>{_table(head, rows)}"
         f'<p class="small">{escape(measured[0].description)}</p></section>'
     )
@@ -307,8 +319,8 @@ def _circular(report: VerifyReport) -> str:
             continue
         rows = [[v.node, v.op, v.reason] for v in claim.violations[:40]]
         parts.append(
-            f"<p><b>{escape(claim.model)}</b>: {len(claim.violations)} places keep circular shifts from being exact, so its "
-            f"circular figures include their effect.</p>{_table(['node', 'operator', 'why'], rows)}"
+            f"<p><b>{escape(claim.model)}</b>: {len(claim.violations)} places keep circular shifts from being exact, "
+            f"so its circular figures include their effect.</p>{_table(['node', 'operator', 'why'], rows)}"
         )
     return f"<section><h2>What circular shifts would need</h2>{''.join(parts)}</section>"
 
@@ -336,8 +348,8 @@ def _parity(report: VerifyReport) -> str:
         )
         bad = "".join(f'<p class="fail">{escape(reason)}</p>' for reason in parity.mismatches)
         parts.append(
-            f"<p><b>{escape(parity.first)}</b> with <b>{escape(parity.second)}</b>, on {escape(parity.inputs)}.{meant}</p>"
-            f"{bad}{_table(head, rows)}"
+            f"<p><b>{escape(parity.first)}</b> with <b>{escape(parity.second)}</b>, on {escape(parity.inputs)}."
+            f"{meant}</p>{bad}{_table(head, rows)}"
         )
     for place in report.placement:
         where = ", ".join(f"{n} nodes on {provider}" for provider, n in place.counts.items())
@@ -347,7 +359,8 @@ def _parity(report: VerifyReport) -> str:
             else ""
         )
         parts.append(
-            f"<p>{escape(place.model)} asked for {place.provider.upper()}: {escape(where)}; {place.milliseconds:.2f} ms a run.{fallen}</p>"
+            f"<p>{escape(place.model)} asked for {place.provider.upper()}: {escape(where)}; "
+            f"{place.milliseconds:.2f} ms a run.{fallen}</p>"
         )
     return f"<section><h2>Do the numbers agree?</h2>{''.join(parts)}</section>"
 
@@ -375,8 +388,8 @@ def _numbers(report: VerifyReport) -> str:
     return (
         f'<section><h2>All figures</h2><div class="scroll">{_table(head, rows)}</div>'
         '<p class="small">Shares with 95&nbsp;% Wilson intervals. Worst case: share of pictures some small move upsets. '
-        "Flips a frame: answer changes per pixel of a pan. Drift: mean and largest change of an output relative to the "
-        "range of outputs.</p></section>"
+        "Flips a frame: answer changes per pixel of a pan. Drift: mean and largest change of an output, relative to "
+        "the range of outputs.</p></section>"
     )
 
 

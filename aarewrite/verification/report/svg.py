@@ -29,7 +29,7 @@ def line_chart(
     x_labels: dict[float, str] | None = None,
 ) -> str:
     """Draw lines with shaded intervals, one colour a series, labelled at their right end."""
-    width, height, left, right, top, bottom = 640, 280, 62, 130, 28, 46
+    width, height, left, right, top, bottom = 640, 280, 62, 156, 28, 46
     xs = sorted({point[0] for line in series for point in line.points})
     x_low, x_high = xs[0], xs[-1] if xs[-1] > xs[0] else xs[0] + 1
     y_low, y_high = y_range
@@ -60,7 +60,7 @@ def line_chart(
         for (x, y), point in zip(middle, line.points, strict=True):
             tip = f"{line.label}, {labels.get(point[0], f'{point[0]:g}')}: {y_format(point[1])}"
             parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{line.colour}">{_title(tip)}</circle>')
-        parts.append(_text(middle[-1][0] + 10, end + 4, _short(line.label, 19), "start", line.colour, bold=True))
+        parts.append(_text(middle[-1][0] + 10, end + 4, _short(line.label, 20), "start", line.colour, bold=True))
     return _svg(width, height, parts, f"{y_title} over {x_title}")
 
 
@@ -91,7 +91,7 @@ def waffle(groups: Sequence[tuple[str, str, int]]) -> str:
     total = sum(count for _, _, count in groups)
     step = max(1, -(-total // 1000))  # one square may stand for several images
     colours = [(label, colour) for label, colour, count in groups for _ in range(round(count / step))]
-    columns, cell = 50, 12
+    columns, cell = (50, 14) if total > 100 else (25, 18)
     height = -(-len(colours) // columns) * cell + 2
     parts = [
         f'<rect x="{k % columns * cell + 1}" y="{k // columns * cell + 1}" width="{cell - 2}" height="{cell - 2}" '
@@ -110,7 +110,7 @@ def aliasing_sketch() -> str:
     columns = (("", stripes), ("moved by one pixel", stripes[1:] + stripes[:1]))
     parts = []
     for c, (note, signal) in enumerate(columns):
-        x0, signal = 178 + c * 236, signal[:16]
+        x0, signal = 204 + c * 222, signal[:16]
         blurred = [(signal[k - 1] + 2 * signal[k] + signal[(k + 1) % 16]) / 4 for k in range(16)]
         rows = ((signal, 1), (signal[::2], 2), (blurred[::2], 2))
         parts.append(_text(x0 + 104, 16, "stripes" + (f", {note}" if note else ""), bold=True))
@@ -123,7 +123,7 @@ def aliasing_sketch() -> str:
                 )
     names = ("the picture", "keep every second pixel", "blur, then keep every second")
     for r, name in enumerate(names):
-        parts.append(_text(168, 46 + r * 46, name, "end", (INK, BEFORE, AFTER)[r], bold=True))
+        parts.append(_text(194, 46 + r * 46, name, "end", (INK, BEFORE, AFTER)[r], bold=True))
     return _svg(640, 160, parts, "stripes before and after subsampling, without and with blur")
 
 

@@ -133,19 +133,22 @@ def to_model_units(raw: Array, spec: InputSpec, recipe: Preprocess) -> Array:
         UsageError: The sample's shape cannot be brought to the model's layout, with both named.
     """
     last = channels_last(raw, spec)
+    channels = last.shape[-1]
+    if recipe.apply and channels == 3 and recipe.channels == "bgr":
+        last = last[..., ::-1]
+    moved = last[..., 0] if spec.channel_axis is None else np.moveaxis(last, -1, spec.channel_axis - 1)
+    out = np.array(moved, dtype=np.float32, order="C")
     if recipe.apply:
-        last = last.astype(np.float32)
-        if last.shape[-1] == 3 and recipe.channels == "bgr":
-            last = last[..., ::-1]
-        mean, std = (_per_channel(values, last.shape[-1], recipe) for values in (recipe.mean, recipe.std))
-        last = (last * np.float32(recipe.scale) - mean) / std
-    out = last if spec.channel_axis is None else np.moveaxis(last, -1, spec.channel_axis - 1)
-    if spec.channel_axis is None:
-        out = out[..., 0]
+        mean, std = (_per_channel(values, channels, recipe) for values in (recipe.mean, recipe.std))
+        shape = [1] * out.ndim
+        if spec.channel_axis is not None:
+            shape[spec.channel_axis - 1] = channels
+        out *= (recipe.scale / std).astype(np.float32).reshape(shape)  # in place: this runs beside the model
+        out -= (mean / std).astype(np.float32).reshape(shape)
     if np.issubdtype(spec.dtype, np.integer):
         limits = np.iinfo(spec.dtype)
         return np.ascontiguousarray(np.clip(np.rint(out), limits.min, limits.max).astype(spec.dtype))
-    return np.ascontiguousarray(out, dtype=np.float32)
+    return out
 
 
 def _per_channel(values: tuple[float, ...], channels: int, recipe: Preprocess) -> Array:
@@ -157,7 +160,7 @@ def _per_channel(values: tuple[float, ...], channels: int, recipe: Preprocess) -
                 f"preprocessing {recipe.name} has {len(values)} channel values, the model has {channels}",
                 "give one value or one a channel",
             )
-    return np.asarray(values, np.float32)
+    return np.broadcast_to(np.asarray(values, np.float64), (channels,))
 
 
 def channels_last(raw: Array, spec: InputSpec) -> Array:

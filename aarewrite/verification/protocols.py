@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -148,12 +149,7 @@ class ShiftPlan:
 
     def pair(self, i: int) -> tuple[Offset, Offset]:
         """Return the two offsets of the consistency for image i, relative to the centre crop."""
-        rng = np.random.default_rng((self.seed, i // self.batch_offsets))
-        span = self.geometry.span
-        if self.protocol == "fractional":
-            drawn = rng.uniform(0, span, (2, len(span))).tolist()
-        else:
-            drawn = rng.integers(0, span, (2, len(span))).tolist()
+        drawn = _draw(self.seed, i // self.batch_offsets, self.geometry.span, self.protocol == "fractional")
         first, second = (tuple(a - b for a, b in zip(row, self.geometry.base, strict=True)) for row in drawn)
         return first, second
 
@@ -172,6 +168,14 @@ class ShiftPlan:
         centre = (0,) * len(self.geometry.size)
         lines = (self.step(name, d) for name in self.directions for d in self.distances)
         return tuple(dict.fromkeys((centre, *lines, *self.neighbourhood(), *self.pair(i))))
+
+
+@lru_cache(maxsize=256)  # an image's pair is asked for a few times, and starting a generator takes 0.4 ms
+def _draw(seed: int, index: int, span: tuple[int, ...], continuous: bool) -> tuple[tuple[float, ...], ...]:
+    rng = np.random.default_rng((seed, index))
+    shape = (2, len(span))
+    rows = rng.uniform(0, span, shape) if continuous else rng.integers(0, span, shape)
+    return tuple(map(tuple, rows.tolist()))
 
 
 def plan_shifts(

@@ -109,7 +109,8 @@ def test_circular_stride_one_net_is_exact(tmp_path):
 
 def test_zero_padding_and_odd_sizes_are_named():
     net = parse("""
-    g (float[N,1,15,15] x) => (float[N,2] y) <float[2,1,3,3] w = {1, 2, 1, 2, 4, 2, 1, 2, 1, 0, 1, 0, 1, -4, 1, 0, 1, 0}> {
+    g (float[N,1,15,15] x) => (float[N,2] y)
+    <float[2,1,3,3] w = {1, 2, 1, 2, 4, 2, 1, 2, 1, 0, 1, 0, 1, -4, 1, 0, 1, 0}> {
         a = Conv<pads = [1, 1, 1, 1], kernel_shape = [3, 3]>(x, w)
         b = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(a)
         c = GlobalAveragePool(b)

@@ -387,7 +387,7 @@ def _numbers(report: VerifyReport) -> str:
     head += ["top-1", "top-5", "same class as the other", "n"]
     return (
         f'<section><h2>All figures</h2><div class="scroll">{_table(head, rows)}</div>'
-        '<p class="small">Shares with 95&nbsp;% Wilson intervals. Worst case: share of pictures some small move upsets. '
+        '<p class="small">Shares with 95&nbsp;% Wilson intervals. Worst case: pictures some small move upsets. '
         "Flips a frame: answer changes per pixel of a pan. Drift: mean and largest change of an output, relative to "
         "the range of outputs.</p></section>"
     )

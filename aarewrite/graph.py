@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from aarewrite.errors import CannotHandle
 from aarewrite.model_file import Model, is_stub, opset_of
 
 Array = npt.NDArray[Any]
+CONSTANT_OPS = ("Constant", "Identity", "Cast", "Reshape", "DequantizeLinear")
 OLDEST_IR_WITH_FREE_INITIALIZERS = 4  # before it, every initializer must be a graph input as well
 
 
@@ -108,7 +110,7 @@ class GraphEditor:
     # ---- reading -------------------------------------------------------------------------------------------
 
     def constant_value(self, tensor: Any) -> Array | None:
-        """The value of a constant tensor (initializer, Constant node, or either through Identity or
+        """The value of a constant tensor (initializer, Constant node, or either through Identity, Cast, Reshape or
         DequantizeLinear), None where it is not one."""
         if isinstance(tensor, gs.Constant):
             raw = self.model.weights.get(tensor.name)
@@ -117,7 +119,7 @@ class GraphEditor:
                 dtype = onnx.helper.tensor_dtype_to_np_dtype(source.data_type)
                 return np.frombuffer(raw, dtype=dtype).reshape(tuple(source.dims))
             if source is not None and source.data_location == onnx.TensorProto.EXTERNAL:
-                return None  # the user's own external data is never read
+                return _read_external(source, self.model.folder)
             return np.asarray(tensor.values)
         if len(tensor.inputs) != 1:
             return None
@@ -127,8 +129,11 @@ class GraphEditor:
         if node.op == "Constant" and node.attrs:
             value = next(iter(node.attrs.values()))
             return None if isinstance(value, gs.Node.AttributeRef) else np.asarray(value)
-        if node.op == "Identity":
+        if node.op in ("Identity", "Cast"):
             return self.constant_value(node.inputs[0])
+        if node.op == "Reshape":
+            data, shape = (self.constant_value(source) for source in node.inputs)
+            return None if data is None or shape is None else data.reshape([int(size) for size in shape])
         if node.op == "DequantizeLinear":
             return self._dequantised(node)
         return None
@@ -147,13 +152,9 @@ class GraphEditor:
         """Whether the tensor's value is fixed in the model file."""
         if isinstance(tensor, gs.Constant):
             return True
-        return (
-            len(tensor.inputs) == 1
-            and tensor.inputs[0].op in ("Constant", "Identity", "DequantizeLinear")
-            and (
-                tensor.inputs[0].op == "Constant" or all(self.is_constant(t) for t in tensor.inputs[0].inputs if t.name)
-            )
-        )
+        if len(tensor.inputs) != 1 or tensor.inputs[0].op not in CONSTANT_OPS:
+            return False
+        return all(self.is_constant(source) for source in tensor.inputs[0].inputs if source.name)
 
     def constant_shape(self, tensor: Any) -> tuple[int, ...] | None:
         """Shape of a constant tensor without reading its data, None where it is not one."""
@@ -305,6 +306,14 @@ class GraphEditor:
             kept = [_copy(info) for info in fresh]
             del proto.value_info[:]
             proto.value_info.extend(kept)
+
+
+def _read_external(tensor: onnx.TensorProto, folder: Path) -> Array | None:
+    """A tensor from the model's own external data file, None where that is missing."""
+    try:
+        return np.asarray(onnx.numpy_helper.to_array(tensor, base_dir=str(folder)))
+    except (OSError, ValueError, onnx.checker.ValidationError):
+        return None
 
 
 def _walk(scope: Scope) -> Iterator[Scope]:

@@ -15,7 +15,7 @@ import aarewrite
 from aarewrite.decide import Rewrite, realise, twin
 from aarewrite.errors import CannotHandle, CheckFailed, UsageError
 from aarewrite.graph import GraphEditor
-from aarewrite.model_file import Model, is_stub, load
+from aarewrite.model_file import Model, load
 from aarewrite.passes import BY_PLACEMENT, fold_padding, merge_box
 from aarewrite.planning import Plan, PlannedSite, make_plan, replan
 from aarewrite.proof import Proof, prove
@@ -230,10 +230,11 @@ def check(original: Model, rewritten: Model) -> tuple[str, ...]:
 
 
 def _onnx_checker(model: Model) -> str:
-    """The checker's complaint, "" if none. Weights set aside are shown to it as graph inputs of their type."""
+    """The checker's complaint, "" if none. Weights that are not in the proto are shown to it as graph inputs."""
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
-    stubs = [tensor for tensor in proto.graph.initializer if is_stub(tensor)]
+    external = onnx.TensorProto.EXTERNAL
+    stubs = [tensor for tensor in proto.graph.initializer if tensor.data_location == external]
     inputs = {value.name for value in proto.graph.input}
     for tensor in stubs:
         if tensor.name not in inputs:

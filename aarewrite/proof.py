@@ -21,7 +21,7 @@ from aarewrite.errors import CannotHandle
 from aarewrite.model_file import Model
 from aarewrite.planning import Plan
 from aarewrite.precision import in_float32
-from aarewrite.runtime import first_line, open_session
+from aarewrite.runtime import first_line, open_session, polygraphy_runner
 
 Array = npt.NDArray[Any]
 Feeds = dict[str, Array]
@@ -80,7 +80,7 @@ class Proof:
     @property
     def worst(self) -> Comparison:
         """The comparison with the largest relative difference."""
-        return max(self.comparisons, key=lambda c: (bool(c.problem), c.relative))
+        return max(self.comparisons, key=lambda c: (bool(c.problem), c.relative, c.scale))
 
     @property
     def failure(self) -> str:
@@ -162,9 +162,7 @@ def _with_outputs(model: Model, names: list[str]) -> Model:
 
 def _run(session: Any, feeds: Feeds) -> dict[str, Array]:
     """One inference through Polygraphy's runner."""
-    from polygraphy.backend.onnxrt import OnnxrtRunner
-
-    with OnnxrtRunner(session) as runner:
+    with polygraphy_runner(session) as runner:
         return dict(runner.infer(feeds, check_inputs=False))
 
 

@@ -13,25 +13,33 @@ import onnx
 from aarewrite.errors import CannotHandle
 from aarewrite.model_file import STUB_LOCATION, Model, external_files, is_stub
 
+LARGEST_OPTIMISED = 64 * 2**20
 NEWEST_HINT = "install a newer onnxruntime or export with a lower opset_version"
 
 
 def quiet_libraries() -> None:
-    """Send nothing of GraphSurgeon and Polygraphy to stdout, which belongs to the tool's result."""
-    from onnx_graphsurgeon.logger import G_LOGGER as GRAPHSURGEON
+    """Keep GraphSurgeon off stdout, which belongs to the tool's result."""
+    from onnx_graphsurgeon.logger import G_LOGGER
+
+    G_LOGGER.severity = G_LOGGER.CRITICAL
+
+
+def polygraphy_runner(session: Any) -> Any:
+    """A Polygraphy runner around a session; Polygraphy neither logs to stdout nor installs packages."""
     from polygraphy import config
-    from polygraphy.logger import G_LOGGER as POLYGRAPHY
+    from polygraphy.backend.onnxrt import OnnxrtRunner
+    from polygraphy.logger import G_LOGGER
 
     config.AUTOINSTALL_DEPS = False
-    GRAPHSURGEON.severity = GRAPHSURGEON.CRITICAL
-    POLYGRAPHY.module_severity = POLYGRAPHY.CRITICAL
+    G_LOGGER.module_severity = G_LOGGER.CRITICAL
+    return OnnxrtRunner(session)
 
 
 def open_session(model: Model, optimise: bool = False) -> Any:
     """A CPU `onnxruntime.InferenceSession`.
 
-    Unoptimised it reads the set-aside weights in place, without a copy. Optimised (up to fusions; layout changes
-    would copy every weight once more) it holds its own.
+    Unoptimised it reads the set-aside weights in place, without a copy; optimised it holds its own, twice where it
+    changes their layout. So models with more than `LARGEST_OPTIMISED` bytes of weights are never optimised here.
 
     Raises:
         CannotHandle: ONNX Runtime refuses the model; the message carries its first line.
@@ -40,9 +48,11 @@ def open_session(model: Model, optimise: bool = False) -> Any:
 
     options = ort.SessionOptions()
     options.log_severity_level = 4
+    optimise = optimise and sum(map(len, model.weights.values())) <= LARGEST_OPTIMISED
     levels = ort.GraphOptimizationLevel
-    options.graph_optimization_level = levels.ORT_ENABLE_EXTENDED if optimise else levels.ORT_DISABLE_ALL
-    options.add_session_config_entry("session.disable_prepacking", "1")
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
+    options.add_session_config_entry("session.disable_prepacking", "1")  # one or two runs do not repay it
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a busy machine would pay twice
     stubs = [tensor for tensor in model.proto.graph.initializer if is_stub(tensor)]
     values = [_value(tensor, model.weights[tensor.name]) for tensor in stubs]
     shared = bool(stubs) and not optimise and not external_files(model.proto)

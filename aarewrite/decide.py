@@ -68,6 +68,8 @@ class Rewrite:
         proven: Whether the identity proof covers it; a changed operator is outside.
         notes: What the user should know.
         bias_behind: Whether the conv's bias moves behind the blur (a fused BatchNormalization's shift).
+        after: As in `Choice`.
+        smallest_map: Where the blurred map's size is symbolic: the smallest size that the padding works with.
     """
 
     placement: str
@@ -77,6 +79,7 @@ class Rewrite:
     notes: tuple[str, ...] = ()
     bias_behind: bool = False
     after: str = "activation"
+    smallest_map: int = 1
 
 
 def keep(reason: str) -> Choice:
@@ -180,6 +183,8 @@ def realise(site: Site, choice: Choice) -> Rewrite | str:
         return "only an AveragePool can be replaced by a blur"
     if choice.placement == "instead" and site.quantised:
         return "inside a quantised region the pooling stays: use placement after"
+    if choice.placement in ("before", "input") and site.input_channels is None:
+        return "its number of input channels is not known statically"
     if choice.placement == "before":
         return _before(site, choice)
     dense = _strided(site.dense, (1,) * len(site.strides))
@@ -213,7 +218,8 @@ def realise(site: Site, choice: Choice) -> Rewrite | str:
     behind = choice.after == "conv" and site.fused_bias and choice.placement == "after" and not site.quantised
     if behind:
         more += ("the conv's bias is a folded BatchNormalization's shift: it moves behind the blur",)
-    return Rewrite(choice.placement, dense, blur, proven, notes + more, behind, choice.after)
+    smallest = _smallest_map(blur, mapped)
+    return Rewrite(choice.placement, dense, blur, proven, notes + more, behind, choice.after, smallest)
 
 
 def twin(rewrite: Rewrite) -> Rewrite:
@@ -232,7 +238,7 @@ def _before(site: Site, choice: Choice) -> Rewrite | str:
     begin, end = filters.centred_pads(blur.sizes)  # a stride-1 blur must keep the map's size
     ones = (1,) * len(site.strides)
     same = dataclasses.replace(blur, strides=ones, begin=begin, end=end)
-    return Rewrite("before", site.window, same, True, notes)
+    return Rewrite("before", site.window, same, True, notes, smallest_map=_smallest_map(same, site.input_size))
 
 
 def _blur(site: Site, choice: Choice, strides: Axes, mapped: Sizes) -> tuple[Blur, tuple[str, ...]] | str:
@@ -252,9 +258,14 @@ def _blur(site: Site, choice: Choice, strides: Axes, mapped: Sizes) -> tuple[Blu
     if mode == "reflect" and any(n is not None and p > n - 1 for p, n in zip(widest, mapped, strict=True)):
         mode = "edge"
         notes = (f"reflect needs more than {max(widest)} samples and the map is {_x(mapped)}: padded with edge",)
-    elif mode == "reflect" and any(n is None and p for p, n in zip(widest, mapped, strict=True)):
-        notes = (f"needs a map of at least {max(widest) + 1} here",)
     return Blur(sizes, strides, begin, end, mode), notes
+
+
+def _smallest_map(blur: Blur, mapped: Sizes) -> int:
+    """Reflect padding needs one sample more than it adds; only symbolic sizes have to be told so."""
+    rows = zip(blur.begin, blur.end, mapped, strict=True)
+    widest = max((max(b, e) for b, e, n in rows if n is None), default=0)
+    return widest + 1 if blur.mode == "reflect" else 1
 
 
 def _size_mismatch(site: Site, blur: Blur, mapped: Sizes, proven: bool) -> str:

@@ -233,6 +233,11 @@ class GraphEditor:
         self._touched.add(id(producer))
         return replacement
 
+    def drop_last_input(self, node: Any) -> Any:
+        """Remove a node's last, optional input and return it."""
+        self._touched.add(id(node))
+        return node.inputs.pop()
+
     def drop_outputs(self, node: Any, keep: int) -> None:
         """Remove a node's optional outputs beyond the first `keep`."""
         while len(node.outputs) > keep:

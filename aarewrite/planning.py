@@ -133,6 +133,7 @@ def _site_to_dict(planned: PlannedSite) -> dict[str, Any]:
         "output_size": list(site.output_size),
         "stride_so_far": list(site.stride_so_far) if site.stride_so_far is not None else None,
         "macs": {"before": planned.macs[0], "after": planned.macs[1]} if planned.macs else None,
+        "smallest_map": planned.rewrite.smallest_map if planned.rewrite else None,
         "proven": bool(planned.rewrite and planned.rewrite.proven),
         "reason": choice.reason,
         "notes": list(planned.notes),

@@ -45,6 +45,7 @@ class Site:
         group: Convolution groups.
         input_size, output_size: Spatial sizes, None where symbolic.
         dtype: ONNX element type of the blurred map.
+        input_dtype: ONNX element type of the operator's input.
         stride_so_far: Product of the strides in front of it, per axis; None where unknown.
         count_include_pad: Of an AveragePool.
         activation: Whether a nonlinearity lies between it and its blur point.
@@ -55,7 +56,6 @@ class Site:
         fused_bias: Whether that bias is the shift of a BatchNormalization that a PyTorch exporter folded in.
         blurred_before, blurred_after: Whether a blur is there already.
         quantised: "" for float maps, "qdq" inside Quantize/Dequantize pairs, "qlinear" for QLinear operators.
-        map_readers: Number of readers of the blurred map.
     """
 
     scope: str
@@ -71,6 +71,7 @@ class Site:
     input_size: Sizes
     output_size: Sizes
     dtype: int
+    input_dtype: int
     stride_so_far: Axes | None
     count_include_pad: bool = False
     activation: bool = False
@@ -220,6 +221,7 @@ def _site(
         input_size=input_size,
         output_size=_spatial(shapes, scope, node.outputs[0], spatial),
         dtype=_map_dtype(editor, shapes, scope, node, region.end),
+        input_dtype=shapes.of(scope, data).dtype or _map_dtype(editor, shapes, scope, node, node.outputs[0]),
         stride_so_far=flow.stride(data, input_size),
         count_include_pad=bool(_attribute(node, "count_include_pad", 0)),
         activation=region.nonlinear,

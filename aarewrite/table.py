@@ -48,6 +48,10 @@ def print_plan(plan: Plan, done: bool) -> None:
         table.add_row(Text(_name(source.scope, source.node)), *row)
     if plan.sites or plan.sources:
         out.print(table)
+    needy = [planned for planned in plan.rewrites if planned.rewrite and planned.rewrite.smallest_map > 1]
+    if needy:
+        widest = max(planned.rewrite.smallest_map for planned in needy if planned.rewrite)
+        out.print(f"note: the image size is open; every blurred map must be at least {widest} wide", markup=False)
     for warning in plan.warnings:
         out.print(f"note: {warning}", markup=False)
     if plan.macs is not None and plan.macs_after is not None:

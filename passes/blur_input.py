@@ -26,19 +26,19 @@ def blur_on_input(editor: GraphEditor, located: Located, rewrite: Rewrite) -> st
     assert site.input_channels is not None, "an input of unknown channels is never planned"
     blurred = editor.variable(f"{site.node}/blurred_input")
     quantisation, behind, target = None, [], blurred
-    dequantise = source.inputs[0] if site.quantised == "qdq" else None
-    if dequantise is not None:  # stay in the quantised domain: blur the integers, dequantise once more
-        scale_and_zero = quantisation_of(editor, dequantise.inputs[0])
-        assert scale_and_zero is not None
-        quantisation = Quantisation(*scale_and_zero, form="qdq")
+    producer = source.inputs[0] if source.inputs else None
+    if producer is not None and producer.op == "DequantizeLinear" and quantisation_of(editor, producer.inputs[0]):
+        # stay in the quantised domain: blur the integers, dequantise once more
+        scale, zero_point = producer.inputs[1:3]
+        quantisation = Quantisation(scale, zero_point, form="qdq")
         target = editor.variable(f"{site.node}/blurred_quantised")
-        source = dequantise.inputs[0]
-        again = [target, *dequantise.inputs[1:]]
+        source = producer.inputs[0]
+        again = [target, scale, zero_point]
         behind = [editor.node("DequantizeLinear", f"{site.node}/blur/DequantizeInput", again, [blurred])]
     elif site.quantised == "qlinear":
         quantisation = Quantisation(node.inputs[1], node.inputs[2], form="qlinear")
     nodes = blur_nodes(
-        editor, scope, rewrite.blur, source, target, site.input_channels, site.dtype,
+        editor, scope, rewrite.blur, source, target, site.input_channels, site.input_dtype,
         f"{site.node}/blur", quantisation,
     )  # fmt: skip
     editor.insert_before(scope, node, [*nodes, *behind])

@@ -14,16 +14,13 @@ from aarewrite.sites import Located, quantisation_of
 def apply(editor: GraphEditor, located: Located, rewrite: Rewrite) -> str:
     """Run the operator with `rewrite.window` and blur the last tensor that all of its readers share."""
     site, scope, node, region = located.site, located.scope, located.node, located.region
-    end, inner = region.end, region.inner
+    end, inner, dtype = region.end, region.inner, site.dtype
     if rewrite.after == "conv" and site.kind == "conv" and not site.quantised:
-        end, inner = node.outputs[0], ()
+        end, inner, dtype = node.outputs[0], (), site.input_dtype
     run_with_window(editor, located, rewrite)
     for tensor in inner:
         editor.mark_stale(scope, tensor)
-    bias = None
-    if rewrite.bias_behind:
-        bias = node.inputs[2]
-        node.inputs.pop()
+    bias = editor.drop_last_input(node) if rewrite.bias_behind else None
     quantisation = None
     if site.quantised:
         scale_and_zero = quantisation_of(editor, end)
@@ -33,7 +30,7 @@ def apply(editor: GraphEditor, located: Located, rewrite: Rewrite) -> str:
     dense = editor.take_over(scope, end)
     assert site.channels is not None, "a site of unknown channels is never planned"
     nodes = blur_nodes(
-        editor, scope, rewrite.blur, dense, end, site.channels, site.dtype,
+        editor, scope, rewrite.blur, dense, end, site.channels, dtype,
         f"{site.node}/blur", quantisation, bias,
     )  # fmt: skip
     editor.insert_after(scope, producer, nodes)

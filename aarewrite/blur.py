@@ -58,7 +58,7 @@ def blur_nodes(
         "group": channels,
     }
     if quantisation is None:
-        kernel = editor.constant(scope, f"{name}/taps", depthwise_kernel(blur.sizes, channels), dtype)
+        kernel = editor.constant(scope, f"{name}/taps", depthwise_kernel(blur.sizes, channels, blur.strength), dtype)
         inputs = [source, kernel] if bias is None else [source, kernel, bias]
         nodes.append(editor.node("Conv", f"{name}/Conv", inputs, [target], **attributes))
         return nodes

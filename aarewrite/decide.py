@@ -32,6 +32,7 @@ class Choice:
         max_window: Largest kernel of a MaxPool, 0 keeps it.
         keep_stride: Stride that the operator keeps; the blur takes the rest. 1: the operator runs dense.
         after: "activation" or "conv".
+        strength: As in `Recipe`.
     """
 
     action: str = "blur"
@@ -44,17 +45,19 @@ class Choice:
     max_window: int = 0
     keep_stride: int = 1
     after: str = "activation"
+    strength: float = 1.0
 
 
 @dataclass(frozen=True)
 class Blur:
-    """A depthwise low-pass filter: one entry per spatial axis in every field."""
+    """A depthwise low-pass filter: one entry per spatial axis in every field but mode and strength."""
 
     sizes: Axes
     strides: Axes
     begin: Axes
     end: Axes
     mode: str
+    strength: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,7 @@ def _choice(recipe: Recipe, placement: str, **changes: int | str) -> Choice:
         pad_rule=recipe.pad_rule,
         every_axis=recipe.every_axis,
         after=recipe.after,
+        strength=recipe.strength,
     )
     return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
 
@@ -164,7 +168,7 @@ _RULES = {"max_pool": _max_pool, "average_pool": _average_pool, "conv": _conv}
 def _overridden(choice: Choice, override: SiteOverride) -> Choice:
     changes = {
         name: getattr(override, name)
-        for name in ("filter", "pad", "placement", "max_window")
+        for name in ("filter", "pad", "placement", "max_window", "strength")
         if getattr(override, name) is not None
     }
     return dataclasses.replace(choice, **changes)
@@ -252,13 +256,15 @@ def _blur(site: Site, choice: Choice, strides: Axes, mapped: Sizes) -> tuple[Blu
         begin, end = filters.centred_pads(sizes)
     if site.dtype in INTEGERS_8 and int(filters.integer_kernel(sizes).max()) > 127:
         return f"the {_x(sizes)} taps do not fit int8: choose a smaller --filter for this quantised map"
+    if choice.strength < 1 and (site.dtype in INTEGERS_8 or choice.filter % 2 == 0):
+        return "a strength below 1 needs an odd filter and a float map"
     mode = choice.pad
     notes: tuple[str, ...] = ()
     widest = tuple(max(b, e) for b, e in zip(begin, end, strict=True))
     if mode == "reflect" and any(n is not None and p > n - 1 for p, n in zip(widest, mapped, strict=True)):
         mode = "edge"
         notes = (f"reflect needs more than {max(widest)} samples and the map is {_x(mapped)}: padded with edge",)
-    return Blur(sizes, strides, begin, end, mode), notes
+    return Blur(sizes, strides, begin, end, mode, choice.strength), notes
 
 
 def _smallest_map(blur: Blur, mapped: Sizes) -> int:

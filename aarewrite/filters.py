@@ -6,6 +6,7 @@ binomial coefficients of order f - 1; an n-D kernel is the outer product of its 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import comb
 
 import numpy as np
@@ -33,19 +34,35 @@ def axis_sizes(size: int, strides: tuple[int, ...]) -> tuple[int, ...]:
 
 def integer_kernel(sizes: tuple[int, ...]) -> npt.NDArray[np.int64]:
     """Outer product of the axes' binomial taps, shape `sizes`, not normalised."""
-    kernel = np.ones((), dtype=np.int64)
-    for size in sizes:
-        kernel = np.multiply.outer(kernel, np.array(binomial_taps(size)))
-    return np.asarray(kernel, dtype=np.int64)
+    return np.rint(outer(np.array(binomial_taps(size), dtype=np.float64) for size in sizes)).astype(np.int64)
 
 
-def depthwise_kernel(sizes: tuple[int, ...], channels: int) -> npt.NDArray[np.float64]:
+def taps(size: int, strength: float = 1.0) -> npt.NDArray[np.float64]:
+    """Taps that sum to 1, float64: the identity and the binomial filter mixed, `strength` in 0..1 of the latter.
+
+    Of size 3 they are (b/4, 1 - b/2, b/4). Below strength 1 the size must be odd, for the identity needs a centre.
+    """
+    binomial = np.array(binomial_taps(size)) / 2.0 ** (size - 1)
+    identity = np.zeros(size)
+    identity[size // 2] = 1
+    return binomial if strength == 1 else strength * binomial + (1 - strength) * identity
+
+
+def outer(vectors: Iterable[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+    """Outer product of one vector per axis."""
+    kernel = np.ones(())
+    for vector in vectors:
+        kernel = np.multiply.outer(kernel, vector)
+    return np.asarray(kernel)
+
+
+def depthwise_kernel(sizes: tuple[int, ...], channels: int, strength: float = 1.0) -> npt.NDArray[np.float64]:
     """Depthwise Conv weight of shape (channels, 1, *sizes) whose taps sum to 1, float64.
 
-    Every tap is an integer times 2^-k, hence exact in float16 and bfloat16 too.
+    At strength 1 every tap is an integer times 2^-k, hence exact in float16 and bfloat16 too.
     """
-    kernel = integer_kernel(sizes)
-    return np.broadcast_to(kernel / kernel.sum(), (channels, 1, *sizes)).copy()
+    kernel = outer(taps(size, strength) for size in sizes)
+    return np.broadcast_to(kernel, (channels, 1, *sizes)).copy()
 
 
 def centred_pads(sizes: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:

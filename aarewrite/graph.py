@@ -80,7 +80,7 @@ class GraphEditor:
                 f"{_unsupported_construct(model.proto)} cannot be represented by onnx-graphsurgeon ({error})",
                 "remove it from the model or rewrite before it is added",
             ) from None
-        self.scopes = list(self._find_scopes(graph))
+        self.scopes = _uniquely_named(self._find_scopes(graph))
         self._initializers = {tensor.name: tensor for tensor in model.proto.graph.initializer}
         self._names = self._all_names()
         self._keep = [node for scope in self.scopes for node in scope.nodes]  # ids stay valid
@@ -311,6 +311,17 @@ class GraphEditor:
             kept = [_copy(info) for info in fresh]
             del proto.value_info[:]
             proto.value_info.extend(kept)
+
+
+def _uniquely_named(scopes: Iterator[Scope]) -> list[Scope]:
+    """The scopes, numbered where two have the same name: node names need not be unique."""
+    seen: dict[str, int] = {}
+    result = list(scopes)
+    for scope in result:
+        seen[scope.name] = seen.get(scope.name, 0) + 1
+        if seen[scope.name] > 1:
+            scope.name += f"#{seen[scope.name]}"
+    return result
 
 
 def _read_external(tensor: onnx.TensorProto, folder: Path) -> Array | None:

@@ -183,7 +183,7 @@ def apply_plan(planned: Plan, model: ModelSource, editor: GraphEditor | None = N
             continue
         geometry = twin(found) if as_twin else found
         blur = BY_PLACEMENT[geometry.placement](editor, place, geometry)
-        merge_box.apply(editor, place, blur, geometry.blur.sizes)
+        merge_box.apply(editor, place, blur, geometry.blur)
         origins[blur] = _origin(entry, geometry)
     if not as_twin:
         fold_padding.apply(editor, shapes)
@@ -204,6 +204,7 @@ def _origin(entry: PlannedSite, geometry: Rewrite) -> dict[str, Any]:
         "strides": list(site.strides),
         "placement": geometry.placement,
         "taps": list(geometry.blur.sizes),
+        "strength": geometry.blur.strength,
         "pad": geometry.blur.mode,
     }
 

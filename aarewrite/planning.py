@@ -115,7 +115,18 @@ class Plan:
         return json.dumps(self.to_dict(), indent=2) + "\n"
 
 
-EDITABLE = ("action", "placement", "filter", "pad", "pad_rule", "every_axis", "max_window", "keep_stride", "after")
+EDITABLE = (
+    "action",
+    "placement",
+    "filter",
+    "pad",
+    "pad_rule",
+    "every_axis",
+    "max_window",
+    "keep_stride",
+    "after",
+    "strength",
+)
 
 
 def _site_to_dict(planned: PlannedSite) -> dict[str, Any]:
@@ -332,6 +343,8 @@ def _check_entry(node: str, entry: Mapping[str, Any]) -> None:
         if name in entry and (entry[name] not in allowed or isinstance(entry[name], float)):
             choices = ", ".join(map(str, allowed))
             raise UsageError(f"plan: {node}: {name} = {entry[name]!r} is not one of {choices}")
+    if not isinstance(entry.get("strength", 1.0), int | float) or not 0 < entry.get("strength", 1.0) <= 1:
+        raise UsageError(f"plan: {node}: strength = {entry['strength']!r} is not above 0 and up to 1")
     for name in ("max_window", "keep_stride"):
         if name in entry and (type(entry[name]) is not int or entry[name] < 0):
             raise UsageError(f"plan: {node}: {name} = {entry[name]!r} is not a whole number")

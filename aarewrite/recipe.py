@@ -30,6 +30,7 @@ class SiteOverride:
         pad: "reflect", "edge" or "zero".
         placement: "after" or "before".
         max_window: Window of a MaxPool in the rewritten model.
+        strength: As in `Recipe`.
     """
 
     match: str
@@ -38,6 +39,7 @@ class SiteOverride:
     pad: str | None = None
     placement: str | None = None
     max_window: int | None = None
+    strength: float | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Recipe:
         shortcut: What a strided Conv with no activation that ends in the residual Add becomes:
             "blur-first" (a 1x1 is blurred on its input; others as any Conv), "conv" (as any Conv), "keep".
         average_pool: "dense" (stride 1, then blur), "replace" (a blur takes its place) or "keep".
+        strength: How much of the blur is mixed with the identity, above 0 and up to 1 (the full filter).
         sites: Overrides per site; the last match wins.
     """
 
@@ -80,6 +83,7 @@ class Recipe:
     min_channels: int = 1
     shortcut: str = "blur-first"
     average_pool: str = "dense"
+    strength: float = 1.0
     sites: tuple[SiteOverride, ...] = ()
 
     def __post_init__(self) -> None:
@@ -96,7 +100,10 @@ class Recipe:
         for name in ("every_axis", "unit_stride_max_pool", "first_conv", "halve_stem"):
             if type(getattr(self, name)) is not bool:
                 raise UsageError(f"recipe {self.name}: {name} = {getattr(self, name)!r} is not true or false")
+        _check_strength(f"recipe {self.name}", self.strength)
         for site in self.sites:
+            if site.strength is not None:
+                _check_strength(f"recipe {self.name}: site {site.match!r}", site.strength)
             for name, allowed in _SITE_CHOICES.items():
                 if getattr(site, name) is not None:
                     _check(f"recipe {self.name}: site {site.match!r}: {name}", getattr(site, name), allowed)
@@ -140,6 +147,11 @@ _SITE_CHOICES: dict[str, tuple[Any, ...]] = {
 def _check(what: str, value: Any, allowed: tuple[Any, ...]) -> None:
     if type(value) not in (int, str) or value not in allowed:
         raise UsageError(f"{what} = {value!r} is not one of {', '.join(map(str, allowed))}")
+
+
+def _check_strength(what: str, value: Any) -> None:
+    if type(value) not in (int, float) or not 0 < value <= 1:
+        raise UsageError(f"{what}: strength = {value!r} is not above 0 and up to 1")
 
 
 def load_recipe(name_or_file: str | Path | Recipe) -> Recipe:

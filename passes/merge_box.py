@@ -11,17 +11,15 @@ With pads in between (reflect of an averaged map, say) the border would change, 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
-from aarewrite.filters import binomial_taps
+from aarewrite.decide import Blur
+from aarewrite.filters import outer, taps
 from aarewrite.graph import GraphEditor
 from aarewrite.sites import FLOATS, Located
 
 
-def apply(editor: GraphEditor, located: Located, blur_name: str, taps: tuple[int, ...]) -> bool:
+def apply(editor: GraphEditor, located: Located, blur_name: str, inserted: Blur) -> bool:
     """Merge the pooling of a rewritten AveragePool site with its blur; return whether it was possible."""
     site, scope, pool = located.site, located.scope, located.node
     blur = next((node for node in scope.nodes if node.name == blur_name), None)
@@ -41,8 +39,8 @@ def apply(editor: GraphEditor, located: Located, blur_name: str, taps: tuple[int
         return False
     assert site.channels is not None
     box = [np.full(k, 1 / k) for k in site.window.kernel]
-    filters = [np.array(binomial_taps(f)) / 2 ** (f - 1) for f in taps]
-    kernel = _outer([np.convolve(b, t) for b, t in zip(box, filters, strict=True)])
+    filters = [taps(size, inserted.strength) for size in inserted.sizes]
+    kernel = outer(np.convolve(b, t) for b, t in zip(box, filters, strict=True))
     weight = np.broadcast_to(kernel, (site.channels, 1, *kernel.shape))
     source, target = first.inputs[0], last.outputs[0]
     constant = editor.constant(scope, f"{blur_name}/box", np.asarray(weight), site.dtype)
@@ -56,10 +54,3 @@ def apply(editor: GraphEditor, located: Located, blur_name: str, taps: tuple[int
     editor.remove(scope, first)
     merged.outputs.append(target)
     return True
-
-
-def _outer(vectors: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    kernel = np.ones(())
-    for vector in vectors:
-        kernel = np.multiply.outer(kernel, vector)
-    return np.asarray(kernel)

@@ -8,6 +8,7 @@ of them is an external-data stub. Planning, editing, shape inference and checkin
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import os
 import shutil
@@ -37,12 +38,14 @@ class Model:
         weights: Initializer name -> `raw_data` of each tensor set aside.
         folder: Where external data files of the original are looked up.
         path: The file it was read from; None for a model given in memory.
+        said_default: Those of `weights` whose proto spells out data_location = DEFAULT; it is put back.
     """
 
     proto: onnx.ModelProto
     weights: dict[str, bytes] = field(default_factory=dict)
     folder: Path = field(default_factory=Path.cwd)
     path: Path | None = None
+    said_default: frozenset[str] = frozenset()
 
     @property
     def opset(self) -> int:
@@ -51,7 +54,7 @@ class Model:
 
     def with_proto(self, proto: onnx.ModelProto) -> Model:
         """The same weights under another skeleton."""
-        return Model(proto, self.weights, self.folder, self.path)
+        return dataclasses.replace(self, proto=proto)
 
     def to_proto(self) -> onnx.ModelProto:
         """The complete ModelProto, weights included (a copy)."""
@@ -66,6 +69,8 @@ class Model:
             return None
         tensor.ClearField("external_data")
         tensor.ClearField("data_location")
+        if tensor.name in self.said_default:
+            tensor.data_location = onnx.TensorProto.DEFAULT
         return self.weights[tensor.name]
 
 
@@ -104,8 +109,15 @@ def load(source: str | os.PathLike[str] | onnx.ModelProto | Model) -> Model:
 
 
 def _read(stream: BinaryIO, size: int) -> Model:
-    skeleton, weights = wire.lift_weights(stream, size, SET_ASIDE_BYTES, _mark_as_stub)
-    return Model(onnx.ModelProto.FromString(skeleton), weights)
+    said_default = set()
+
+    def stub(tensor: onnx.TensorProto, raw: bytes) -> bool:
+        if tensor.HasField("data_location") and tensor.data_location == onnx.TensorProto.DEFAULT:
+            said_default.add(tensor.name)
+        return _mark_as_stub(tensor, raw)
+
+    skeleton, weights = wire.lift_weights(stream, size, SET_ASIDE_BYTES, stub)
+    return Model(onnx.ModelProto.FromString(skeleton), weights, said_default=frozenset(said_default))
 
 
 def _mark_as_stub(tensor: onnx.TensorProto, raw: bytes) -> bool:

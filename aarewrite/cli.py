@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -98,12 +100,9 @@ def rewrite(
         "--recipe": recipe, "--filter": filter, "--pad": pad, "--placement": placement,
         "--first-conv": first_conv, "--max-window": max_window, "--only": only, "--skip": skip,
     }  # fmt: skip
-    given = [name for name, value in recipe_options.items() if value]
+    given = [name for name, value in recipe_options.items() if value not in (None, [])]
     if plan is not None and given:
         raise UsageError(f"--plan and {given[0]} exclude each other", "edit the plan file instead")
-    target = output or model.with_suffix(".aa.onnx")
-    if not dry_run and target.exists() and model.exists() and target.samefile(model):
-        raise UsageError(f"{target}: is the input itself", "choose another -o")
 
     from aarewrite import model_file, pipeline, table
 
@@ -113,29 +112,31 @@ def rewrite(
         "input_shapes": _parse_inputs(input or []),
     }  # fmt: skip
     loaded = model_file.load(model)
+    target = output or model.with_suffix(".aa.onnx")
+    _check_apart(model, **{"-o": None if dry_run else target, "--json": json_file})
     show = not quiet and json_file != "-"
     if dry_run and plan is None:
         planned = pipeline.plan(loaded, **arguments)
         if show:
             table.print_plan(planned, done=False)
-        _write_json(json_file, planned.to_dict())
-        return
+        with _json_output(json_file, planned.to_dict()):
+            return
     edited = _read_json(plan) if plan is not None else None
     result = pipeline.rewrite(loaded, **arguments, plan=edited, verify=not (no_verify or dry_run))
     if show:
         table.print_plan(result.plan, done=not dry_run)
         table.print_outcome(result)
-    report = result.report
-    if not dry_run:
+    with _json_output(json_file, result.report):
+        if dry_run:
+            return
         if result.changed:
             model_file.save(result.rewritten, target)
         else:
             model_file.copy_unchanged(loaded, target)
-        if show:
-            typer.echo(f"wrote {target}" + ("" if result.changed else ", equal to the input: nothing to rewrite"))
-        if show and result.changed:
+    if show:
+        typer.echo(f"wrote {target}" + ("" if result.changed else ", equal to the input: nothing to rewrite"))
+        if result.changed:
             typer.echo(UNTRAINED, err=True)
-    _write_json(json_file, report)
 
 
 @app.command()
@@ -146,7 +147,8 @@ def inspect(model: Model, json_file: Json = None, input: Inputs = None) -> None:
     planned = pipeline.plan(model, input_shapes=_parse_inputs(input or []))
     if json_file != "-":
         table.print_plan(planned, done=False)
-    _write_json(json_file, planned.to_dict())
+    with _json_output(json_file, planned.to_dict()):
+        return
 
 
 def _parse_inputs(texts: list[str]) -> dict[str, tuple[int, ...]]:
@@ -154,7 +156,7 @@ def _parse_inputs(texts: list[str]) -> dict[str, tuple[int, ...]]:
     for text in texts:
         name, _, dims = text.rpartition(":")
         sizes = dims.lower().split("x")
-        if not name or not all(size.isdigit() and int(size) > 0 for size in sizes):
+        if not name or not all(size.isascii() and size.isdigit() and int(size) > 0 for size in sizes):
             raise UsageError(f"--input {text!r} is not NAME:SHAPE", "write it like data:1x3x224x224")
         shapes[name] = tuple(int(size) for size in sizes)
     return shapes
@@ -172,15 +174,31 @@ def _read_json(path: Path) -> dict[str, Any]:
     return table
 
 
-def _write_json(target: str | None, values: dict[str, Any]) -> None:
+@contextlib.contextmanager
+def _json_output(target: str | None, values: dict[str, Any]) -> Iterator[None]:
+    """Write JSON when the block ends well; a place that cannot be written stops it before it begins."""
     text = json.dumps(values, indent=2) + "\n"
-    if target == "-":
-        sys.stdout.write(text)
-    elif target is not None:
-        from aarewrite.model_file import atomic_file
+    if target is None or target == "-":
+        yield
+        sys.stdout.write(text if target else "")
+        return
+    from aarewrite.model_file import atomic_file
 
-        with atomic_file(Path(target)) as temporary:
-            temporary.write_text(text, "utf-8")
+    with atomic_file(Path(target)) as temporary:
+        temporary.write_text(text, "utf-8")
+        yield
+
+
+def _check_apart(model: Path, **outputs: Path | str | None) -> None:
+    """Refuse outputs that would overwrite the input or each other."""
+    taken = {model.resolve(): "the input itself"}
+    for option, path in outputs.items():
+        if path is None or path == "-":
+            continue
+        place = Path(path).resolve()
+        if place in taken:
+            raise UsageError(f"{path}: is {taken[place]}", f"choose another {option}")
+        taken[place] = f"the file of {option}"
 
 
 def main() -> None:

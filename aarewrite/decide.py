@@ -107,7 +107,13 @@ def choose(site: Site, recipe: Recipe) -> Choice:
     if not site.strided and not (recipe.unit_stride_max_pool or forced):
         return keep("stride 1: nothing is sampled")
     choice = _RULES[site.kind](site, recipe, forced)
-    return _overridden(choice, override) if choice.action == "blur" and override else choice
+    if choice.action == "blur" and override:
+        choice = _overridden(choice, override)
+    if choice.placement == "before" and site.blurred_before:
+        return keep("a blur is next to it already")
+    if choice.placement == "before" and choice.filter == 1:
+        return keep("a single tap in front of it changes nothing")
+    return choice
 
 
 def _choice(recipe: Recipe, placement: str, **changes: int | str) -> Choice:

@@ -56,6 +56,11 @@ class Scope:
         """The scope's GraphSurgeon nodes in topological order (the live list)."""
         return self.graph.nodes  # type: ignore[no-any-return]
 
+    @property
+    def root(self) -> Scope:
+        """The main graph or function that this scope is in, or is."""
+        return self if self.parent is None else self.parent.root
+
     def is_output(self, tensor: Any) -> bool:
         """Whether the tensor is an output of this graph, subgraph or function."""
         return any(tensor is output for output in self.graph.outputs)
@@ -186,7 +191,7 @@ class GraphEditor:
         where an initializer would also have to be a graph input, it becomes a Constant node.
         """
         array = np.ascontiguousarray(value.astype(onnx.helper.tensor_dtype_to_np_dtype(dtype)))
-        as_node = scope.kind == "function" or self.model.proto.ir_version < OLDEST_IR_WITH_FREE_INITIALIZERS
+        as_node = scope.root.kind == "function" or self.model.proto.ir_version < OLDEST_IR_WITH_FREE_INITIALIZERS
         key = (scope.name if as_node else "", dtype, array.shape, array.tobytes())
         if key not in self._shared:
             name = self.fresh_name(wanted)

@@ -100,7 +100,7 @@ def rewrite(
     """
     quiet_libraries()
     loaded = load(model)
-    editor = GraphEditor(loaded)
+    editor = open_graph(loaded)
     if isinstance(plan, Plan):
         planned = plan
     elif plan is not None:
@@ -137,7 +137,15 @@ def plan(
     """What `rewrite` would do with a model, as a value to print, save, edit and apply. Arguments as there."""
     quiet_libraries()
     options = recipe_options(load_recipe(recipe), filter, pad, placement, first_conv, max_window)
-    return make_plan(GraphEditor(load(model)), options, input_shapes, tuple(only), tuple(skip))
+    return make_plan(open_graph(load(model)), options, input_shapes, tuple(only), tuple(skip))
+
+
+def open_graph(model: Model) -> GraphEditor:
+    """The model's graph with computed pads folded, for nothing is known of the shapes behind them otherwise."""
+    editor = GraphEditor(model)
+    if not fold_padding.candidates(editor) or not fold_padding.apply(editor, Shapes(editor)):
+        return editor
+    return GraphEditor(editor.export())
 
 
 def recipe_options(
@@ -168,7 +176,7 @@ def apply_plan(planned: Plan, model: ModelSource, editor: GraphEditor | None = N
         CannotHandle: The model cannot be represented.
     """
     quiet_libraries()
-    editor = editor or GraphEditor(load(model))
+    editor = editor or open_graph(load(model))
     shapes = Shapes(editor, planned.input_shapes)
     places = {(place.site.scope, place.site.node): place for place in find(editor, shapes)[0]}
     origins = {}
@@ -186,7 +194,6 @@ def apply_plan(planned: Plan, model: ModelSource, editor: GraphEditor | None = N
         merge_box.apply(editor, place, blur, geometry.blur)
         origins[blur] = _origin(entry, geometry)
     if not as_twin:
-        fold_padding.apply(editor, shapes)
         editor.metadata = {
             "aarewrite.version": aarewrite.__version__,
             "aarewrite.recipe": json.dumps(planned.recipe.to_dict()),

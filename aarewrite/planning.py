@@ -18,9 +18,9 @@ from aarewrite.errors import UsageError
 from aarewrite.filters import LARGEST_FILTER, PADS
 from aarewrite.graph import GraphEditor
 from aarewrite.model_file import Model
-from aarewrite.recipe import Recipe, recipe_from_dict
+from aarewrite.recipe import Recipe, check_strength, recipe_from_dict
 from aarewrite.shapes import Shapes
-from aarewrite.sites import Located, Site, Source, find
+from aarewrite.sites import Located, Site, Source, find, node_names
 
 FORMAT = 1
 NOMINAL_SIZES = {4: 224, 3: 1024, 5: 32}  # of symbolic spatial axes, by rank of the input; for costs only
@@ -97,7 +97,7 @@ class Plan:
         return apply_plan(self, model).to_proto()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; `Plan.from_dict` reads them back."""
+        """Plain values for JSON; `aarewrite.rewrite(model, plan=values)` reads them back."""
         return {
             "format": FORMAT,
             "aarewrite": aarewrite.__version__,
@@ -176,7 +176,7 @@ def make_plan(
     """
     shapes = Shapes(editor, input_shapes)
     located, sources = find(editor, shapes)
-    _check_globs(located, sources, only=only, skip=skip, recipe=recipe)
+    _check_globs(editor, located, sources, only=only, skip=skip, recipe=recipe)
     choices = []
     for place in located:
         choice = choose(place.site, recipe)
@@ -293,15 +293,23 @@ def _matches(site: Site | Source, globs: Iterable[str]) -> bool:
 
 
 def _check_globs(
-    located: list[Located], sources: list[Source], only: Iterable[str], skip: Iterable[str], recipe: Recipe
+    editor: GraphEditor,
+    located: list[Located],
+    sources: list[Source],
+    only: Iterable[str],
+    skip: Iterable[str],
+    recipe: Recipe,
 ) -> None:
+    """Refuse a glob that names no node at all; one whose nodes are no sites (any more) is fine."""
     everything: list[Site | Source] = [*(place.site for place in located), *sources]
     options = [("--only", only), ("--skip", skip), ("recipe site", [o.match for o in recipe.sites])]
     for option, globs in options:
         for glob in globs:
-            if not any(_matches(site, [glob]) for site in everything):
+            if not any(_matches(site, [glob]) for site in everything) and not any(
+                fnmatchcase(name, glob) for name in node_names(editor).values()
+            ):
                 names = ", ".join(site.node for site in everything[:4]) or "none"
-                raise UsageError(f"{option} {glob!r} matches no site", f"the model's sites are {names} ...")
+                raise UsageError(f"{option} {glob!r} matches no node", f"the model's sites are {names} ...")
 
 
 def _parse(
@@ -309,9 +317,11 @@ def _parse(
 ) -> tuple[Recipe, dict[str, tuple[int, ...]], dict[tuple[str, str], Choice]]:
     if not isinstance(table, dict) or table.get("format") != FORMAT or not isinstance(table.get("sites"), list):
         raise UsageError(f"plan: not a plan of format {FORMAT}", "make one with --dry-run --json FILE")
-    recipe_table = dict(table.get("recipe", {}))
+    recipe_table, shape_table = table.get("recipe", {}), table.get("input_shapes", {})
+    if not isinstance(recipe_table, dict):
+        raise UsageError("plan: recipe is not a table", "make a new plan with --dry-run --json FILE")
     recipe = recipe_from_dict(recipe_table, str(recipe_table.get("name", "plan")))
-    shapes = {str(name): tuple(int(d) for d in dims) for name, dims in table.get("input_shapes", {}).items()}
+    shapes = _parse_shapes(shape_table)
     entries = {}
     for entry in table["sites"]:
         if not isinstance(entry, dict) or "node" not in entry:
@@ -327,6 +337,13 @@ def _parse(
     return recipe, shapes, entries
 
 
+def _parse_shapes(table: Any) -> dict[str, tuple[int, ...]]:
+    lists = isinstance(table, dict) and all(isinstance(dims, list) for dims in table.values())
+    if not lists or not all(type(d) is int and d > 0 for dims in table.values() for d in dims):
+        raise UsageError("plan: input_shapes is not a table of sizes", 'write it like {"data": [1, 3, 224, 224]}')
+    return {str(name): tuple(dims) for name, dims in table.items()}
+
+
 _ALLOWED: dict[str, tuple[Any, ...]] = {
     "action": ("blur", "keep"),
     "placement": ("after", "before", "input", "instead", ""),
@@ -340,11 +357,11 @@ _ALLOWED: dict[str, tuple[Any, ...]] = {
 
 def _check_entry(node: str, entry: Mapping[str, Any]) -> None:
     for name, allowed in _ALLOWED.items():
-        if name in entry and (entry[name] not in allowed or isinstance(entry[name], float)):
+        if name in entry and (type(entry[name]) is not type(allowed[0]) or entry[name] not in allowed):
             choices = ", ".join(map(str, allowed))
             raise UsageError(f"plan: {node}: {name} = {entry[name]!r} is not one of {choices}")
-    if not isinstance(entry.get("strength", 1.0), int | float) or not 0 < entry.get("strength", 1.0) <= 1:
-        raise UsageError(f"plan: {node}: strength = {entry['strength']!r} is not above 0 and up to 1")
+    if "strength" in entry:
+        check_strength(f"plan: {node}", entry["strength"])
     for name in ("max_window", "keep_stride"):
         if name in entry and (type(entry[name]) is not int or entry[name] < 0):
             raise UsageError(f"plan: {node}: {name} = {entry[name]!r} is not a whole number")

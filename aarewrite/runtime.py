@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,7 @@ def _value(tensor: onnx.TensorProto, raw: bytes) -> Any:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text, without ONNX Runtime's status prefix."""
+    """The first line of an error's text, without ONNX Runtime's status prefix and source location."""
     text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return text.split(" : ", 2)[-1][:300]
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    return re.sub(r"/\S*/onnxruntime/\S+:\d+ \S[^)]*\) ?", "", text)[:300]

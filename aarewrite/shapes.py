@@ -83,7 +83,7 @@ class Shapes:
                 if (node.domain or "", node.op) in calls:
                     calls[node.domain or "", node.op].append((scope, node))
         while pending:
-            ready = [key for key in pending if not any(_root(scope).function in pending for scope, _ in calls[key])]
+            ready = [key for key in pending if not any(scope.root.function in pending for scope, _ in calls[key])]
             if not ready:  # recursive functions are not valid ONNX
                 return
             for key in ready:
@@ -95,7 +95,7 @@ class Shapes:
                 ]
                 inferred = infer(_as_model(proto, function, arguments))
                 for scope in editor.scopes:
-                    if _root(scope) is bodies[key]:
+                    if scope.root is bodies[key]:
                         container = _locate(inferred, scope)
                         if container is not None:
                             self._read(scope.name, container)
@@ -156,10 +156,6 @@ def _locate(proto: onnx.ModelProto, scope: Scope) -> onnx.GraphProto | None:
     if position >= len(around.node):
         return None
     return next((a.g for a in around.node[position].attribute if a.name == name), None)
-
-
-def _root(scope: Scope) -> Scope:
-    return scope if scope.parent is None else _root(scope.parent)
 
 
 def _agreed(types: list[TensorType]) -> TensorType:

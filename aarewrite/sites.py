@@ -14,9 +14,9 @@ from typing import Any
 from aarewrite.filters import is_blur_kernel
 from aarewrite.flow import Flow
 from aarewrite.graph import GraphEditor, Scope
-from aarewrite.regions import Region, pointwise_region
+from aarewrite.regions import QUANTISATION, Region, pointwise_region
 from aarewrite.shapes import Shapes
-from aarewrite.windows import Axes, Sizes, Window, explicit
+from aarewrite.windows import Axes, Sizes, Window, explicit, leaves_gaps
 
 SITE_KINDS = {
     "MaxPool": "max_pool",
@@ -136,7 +136,7 @@ def find(editor: GraphEditor, shapes: Shapes) -> tuple[list[Located], list[Sourc
     flow = Flow(editor, shapes)
     located: list[Located] = []
     sources: list[Source] = []
-    names = _node_names(editor)
+    names = node_names(editor)
     for scope in editor.scopes:
         for node in scope.nodes:
             found = _look_at(editor, shapes, flow, scope, node, names[id(node)])
@@ -147,16 +147,18 @@ def find(editor: GraphEditor, shapes: Shapes) -> tuple[list[Located], list[Sourc
     return located, sources
 
 
-def _node_names(editor: GraphEditor) -> dict[int, str]:
+def node_names(editor: GraphEditor) -> dict[int, str]:
     """A name for every node: its own where no other node of the scope has it, else its first output's."""
     names = {}
     for scope in editor.scopes:
         counts: dict[str, int] = {}
         for node in scope.nodes:
             counts[node.name] = counts.get(node.name, 0) + 1
+        outputs = {node.outputs[0].name for node in scope.nodes if node.outputs}
         for node in scope.nodes:
             output = node.outputs[0].name if node.outputs else node.op
-            names[id(node)] = node.name if node.name and counts[node.name] == 1 else output
+            clear = counts[node.name] == 1 and (node.name == output or node.name not in outputs)
+            names[id(node)] = node.name if node.name and clear else output
     return names
 
 
@@ -214,7 +216,7 @@ def _site(
         kind=kind,
         window=window,
         dense=dense if isinstance(dense, Window) else None,
-        obstacle=_obstacle(editor, shapes, scope, node, window, dense, region),
+        obstacle=_obstacle(editor, shapes, scope, node, window, dense, region, input_size),
         input_channels=shapes.of(scope, data).dim(1),
         channels=result.dim(1) or _weight_channels(editor, shapes, scope, weight),
         group=group,
@@ -291,6 +293,7 @@ def _obstacle(
     window: Window,
     dense: Window | str,
     region: Region,
+    input_size: Sizes,
 ) -> str:
     """Why a site cannot be rewritten whatever the recipe says, "" where it can.
 
@@ -302,6 +305,8 @@ def _obstacle(
         return "its Indices output is used: they name positions of the strided map"
     if isinstance(dense, str):
         return dense
+    if node.op in ("Conv", "QLinearConv", "LpPool") and leaves_gaps(window, input_size):
+        return "auto_pad=SAME with a kernel smaller than the stride: ONNX Runtime shifts the window"
     if node.op == "AveragePool" and window.ceil_mode and _attribute(node, "count_include_pad", 0):
         grown = any(a != b for a, b in zip(dense.end, window.end, strict=True))
         if grown:
@@ -412,8 +417,6 @@ def _is_blur(editor: GraphEditor, node: Any) -> bool:
     group = _attribute(node, "group", 1)
     if shape is None or len(shape) < 3 or shape[1] != 1 or group != shape[0] or prod(shape[2:]) > 4096:
         return False
-    if shape[0] == 1 and prod(shape[2:]) == 1:
-        return False  # a 1x1 conv of one channel is a scale, not the structural twin
     kernel = _kernel(editor, node)
     return kernel is not None and is_blur_kernel(kernel)
 
@@ -435,9 +438,11 @@ def _is_wavelet(editor: GraphEditor, node: Any, window: Window) -> bool:
 def _produced_by_blur(editor: GraphEditor, tensor: Any) -> bool:
     """Whether a tensor is the output of a blur that does filter (more than one tap)."""
     producer = tensor.inputs[0] if tensor.inputs else None
-    if producer is None or producer.op != "Conv" or not _is_blur(editor, producer):
+    if producer is not None and producer.op in QUANTISATION:
+        return _produced_by_blur(editor, producer.inputs[0])
+    if producer is None or not _is_blur(editor, producer):
         return False
-    shape = editor.constant_shape(producer.inputs[1])
+    shape = editor.constant_shape(producer.inputs[1 if producer.op == "Conv" else 3])
     return shape is not None and prod(shape[2:]) > 1
 
 
@@ -458,7 +463,7 @@ def _through(tensor: Any) -> Iterator[Any]:
 def _other_source(editor: GraphEditor, shapes: Shapes, scope: Scope, node: Any) -> str:
     """What other downsampling a node does, "" if none."""
     if node.op == "Slice":
-        steps = _slice_steps(editor, node)
+        steps = _slice_steps(editor, node, len(shapes.of(scope, node.inputs[0]).dims or ()))
         if steps and any(abs(step) > 1 for step in steps):
             text = ",".join(map(str, steps))
             return f"a strided Slice (steps {text}) keeps every n-th sample: blur its input in the training code"
@@ -483,8 +488,8 @@ def _other_source(editor: GraphEditor, shapes: Shapes, scope: Scope, node: Any) 
     return ""
 
 
-def _slice_steps(editor: GraphEditor, node: Any) -> list[int]:
-    """Steps along axes other than the first two, [] where they are not constant."""
+def _slice_steps(editor: GraphEditor, node: Any, rank: int) -> list[int]:
+    """Steps along all axes but the batch, [] where they are not constant. `rank` is 0 where it is not known."""
     if len(node.inputs) < 5:
         return []
     steps = editor.constant_value(node.inputs[4])
@@ -492,7 +497,7 @@ def _slice_steps(editor: GraphEditor, node: Any) -> list[int]:
     if steps is None:
         return []
     places = list(range(steps.size)) if axes is None else [int(axis) for axis in axes.reshape(-1)]
-    return [int(s) for s, axis in zip(steps.reshape(-1), places, strict=False) if axis != 0]
+    return [int(s) for s, axis in zip(steps.reshape(-1), places, strict=False) if axis not in (0, -rank)]
 
 
 def _resize_scales(editor: GraphEditor, node: Any, before: Sizes, after: Sizes) -> list[float]:

@@ -12,7 +12,7 @@ from aarewrite.sites import Located
 
 
 def apply(editor: GraphEditor, located: Located, rewrite: Rewrite) -> str:
-    """Blur the operator's input at stride 1; with a single tap nothing changes."""
+    """Blur the operator's input at stride 1; in the twin, with a single tap, nothing changes."""
     if all(size == 1 for size in rewrite.blur.sizes):
         return ""
     return blur_on_input(editor, located, rewrite)

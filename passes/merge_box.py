@@ -25,13 +25,14 @@ def apply(editor: GraphEditor, located: Located, blur_name: str, inserted: Blur)
     blur = next((node for node in scope.nodes if node.name == blur_name), None)
     if site.op != "AveragePool" or not pool.outputs or blur is None or blur.op != "Conv" or site.dtype not in FLOATS:
         return False
-    if any(d > 1 for d in pool.attrs.get("dilations", None) or ()):
+    written = site.window
+    if any(d > 1 for d in written.dilations):
         return False
     pool_pads, blur_pads = list(pool.attrs.get("pads") or ()), list(blur.attrs["pads"])
     box_is_convolution = not any(pool_pads) or site.count_include_pad
     if pool.outputs[0] is blur.inputs[0] and len(pool.outputs[0].outputs) == 1:
         first, last, between = pool, blur, blur_pads
-    elif blur.outputs[0] is pool.inputs[0]:
+    elif blur.outputs[0] is pool.inputs[0] and written.auto_pad == "NOTSET" and not written.ceil_mode:
         first, last, between = blur, pool, pool_pads
     else:
         return False

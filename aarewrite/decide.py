@@ -14,7 +14,7 @@ from aarewrite.recipe import Recipe, SiteOverride
 from aarewrite.sites import INTEGERS_8, Site
 from aarewrite.windows import Axes, Sizes, Window
 
-PLACEMENTS = ("after", "before", "input", "instead")
+EVEN_SIZES = (64, 66)
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ def realise(site: Site, choice: Choice) -> Rewrite | str:
     if isinstance(found, str):
         return found
     blur, more = found
-    wrong = _size_mismatch(site, blur, mapped, proven)
+    wrong = _size_mismatch(site, blur, mapped, proven, dense if choice.placement == "after" else None)
     if wrong:
         return wrong
     if not proven and any(size is None for size in mapped):
@@ -280,8 +280,19 @@ def _smallest_map(blur: Blur, mapped: Sizes) -> int:
     return widest + 1 if blur.mode == "reflect" else 1
 
 
-def _size_mismatch(site: Site, blur: Blur, mapped: Sizes, proven: bool) -> str:
+def _size_mismatch(site: Site, blur: Blur, mapped: Sizes, proven: bool, dense: Window | None) -> str:
     """Why the result would not have the original's size, "" where it has."""
+    if not proven and site.dense is not None:
+        for size in EVEN_SIZES:  # where the map's size is symbolic, at least even ones must agree
+            symbolic = tuple(size if n is None else n for n in site.input_size)
+            before = site.dense.output(symbolic)
+            after = Window(blur.sizes, blur.strides, (1,) * len(blur.sizes), blur.begin, blur.end).output(
+                dense.output(symbolic) if dense is not None else symbolic
+            )
+            if before != after and symbolic != site.input_size:
+                return (
+                    f"a {_x(symbolic)} map would become {_x(after)} instead of {_x(before)}, which breaks what follows"
+                )
     rows = zip(mapped, blur.begin, blur.end, blur.sizes, blur.strides, site.output_size, strict=True)
     for n, b, e, f, s, out in rows:
         if n is None or out is None:

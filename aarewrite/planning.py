@@ -17,7 +17,7 @@ from aarewrite.decide import Choice, Rewrite, choose, keep, realise
 from aarewrite.errors import UsageError
 from aarewrite.filters import LARGEST_FILTER, PADS
 from aarewrite.graph import GraphEditor
-from aarewrite.model_file import Model
+from aarewrite.model_file import Model, load
 from aarewrite.recipe import Recipe, check_strength, recipe_from_dict
 from aarewrite.shapes import Shapes
 from aarewrite.sites import Located, Site, Source, find, node_names
@@ -92,9 +92,12 @@ class Plan:
             CannotHandle: The model cannot be represented.
             CheckFailed: The result is not valid ONNX.
         """
-        from aarewrite.pipeline import apply_plan
+        from aarewrite.pipeline import apply_plan, check
 
-        return apply_plan(self, model).to_proto()
+        loaded = load(model)
+        rewritten = apply_plan(self, loaded)
+        check(loaded, rewritten)
+        return rewritten.to_proto()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `aarewrite.rewrite(model, plan=values)` reads them back."""

@@ -220,7 +220,7 @@ def realise(site: Site, choice: Choice) -> Rewrite | str:
     if isinstance(found, str):
         return found
     blur, more = found
-    wrong = _size_mismatch(site, blur, mapped, proven, dense if choice.placement == "after" else None)
+    wrong = _size_mismatch(site, blur, dense if choice.placement == "after" else None, proven)
     if wrong:
         return wrong
     if not proven and any(size is None for size in mapped):
@@ -280,28 +280,23 @@ def _smallest_map(blur: Blur, mapped: Sizes) -> int:
     return widest + 1 if blur.mode == "reflect" else 1
 
 
-def _size_mismatch(site: Site, blur: Blur, mapped: Sizes, proven: bool, dense: Window | None) -> str:
-    """Why the result would not have the original's size, "" where it has."""
-    if not proven and site.dense is not None:
-        for size in EVEN_SIZES:  # where the map's size is symbolic, at least even ones must agree
-            symbolic = tuple(size if n is None else n for n in site.input_size)
-            before = site.dense.output(symbolic)
-            after = Window(blur.sizes, blur.strides, (1,) * len(blur.sizes), blur.begin, blur.end).output(
-                dense.output(symbolic) if dense is not None else symbolic
-            )
-            if before != after and symbolic != site.input_size:
-                return (
-                    f"a {_x(symbolic)} map would become {_x(after)} instead of {_x(before)}, which breaks what follows"
-                )
-    rows = zip(mapped, blur.begin, blur.end, blur.sizes, blur.strides, site.output_size, strict=True)
-    for n, b, e, f, s, out in rows:
-        if n is None or out is None:
-            if proven and b + e != f - 1:
-                return f"pads {b}+{e} with {f} taps change the output's size on some inputs: use an odd filter"
-            continue
-        size = (n + b + e - f) // s + 1
-        if size != out:
-            return f"the output would be {size} wide instead of {out}, which breaks what follows"
+def _size_mismatch(site: Site, blur: Blur, dense: Window | None, proven: bool) -> str:
+    """Why the result would not have the original's size, "" where it has. `dense` is None where no operator runs in
+    front of the blur. Symbolic sizes: a proven rewrite must keep every size, a changed operator the even ones."""
+    assert site.dense is not None
+    if proven and any(
+        n is None and b + e != f - 1
+        for n, b, e, f in zip(site.input_size, blur.begin, blur.end, blur.sizes, strict=True)
+    ):
+        return f"its pads change the output's size on some inputs: use an odd filter instead of {max(blur.sizes)}"
+    filtered = Window(blur.sizes, blur.strides, (1,) * len(blur.sizes), blur.begin, blur.end)
+    for even in EVEN_SIZES:
+        size = tuple(even if n is None else n for n in site.input_size)
+        after = filtered.output(dense.output(size) if dense is not None else size)
+        known = all(n is not None for n in site.input_size) and all(n is not None for n in site.output_size)
+        before = site.output_size if known else site.dense.output(size)
+        if before != after:
+            return f"a {_x(size)} map would become {_x(after)} instead of {_x(before)}, which breaks what follows"
     return ""
 
 

@@ -322,7 +322,7 @@ def _obstacle(
         return "its number of channels is not known statically, or differs between calls of the function"
     dtype = _map_dtype(editor, shapes, scope, node, region.end)
     if dtype in INTEGERS_8 and not _quantised(editor, shapes, scope, node, region.end):
-        return "an integer map without a constant scalar scale and zero point in the graph: a blur needs both"
+        return "an integer map without constant scalar scale and zero point: a blur needs both"
     if dtype not in FLOATS | INTEGERS_8:
         return "the element type of its output is not known or not a float"
     if scope.opset < 10 and dtype in INTEGERS_8:

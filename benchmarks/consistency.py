@@ -1,8 +1,8 @@
 """The shift consistency of real classifiers, as they are and rewritten: the figures README and docs quote.
 
-    python benchmarks/consistency.py SHARED [--limit 500] [--recipe aligned] [--output docs/consistency.md]
+    pip install -e '.[bench]' && python benchmarks/consistency.py [--limit 500] [--recipe aligned] [--output FILE.md]
 
-SHARED holds `models/` and `images/imagenet_sample/` with `labels.csv`. Everything is seeded: the same command
+$AAREWRITE_SHARED (default ../shared) holds `models/` and `images/imagenet_sample/` with `labels.csv`. Everything is seeded: the same command
 gives the same figures on the same versions. Photographs are mostly training images, so accuracy reads high:
 compare before with after, not with published numbers.
 """
@@ -10,6 +10,7 @@ compare before with after, not with published numbers.
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from aarewrite.verification import Preprocess, VerifyReport, before_after
 from aarewrite.verification.command import write_text
 from aarewrite.verification.statistics import Proportion
 
+SHARED = Path(os.environ.get("AAREWRITE_SHARED", Path(__file__).parents[1].parent / "shared"))
 C875 = Preprocess("c875", mean=(128.0,), std=(128.0,))
 MODELS: dict[str, str | Preprocess] = {
     "squeezenet1_1_fp32.onnx": "caffe",
@@ -30,18 +32,17 @@ HEAD = "| model | protocol | consistency | stays at 8 px | upset within 1 px | f
 def main() -> None:
     """Rewrite and verify each model, print a Markdown table, write it when asked."""
     parser = argparse.ArgumentParser(description="shift consistency before and after, on real photographs")
-    parser.add_argument("shared", type=Path)
     parser.add_argument("--limit", type=int)
     parser.add_argument("--recipe", default="aligned")
     parser.add_argument("--protocol", default="crop")
     parser.add_argument("--models", nargs="*", default=list(MODELS))
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
-    images = options.shared / "images" / "imagenet_sample"
+    images = SHARED / "images" / "imagenet_sample"
     lines = [HEAD, "|" + "---|" * (HEAD.count("|") - 1)]
     facts = ""
     for name in options.models:
-        path = options.shared / "models" / name
+        path = SHARED / "models" / name
         start = time.perf_counter()
         rewritten = aarewrite.rewrite(path, recipe=options.recipe)
         report = before_after(

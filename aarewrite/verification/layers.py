@@ -47,7 +47,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class LayerError:
-    """A layer's equivariance error: mean over images and shifts below its stride; 0 is exact.
+    """A layer's equivariance error: mean over images of the mean over shifts below its stride; 0 is exact.
 
     `added` is the error minus that of the layer in front: the damage done between the two.
     """
@@ -211,14 +211,17 @@ class _Probe:
         distances = sorted(set().union(*wanted)) if wanted else []
         for state in states:
             spectra = self._spectra(state)
+            errors_here: list[list[float]] = [[] for _ in self.layers]
             for unit in DIRECTIONS[self.rank].values():
                 for d in distances:
                     seen = self._run(views.at(state, tuple(float(axis * d) for axis in unit)))
                     advance(1)
-                    for layer, spectrum, shifts, mean in zip(self.layers, spectra, wanted, means, strict=True):
+                    for layer, spectrum, shifts, found in zip(self.layers, spectra, wanted, errors_here, strict=True):
                         if d in shifts:
                             offset = tuple(axis * d for axis in unit)
-                            mean.add(self._error(spectrum, seen[layer.tensor], layer, offset))
+                            found.append(self._error(spectrum, seen[layer.tensor], layer, offset))
+            for mean, found in zip(means, errors_here, strict=True):
+                mean.add(sum(found) / len(found))  # the sample is the unit: its shifts are not independent
         errors = [mean.result() for mean in means]
         layers = tuple(
             LayerError(

@@ -15,6 +15,7 @@ from aarewrite.verification.protocols import ShiftPlan, Views, fourier_shift
 from aarewrite.verification.statistics import Mean, RunningMean
 from aarewrite.verification.types import Array, Offset
 
+Key = tuple[int, str, str, float, str]  # model, output, direction, distance, measure
 PSNR_CAP = 200.0  # dB, stands for "identical": a mean over images needs a finite number
 
 
@@ -137,7 +138,8 @@ class MapStudy:
         self._models, self._grids, self._task = tuple(models), grids, task
         self._n = 0
         self._centre: Sequence[dict[str, Array]] = ()
-        self._means: dict[tuple[int, str, str, float, str], RunningMean] = {}
+        self._means: dict[Key, RunningMean] = {}
+        self._image: dict[Key, list[float]] = {}  # of the image in work
         every = [grid for per_model in grids for grid in per_model]
         step = math.lcm(*(grid.step for grid in every)) if every else 1
         distances: tuple[float, ...] = plan.distances
@@ -181,8 +183,11 @@ class MapStudy:
                         self._means.setdefault(key, RunningMean()).add(value)
 
     def finish(self, sample: Sample) -> None:
-        """Count the image."""
+        """Count the image; over all shifts it counts once, because its shifts are not independent."""
         self._n += 1
+        for key, values in self._image.items():
+            self._means.setdefault(key, RunningMean()).add(sum(values) / len(values))
+        self._image = {}
 
     def _align(self, base: Array, shifted: Array, grid: MapGrid, offset: Offset) -> tuple[Array, Array]:
         """Shift the shifted output back and cut both to what they share (arrays of one row each)."""

@@ -18,7 +18,8 @@ from nets import (
     subsample_map,
 )
 
-from aarewrite.verification import verify
+import aarewrite
+from aarewrite.verification import before_after, verify
 from aarewrite.verification.geometry import Geometry
 from aarewrite.verification.protocols import ShiftPlan, fourier_shift
 from aarewrite.verification.statistics import Proportion
@@ -215,6 +216,16 @@ def test_layers_rank_the_pool_and_blur_lowers_its_error():
         assert errors[0, 0] < 1e-6  # unmoved
         # Moved by the stride only the zero-padded border differs, moved by one pixel everything does.
         assert errors[2, 2] < errors[1, 1]
+
+
+def test_a_rewrite_is_steadier_where_it_was_rewritten():
+    plain = pooled_net(blur=False)
+    report = before_after(plain, aarewrite.rewrite(plain, recipe="aligned").model, "synthetic:4", layers=True)
+    after, before = report.layers
+    assert report.passed
+    assert after.layers[0].error.value < 0.7 * before.layers[0].error.value
+    crop_after, crop_before = report.classification
+    assert crop_after.drift_mean.value < crop_before.drift_mean.value
 
 
 def test_heat_map_of_pure_subsampling_repeats_with_the_stride():

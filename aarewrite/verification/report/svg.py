@@ -121,7 +121,7 @@ def aliasing_sketch() -> str:
                     f'<rect x="{x0 + k * 13 * size}" y="{28 + r * 46}" width="{13 * size - 1}" height="26" '
                     f'fill="rgb({shade},{shade},{shade})"/>'
                 )
-    names = ("the picture", "keep every second pixel", "blur, then keep every second")
+    names = ("the picture", "keep every second pixel", "blur, keep every second")
     for r, name in enumerate(names):
         parts.append(_text(194, 46 + r * 46, name, "end", (INK, BEFORE, AFTER)[r], bold=True))
     return _svg(640, 160, parts, "stripes before and after subsampling, without and with blur")

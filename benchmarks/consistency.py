@@ -1,6 +1,6 @@
 """The shift consistency of real classifiers, as they are and rewritten: the figures README and docs quote.
 
-    pip install -e '.[bench]' && python benchmarks/consistency.py [--limit 500] [--recipe aligned] [--output FILE.md]
+    python benchmarks/consistency.py [--limit 500] [--recipe aligned] [--protocol crop] [--output FILE.md]
 
 $AAREWRITE_SHARED (default ../shared) holds `models/` and `images/imagenet_sample/` with `labels.csv`. Everything is seeded: the same command
 gives the same figures on the same versions. Photographs are mostly training images, so accuracy reads high:

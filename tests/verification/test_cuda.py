@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 import onnxruntime
 import pytest
-from nets import SHARED, needs_shared, pooled_net
+from small_nets import SHARED, needs_shared, pooled_net
 
 from aarewrite.verification import verify
 from aarewrite.verification.providers import node_placement

@@ -6,7 +6,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from nets import circular_classifier, parse, phase_classifier, save, stripes
+from small_nets import circular_classifier, parse, phase_classifier, save, stripes
 
 from aarewrite.verification import data as data_module
 from aarewrite.verification import verify

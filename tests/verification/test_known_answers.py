@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from nets import (
+from small_nets import (
     blurred_classifier,
     circular_classifier,
     parse,

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnx.numpy_helper
 import pytest
-from nets import parse, phase_classifier, save, stripes
+from small_nets import parse, phase_classifier, save, stripes
 
 from aarewrite.verification import verify
 from aarewrite.verification.parity import _polygraphy, compare

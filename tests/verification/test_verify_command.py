@@ -10,7 +10,7 @@ import sys
 import onnx
 import pytest
 import typer
-from nets import blurred_classifier, phase_classifier, pooled_net, save, stripes
+from small_nets import blurred_classifier, phase_classifier, pooled_net, save, stripes
 from typer.testing import CliRunner
 
 from aarewrite.errors import CheckFailed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from nets import SHARED, needs_shared, save
+from small_nets import SHARED, needs_shared, save
 
 from aarewrite.verification import Preprocess, verify
 

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 import typer
-from nets import parse, phase_classifier, save, stripes
+from small_nets import parse, phase_classifier, save, stripes
 from typer.testing import CliRunner
 
 from aarewrite.verification.command import verify_command

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from aarewrite.pipeline import Result, plan, rewrite
     from aarewrite.planning import Plan
     from aarewrite.recipe import Recipe
+    from aarewrite.verification import VerifyReport, verify
 
 __version__ = "0.1.0"
 
@@ -25,7 +26,9 @@ _HOMES = {
     "Recipe": "recipe",
     "Result": "pipeline",
     "plan": "pipeline",
+    "VerifyReport": "verification",
     "rewrite": "pipeline",
+    "verify": "verification",
 }
 
 __all__ = [
@@ -36,9 +39,11 @@ __all__ = [
     "Recipe",
     "Result",
     "UsageError",
+    "VerifyReport",
     "__version__",
     "plan",
     "rewrite",
+    "verify",
 ]
 
 

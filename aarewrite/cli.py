@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 import aarewrite
 from aarewrite.errors import AarewriteError, UsageError
+from aarewrite.verification.command import verify_command
 
 DEFAULT_COMMAND = "rewrite"
 UNTRAINED = (
@@ -93,6 +94,25 @@ def rewrite(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and write no model.")] = False,
     json_file: Json = None,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Skip the identity proof.")] = False,
+    verify: Annotated[
+        str | None,
+        typer.Option("--verify", metavar="DATA", help="Then verify before against after, as `aarewrite verify`."),
+    ] = None,
+    labels: Annotated[str | None, typer.Option(help="With --verify: CSV of labels.")] = None,
+    preprocess: Annotated[str | None, typer.Option(help="With --verify: preset or TOML file.")] = None,
+    provider: Annotated[str, typer.Option(help="With --verify: cpu, cuda or all.")] = "cpu",
+    protocol: Annotated[str, typer.Option(help="With --verify: any of crop,circular,fractional.")] = "crop",
+    max_shift: Annotated[int | None, typer.Option(help="With --verify: largest shift in px.")] = None,
+    layers: Annotated[bool, typer.Option("--layers", help="With --verify: measure every layer.")] = False,
+    limit: Annotated[int | None, typer.Option(help="With --verify: only the first N samples.")] = None,
+    seed: Annotated[int, typer.Option(help="With --verify: seed of every random choice.", min=0)] = 0,
+    page: Annotated[Path | None, typer.Option("--report", help="With --verify: write an HTML page.")] = None,
+    min_consistency: Annotated[
+        float | None, typer.Option(help="With --verify: write nothing below this consistency (0..1).")
+    ] = None,
+    max_diff: Annotated[
+        float | None, typer.Option(help="With --verify: write nothing above this difference of the outputs.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print no table.")] = False,
 ) -> None:
     """Rewrite a model into its anti-aliased version and prove that every blur is in its place."""
@@ -100,6 +120,11 @@ def rewrite(
         "--recipe": recipe, "--filter": filter, "--pad": pad, "--placement": placement,
         "--first-conv": first_conv, "--max-window": max_window, "--only": only, "--skip": skip,
     }  # fmt: skip
+    if verify is None:
+        alone = {"--labels": labels, "--report": page, "--min-consistency": min_consistency, "--max-diff": max_diff}
+        for name, value in alone.items():
+            if value is not None:
+                raise UsageError(f"{name} belongs to --verify", f"add --verify DATA, or run aarewrite verify {model}")
     given = [name for name, value in recipe_options.items() if value not in (None, [])]
     if plan is not None and given:
         raise UsageError(f"--plan and {given[0]} exclude each other", "edit the plan file instead")
@@ -126,7 +151,23 @@ def rewrite(
     if show:
         table.print_plan(result.plan, done=not dry_run)
         table.print_outcome(result)
-    with _json_output(json_file, result.report):
+    report = result.report
+    if verify is not None:
+        from aarewrite.verification import before_after
+        from aarewrite.verification.command import show as show_verification
+
+        names = (target.name, model.name)
+        measured = before_after(
+            loaded.to_proto(), result.model, verify, names=names, labels=labels, preprocess=preprocess,
+            provider=provider, protocols=tuple(protocol.split(",")), max_shift=max_shift, layers=layers, limit=limit,
+            seed=seed, min_consistency=min_consistency, max_diff=max_diff, plan=table.plan_rows(result.plan),
+            progress=True,
+        )  # fmt: skip
+        show_verification(measured, quiet=not show)
+        measured.raise_for_failures()
+        show_verification(measured, report=page, quiet=True)
+        report["verification"] = measured.to_dict()
+    with _json_output(json_file, report):
         if dry_run:
             return
         if result.changed:
@@ -137,6 +178,9 @@ def rewrite(
         typer.echo(f"wrote {target}" + ("" if result.changed else ", equal to the input: nothing to rewrite"))
         if result.changed:
             typer.echo(UNTRAINED, err=True)
+
+
+app.command("verify")(verify_command)
 
 
 @app.command()

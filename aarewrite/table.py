@@ -63,6 +63,20 @@ def print_plan(plan: Plan, done: bool) -> None:
         out.print(f"{len(plan.rewrites)} of {len(plan.sites)} sites", markup=False)
 
 
+def plan_rows(plan: Plan) -> list[dict[str, str]]:
+    """One row per site for a report: where, what, and what was done or why not."""
+    return [
+        {
+            "node": _name(planned.site.scope, planned.site.node),
+            "kind": planned.site.op,
+            "stride": _x(planned.site.strides),
+            "rewritten as": _what(planned),
+            "multiply-accumulates": _macs(planned),
+        }
+        for planned in plan.sites
+    ]
+
+
 def print_outcome(result: Result) -> None:
     """Print the proof's figures and what limits them."""
     out = console()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,7 +36,7 @@ class _DefaultCommand(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-app = typer.Typer(cls=_DefaultCommand, add_completion=False, rich_markup_mode=None)
+app = typer.Typer(cls=_DefaultCommand, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 def _print_version(value: bool) -> None:
@@ -118,7 +120,7 @@ def rewrite(
     """Rewrite a model into its anti-aliased version and prove that every blur is in its place."""
     recipe_options = {
         "--recipe": recipe, "--filter": filter, "--pad": pad, "--placement": placement,
-        "--first-conv": first_conv, "--max-window": max_window, "--only": only, "--skip": skip,
+        "--first-conv": first_conv, "--max-window": max_window, "--only": only, "--skip": skip, "--input": input,
     }  # fmt: skip
     if verify is None:
         alone = {"--labels": labels, "--report": page, "--min-consistency": min_consistency, "--max-diff": max_diff}
@@ -138,7 +140,8 @@ def rewrite(
     }  # fmt: skip
     loaded = model_file.load(model)
     target = output or model.with_suffix(".aa.onnx")
-    _check_apart(model, **{"-o": None if dry_run else target, "--json": json_file})
+    data_files = [loaded.folder / location for location in model_file.external_files(loaded.proto)]
+    _check_apart([model, *data_files], **{"-o": None if dry_run else target, "--json": json_file, "--report": page})
     show = not quiet and json_file != "-"
     if dry_run and plan is None:
         planned = pipeline.plan(loaded, **arguments)
@@ -233,9 +236,9 @@ def _json_output(target: str | None, values: dict[str, Any]) -> Iterator[None]:
         yield
 
 
-def _check_apart(model: Path, **outputs: Path | str | None) -> None:
+def _check_apart(inputs: list[Path], **outputs: Path | str | None) -> None:
     """Refuse outputs that would overwrite the input or each other."""
-    taken = {model.resolve(): "the input itself"}
+    taken = dict.fromkeys((path.resolve() for path in inputs), "the input itself")
     for option, path in outputs.items():
         if path is None or path == "-":
             continue
@@ -254,11 +257,14 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         _fail("interrupted", 130)
     except BrokenPipeError:
-        sys.exit(0)
+        _fail("stdout was closed before everything was printed", 1)
     except Exception as error:
-        if not hasattr(error, "format_message"):  # a usage error of typer's own parser has it
-            raise
-        _fail(error.format_message(), 2)
+        if hasattr(error, "format_message"):  # a usage error of typer's own parser
+            _fail(error.format_message(), 2)
+        logging.getLogger(__name__).debug("internal error", exc_info=True)
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(where.filename).name}:{where.lineno}"
+        _fail(f"internal error at {place}: {type(error).__name__}: {error}; please report it with the model", 3)
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -56,6 +56,8 @@ def model_macs(editor: GraphEditor, shapes: Shapes) -> int | None:
 
 def _node_macs(shapes: Shapes, scope: Scope, node: Any) -> int | None:
     second = 3 if node.op.startswith("QLinear") else 1
+    if len(node.inputs) <= second:
+        return None
     weight = shapes.of(scope, node.inputs[second]).dims
     outer = node.inputs[0] if node.op == "ConvTranspose" else node.outputs[0]
     dims = shapes.of(scope, outer).dims

@@ -138,14 +138,14 @@ class GraphEditor:
             return self.constant_value(node.inputs[0])
         if node.op == "Reshape":
             data, shape = (self.constant_value(source) for source in node.inputs)
-            return None if data is None or shape is None else data.reshape([int(size) for size in shape])
+            return _reshaped(data, shape, node.attrs)
         if node.op == "DequantizeLinear":
             return self._dequantised(node)
         return None
 
     def _dequantised(self, node: Any) -> Array | None:
         values = [self.constant_value(tensor) for tensor in node.inputs if tensor.name]
-        if any(value is None for value in values):
+        if any(value is None for value in values) or node.attrs.get("block_size"):
             return None
         quantised, scale, *zero = [np.asarray(value, dtype=np.float64) for value in values]
         axis = int(node.attrs.get("axis", 1))
@@ -259,6 +259,13 @@ class GraphEditor:
         index = _index(scope.nodes, anchor)
         scope.nodes[index:index] = nodes
 
+    def replace(self, scope: Scope, old: Sequence[Any], new: Any, output: Any) -> None:
+        """Put one new node, which writes `output`, in the place of several; the first of them to go last."""
+        self.insert_after(scope, old[0], [new])
+        for node in old:
+            self.remove(scope, node)
+        new.outputs.append(output)
+
     def remove(self, scope: Scope, node: Any) -> None:
         """Remove a node from its scope and disconnect it."""
         del scope.nodes[_index(scope.nodes, node)]
@@ -327,6 +334,17 @@ def _uniquely_named(scopes: Iterator[Scope]) -> list[Scope]:
         if seen[scope.name] > 1:
             scope.name += f"#{seen[scope.name]}"
     return result
+
+
+def _reshaped(data: Array | None, shape: Array | None, attributes: Any) -> Array | None:
+    """What Reshape makes of constants; a size of 0 copies the input's."""
+    if data is None or shape is None or attributes.get("allowzero"):
+        return None
+    sizes = [int(size) or data.shape[axis] for axis, size in enumerate(shape.reshape(-1)) if size or axis < data.ndim]
+    try:
+        return data.reshape(sizes)
+    except ValueError:
+        return None
 
 
 def _read_external(tensor: onnx.TensorProto, folder: Path) -> Array | None:

@@ -170,6 +170,8 @@ def save(model: Model, path: Path) -> None:
     Raises:
         UsageError: The folder is missing or not writable, or a different data file is in the way.
     """
+    if path.resolve() in {(model.folder / location).resolve() for location in external_files(model.proto)}:
+        raise UsageError(f"{path}: is the model's own data file", "choose another place")
     _bring_external_files(model, path.parent)
     with atomic_file(path) as temporary, temporary.open("wb") as stream:
         stream.writelines(model.serialised())

@@ -6,19 +6,18 @@ import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Any
 
 import onnx
 
 import aarewrite
 from aarewrite.cost import model_macs, site_macs
-from aarewrite.decide import Choice, Rewrite, choose, keep, realise
+from aarewrite.decide import PLACEMENTS, Choice, Rewrite, choose, keep, realise
 from aarewrite.errors import UsageError
 from aarewrite.filters import LARGEST_FILTER, PADS
 from aarewrite.graph import GraphEditor
 from aarewrite.model_file import Model, load
-from aarewrite.recipe import Recipe, check_strength, recipe_from_dict
+from aarewrite.recipe import Recipe, check_strength, matches_glob, recipe_from_dict
 from aarewrite.shapes import Shapes
 from aarewrite.sites import Located, Site, Source, find, node_names
 
@@ -184,9 +183,9 @@ def make_plan(
     for place in located:
         choice = choose(place.site, recipe)
         if choice.action == "blur" and only and not _matches(place.site, only):
-            choice = keep("not selected by --only")
+            choice = keep("not selected by --only", choice)
         if choice.action == "blur" and _matches(place.site, skip):
-            choice = keep("left out by --skip")
+            choice = keep("left out by --skip", choice)
         choices.append(choice)
     return _assemble(editor, shapes, recipe, located, sources, choices, input_shapes or {})
 
@@ -239,7 +238,7 @@ def _assemble(
         rewrite = None
         if choice.action == "blur":
             found = realise(place.site, choice)
-            rewrite, choice = (None, keep(found)) if isinstance(found, str) else (found, choice)
+            rewrite, choice = (None, keep(found, choice)) if isinstance(found, str) else (found, choice)
         concrete = sized.get((place.site.scope, place.site.node), place.site)
         macs = site_macs(place.site, rewrite, concrete.input_size, concrete.output_size)
         planned.append(PlannedSite(place.site, choice, rewrite, macs, place.region.end.name))
@@ -292,7 +291,7 @@ def _misaligned(located: list[Located], planned: list[PlannedSite]) -> Iterable[
 
 def _matches(site: Site | Source, globs: Iterable[str]) -> bool:
     names = (site.node, f"{site.scope}/{site.node}" if site.scope else site.node)
-    return any(fnmatchcase(name, glob) for glob in globs for name in names)
+    return any(matches_glob(name, glob) for glob in globs for name in names)
 
 
 def _check_globs(
@@ -309,7 +308,7 @@ def _check_globs(
     for option, globs in options:
         for glob in globs:
             if not any(_matches(site, [glob]) for site in everything) and not any(
-                fnmatchcase(name, glob) for name in node_names(editor).values()
+                matches_glob(name, glob) for name in node_names(editor).values()
             ):
                 names = ", ".join(site.node for site in everything[:4]) or "none"
                 raise UsageError(f"{option} {glob!r} matches no node", f"the model's sites are {names} ...")
@@ -331,11 +330,9 @@ def _parse(
             raise UsageError('plan: a site has no "node"')
         node = str(entry["node"])
         _check_entry(node, entry)
-        values = {name: entry[name] for name in (*EDITABLE, "reason") if name in entry}
-        if values.get("action") == "keep":
-            choice = keep(str(values.get("reason") or "kept by the plan"))
-        else:
-            choice = Choice(**(values | {"reason": "", "placement": values.get("placement") or "after"}))
+        choice = Choice(**{name: entry[name] for name in EDITABLE if name in entry})
+        if choice.action == "keep":
+            choice = keep(str(entry.get("reason") or "kept by the plan"), choice)
         entries[str(entry.get("scope", "")), node] = choice
     return recipe, shapes, entries
 
@@ -349,7 +346,7 @@ def _parse_shapes(table: Any) -> dict[str, tuple[int, ...]]:
 
 _ALLOWED: dict[str, tuple[Any, ...]] = {
     "action": ("blur", "keep"),
-    "placement": ("after", "before", "input", "instead", ""),
+    "placement": PLACEMENTS,
     "filter": tuple(range(1, LARGEST_FILTER + 1)),
     "pad": PADS,
     "pad_rule": ("centred", "symmetric"),
@@ -358,7 +355,18 @@ _ALLOWED: dict[str, tuple[Any, ...]] = {
 }
 
 
+REPORTED = (
+    "scope", "node", "op", "kernel", "strides", "dilations", "channels", "input_size", "output_size", "stride_so_far",
+    "macs", "smallest_map", "proven", "reason", "notes",
+)  # fmt: skip
+
+
 def _check_entry(node: str, entry: Mapping[str, Any]) -> None:
+    unknown = sorted(set(entry) - {*EDITABLE, *REPORTED})
+    if unknown:
+        raise UsageError(f"plan: {node}: unknown key {unknown[0]!r}", f"editable are {', '.join(EDITABLE)}")
+    if "action" not in entry:
+        raise UsageError(f'plan: {node}: no "action"', 'write "blur" or "keep"')
     for name, allowed in _ALLOWED.items():
         if name in entry and (type(entry[name]) is not type(allowed[0]) or entry[name] not in allowed):
             choices = ", ".join(map(str, allowed))

@@ -1,6 +1,7 @@
-"""The identity proof: with the single tap 1 in place of the filter, the rewritten model equals the original.
+"""The identity proof: when every filter passes a single tap through, the rewritten model equals the original.
 
-Original and twin run in ONNX Runtime on the same random input; not only the outputs but the map of every site is
+The twin is the rewritten graph with the same padding, filter sizes and strides, and taps that are 0 but for the centre
+one. Original and twin run in ONNX Runtime on the same random input; not only the outputs but the map of every site is
 compared, so that a saturated output cannot hide a misplaced blur. The rewritten model itself is run as well.
 Source: the identity law, "dense operator, then subsample by s" equals the strided operator.
 """
@@ -136,7 +137,7 @@ def prove(original: Model, twin: Model, rewritten: Model, plan: Plan, seed: int 
         try:
             actual = _run(after, feeds)
         except Exception as error:  # ONNX Runtime raises a dozen private types
-            raise CheckFailed(f"identity proof: the twin does not run: {first_line(error)}") from None
+            raise CheckFailed(f"identity proof: the twin does not run: {first_line(error)}", _way_out(error)) from None
         comparisons += _compare(expected, actual, watched)
     del after, before
     _run_result(models[2], runs)
@@ -182,7 +183,12 @@ def _run_result(model: Model, runs: list[tuple[Feeds, dict[str, Array]]]) -> Non
     except (CannotHandle, CheckFailed) as error:
         raise CheckFailed(f"the rewritten model: {error.message}") from None
     except Exception as error:  # ONNX Runtime raises a dozen private types
-        raise CheckFailed(f"the rewritten model does not run: {first_line(error)}") from None
+        raise CheckFailed(f"the rewritten model does not run: {first_line(error)}", _way_out(error)) from None
+
+
+def _way_out(error: Exception) -> str:
+    small = "reflect" in str(error)
+    return "a map is too small: use --pad edge, a smaller --filter, or --skip the node" if small else ""
 
 
 def _compare(expected: dict[str, Array], actual: dict[str, Array], watched: list[str]) -> Iterator[Comparison]:

@@ -19,6 +19,11 @@ from aarewrite.filters import LARGEST_FILTER, PADS
 BUILT_IN = ("aligned", "zhang2019", "zhang2019-resnet", "timm", "composer")
 
 
+def matches_glob(name: str, glob: str) -> bool:
+    """Whether a node's name is the text of a glob or matches it, case-sensitive; names may hold brackets."""
+    return name == glob or fnmatchcase(name, glob)
+
+
 @dataclass(frozen=True)
 class SiteOverride:
     """What a recipe says about the sites whose node name matches a glob; None leaves the recipe's general word.
@@ -116,7 +121,7 @@ class Recipe:
     def override_for(self, node: str, scope: str = "") -> SiteOverride | None:
         """The last override that matches a node."""
         names = (node, f"{scope}/{node}" if scope else node)
-        matches = (o for o in reversed(self.sites) if any(fnmatchcase(name, o.match) for name in names))
+        matches = (o for o in reversed(self.sites) if any(matches_glob(name, o.match) for name in names))
         return next(matches, None)
 
     def with_options(self, **options: Any) -> Recipe:

@@ -46,6 +46,7 @@ NONLINEAR = frozenset(
     ]
 )
 AFFINE = frozenset(["Identity", "Dropout", "BatchNormalization", "Cast", "Neg", "Mul", "Div", "Add", "Sub"])
+FLOATS = frozenset((1, 10, 11, 16))  # FLOAT, FLOAT16, DOUBLE, BFLOAT16
 QUANTISATION = frozenset(("QuantizeLinear", "DequantizeLinear"))
 
 
@@ -120,7 +121,12 @@ def _in_order(editor: GraphEditor, scope: Scope, local: set[int], start: Any, sp
 def _pointwise(editor: GraphEditor, scope: Scope, node: Any, inside: set[int], spatial: int) -> bool:
     """Whether a node maps region tensors point by point, every other operand being a per-channel constant."""
     known = node.op in NONLINEAR | AFFINE | QUANTISATION and node.domain in (None, "", "ai.onnx")
-    if not known or any(output.outputs or scope.is_output(output) for output in node.outputs[1:]):
+    training = node.attrs.get("training_mode") or (
+        node.op == "Dropout" and len(node.inputs) > 2 and node.inputs[2].name
+    )
+    if not known or training or any(output.outputs or scope.is_output(output) for output in node.outputs[1:]):
+        return False
+    if node.op == "Cast" and node.attrs.get("to") not in FLOATS:
         return False
     data = [tensor for tensor in node.inputs if id(tensor) in inside]
     others = [tensor for tensor in node.inputs if tensor.name and id(tensor) not in inside]

@@ -14,7 +14,7 @@ from typing import Any
 from aarewrite.filters import is_blur_kernel
 from aarewrite.flow import Flow
 from aarewrite.graph import GraphEditor, Scope
-from aarewrite.regions import QUANTISATION, Region, pointwise_region
+from aarewrite.regions import FLOATS, QUANTISATION, Region, pointwise_region
 from aarewrite.shapes import Shapes
 from aarewrite.windows import Axes, Sizes, Window, explicit, leaves_gaps
 
@@ -25,7 +25,7 @@ SITE_KINDS = {
     "Conv": "conv",
     "QLinearConv": "conv",
 }
-FLOATS = frozenset((1, 10, 11, 16))  # FLOAT, FLOAT16, DOUBLE, BFLOAT16
+FEWEST_INPUTS = {"Conv": 2, "QLinearConv": 8}
 INTEGERS_8 = frozenset((2, 3))  # UINT8, INT8
 
 
@@ -165,12 +165,12 @@ def node_names(editor: GraphEditor) -> dict[int, str]:
 def _look_at(
     editor: GraphEditor, shapes: Shapes, flow: Flow, scope: Scope, node: Any, name: str
 ) -> Located | Source | None:
-    source = _other_source(editor, shapes, scope, node)
+    source = _other_source(editor, shapes, scope, node) if node.inputs and node.outputs else ""
     if source:
         sizes = _spatial(shapes, scope, node.inputs[0]), _spatial(shapes, scope, node.outputs[0])
         return Source(scope.name, name, node.op, source, *sizes, flow.stride(node.inputs[0], sizes[0]))
     kind = SITE_KINDS.get(node.op)
-    if kind is None or node.domain not in (None, "", "ai.onnx"):
+    if kind is None or node.domain not in (None, "", "ai.onnx") or len(node.inputs) < FEWEST_INPUTS.get(node.op, 1):
         return None
     sizes = _spatial(shapes, scope, node.inputs[0]), _spatial(shapes, scope, node.outputs[0])
     window = _window(editor, shapes, scope, node)
@@ -228,7 +228,7 @@ def _site(
         count_include_pad=bool(_attribute(node, "count_include_pad", 0)),
         activation=region.nonlinear,
         normalised=region.normalised,
-        ends_in_add=_ends_in_add(region.end),
+        ends_in_add=_ends_in_add(editor, region.end),
         first_conv=kind == "conv" and not flow.convolved(data),
         bias=kind == "conv" and len(node.inputs) > 2 and bool(node.inputs[2].name),
         fused_bias=kind == "conv" and _fused_bias(node),
@@ -253,13 +253,17 @@ def _window(editor: GraphEditor, shapes: Shapes, scope: Scope, node: Any) -> Win
     if parameters:
         return f"its {parameters[0]} is a parameter of the function: inline the function to rewrite it"
     kernel = node.attrs.get("kernel_shape")
-    if kernel is None:
+    if kernel is None and SITE_KINDS[node.op] == "conv":
         weight = node.inputs[3 if node.op == "QLinearConv" else 1]
         dims = shapes.of(scope, weight).dims
         kernel = dims[2:] if dims else editor.constant_shape(weight) and editor.constant_shape(weight)[2:]  # type: ignore[index]
     if not kernel or any(not isinstance(k, int) for k in kernel):
         return "its kernel size is not known statically"
     n = len(kernel)
+    lengths = {"strides": n, "dilations": n, "pads": 2 * n}
+    wrong = [name for name, count in lengths.items() if len(node.attrs.get(name) or [0] * count) != count]
+    if wrong or any(int(s) < 1 for s in _attribute(node, "strides", None) or ()):
+        return f"its {(wrong or ['strides'])[0]} do not fit its kernel: the model is not valid"
     pads = [int(p) for p in _attribute(node, "pads", None) or (0,) * 2 * n]
     return Window(
         kernel=tuple(int(k) for k in kernel),
@@ -325,8 +329,8 @@ def _obstacle(
         return "an integer map without constant scalar scale and zero point: a blur needs both"
     if dtype not in FLOATS | INTEGERS_8:
         return "the element type of its output is not known or not a float"
-    if scope.opset < 10 and dtype in INTEGERS_8:
-        return "quantised maps need opset 10 or newer"
+    if scope.opset < 11 and dtype in INTEGERS_8:
+        return "quantised maps need opset 11 or newer: Pad takes no integers before"
     return ""
 
 
@@ -370,8 +374,13 @@ def _fused_bias(node: Any) -> bool:
     return bool(bias.startswith("onnx::Conv_") or bias == f"{weight}_bias")
 
 
-def _ends_in_add(end: Any) -> bool:
-    adds = [node for node in end.outputs if node.op in ("Add", "Sum")]
+def _ends_in_add(editor: GraphEditor, end: Any) -> bool:
+    """Whether every reader adds the map to another branch; a constant, such as a position embedding, is none."""
+    adds = [
+        node
+        for node in end.outputs
+        if node.op in ("Add", "Sum") and not any(editor.is_constant(tensor) for tensor in node.inputs)
+    ]
     return bool(adds) and len(adds) == len(end.outputs)
 
 
@@ -436,12 +445,14 @@ def _is_wavelet(editor: GraphEditor, node: Any, window: Window) -> bool:
 
 
 def _produced_by_blur(editor: GraphEditor, tensor: Any) -> bool:
-    """Whether a tensor is the output of a blur that does filter (more than one tap)."""
+    """Whether a tensor is the output of a stride-1 blur that does filter (more than one tap)."""
     producer = tensor.inputs[0] if tensor.inputs else None
     if producer is not None and producer.op in QUANTISATION:
         return _produced_by_blur(editor, producer.inputs[0])
     if producer is None or not _is_blur(editor, producer):
         return False
+    if any(s > 1 for s in producer.attrs.get("strides") or ()):
+        return False  # it belongs to the sampling in front of it
     shape = editor.constant_shape(producer.inputs[1 if producer.op == "Conv" else 3])
     return shape is not None and prod(shape[2:]) > 1
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,8 +21,13 @@ def console() -> Console:
     """A console on stdout, wide enough for whole rows when it is not a terminal."""
     from rich.console import Console
 
-    plain = Console(highlight=False)
-    return plain if plain.is_terminal else Console(highlight=False, width=PAGE_WIDTH)
+    class Plain(Console):
+        def on_broken_pipe(self) -> None:
+            """Whoever reads the table may stop reading; the work goes on."""
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115, kept open until the process ends
+
+    plain = Plain(highlight=False)
+    return plain if plain.is_terminal else Plain(highlight=False, width=PAGE_WIDTH)
 
 
 def print_plan(plan: Plan, done: bool) -> None:

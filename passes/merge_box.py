@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from aarewrite.decide import Blur
-from aarewrite.filters import outer, taps
+from aarewrite.filters import Blur, outer
 from aarewrite.graph import GraphEditor
-from aarewrite.sites import FLOATS, Located
+from aarewrite.regions import FLOATS
+from aarewrite.sites import Located
 
 
 def apply(editor: GraphEditor, located: Located, blur_name: str, inserted: Blur) -> bool:
@@ -40,8 +40,7 @@ def apply(editor: GraphEditor, located: Located, blur_name: str, inserted: Blur)
         return False
     assert site.channels is not None
     box = [np.full(k, 1 / k) for k in site.window.kernel]
-    filters = [taps(size, inserted.strength) for size in inserted.sizes]
-    kernel = outer(np.convolve(b, t) for b, t in zip(box, filters, strict=True))
+    kernel = outer(np.convolve(b, t) for b, t in zip(box, inserted.axis_taps(), strict=True))
     weight = np.broadcast_to(kernel, (site.channels, 1, *kernel.shape))
     source, target = first.inputs[0], last.outputs[0]
     constant = editor.constant(scope, f"{blur_name}/box", np.asarray(weight), site.dtype)
@@ -50,8 +49,5 @@ def apply(editor: GraphEditor, located: Located, blur_name: str, inserted: Blur)
         kernel_shape=list(kernel.shape), dilations=[1] * kernel.ndim, strides=list(site.strides),
         pads=(list(first.attrs.get("pads") or ()) or [0] * 2 * kernel.ndim),
     )  # fmt: skip
-    editor.insert_after(scope, last, [merged])
-    editor.remove(scope, last)
-    editor.remove(scope, first)
-    merged.outputs.append(target)
+    editor.replace(scope, [last, first], merged, target)
     return True

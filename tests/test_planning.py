@@ -223,3 +223,43 @@ def test_input_shapes() -> None:
     for wrong in ((1, 3, 8, 6), (1, 2, 8)):
         with pytest.raises(aarewrite.UsageError, match=r"--input x: 1x.* contradicts \?x2x\?x\?"):
             aarewrite.plan(model, input_shapes={"x": wrong})
+
+
+def test_a_kept_site_carries_what_the_recipe_would_do(model: onnx.ModelProto) -> None:
+    """Flipping "keep" to "blur" in a plan gives the recipe's rewrite, not some default."""
+    table = aarewrite.plan(model, recipe="zhang2019", skip=["conv1"], first_conv=True).to_dict()
+    kept = site(table, "conv1")
+    assert (kept["action"], kept["filter"], kept["pad"]) == ("keep", 4, "reflect")
+    kept["action"] = "blur"
+    edited = aarewrite.rewrite(model, plan=table).model
+    whole = aarewrite.rewrite(model, recipe="zhang2019", first_conv=True).model
+    assert [node.SerializeToString() for node in edited.graph.node] == [n.SerializeToString() for n in whole.graph.node]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"), [({"fliter": 5}, "conv1: unknown key 'fliter'"), ({"action": None}, 'conv1: no "action"')]
+)
+def test_misspelt_plan_entries_are_refused(
+    model: onnx.ModelProto, table: dict[str, Any], change: dict[str, Any], message: str
+) -> None:
+    entry = site(table, "conv1")
+    entry.update(change)
+    for key in [key for key, value in change.items() if value is None]:
+        del entry[key]
+    with pytest.raises(aarewrite.UsageError) as caught:
+        aarewrite.rewrite(model, plan=table)
+    assert message in str(caught.value)
+
+
+def test_applying_a_plan_without_rewrites_changes_nothing(model: onnx.ModelProto) -> None:
+    plan = aarewrite.plan(model, skip=["*"])
+    assert plan.apply(model).SerializeToString() == model.SerializeToString()
+
+
+def test_a_second_run_adds_to_the_recorded_blurs(model: onnx.ModelProto) -> None:
+    first = aarewrite.rewrite(model, only=["pool1"])
+    second = aarewrite.rewrite(first.model, first_conv=True)
+    assert second.changed
+    metadata = {entry.key: entry.value for entry in second.model.metadata_props}
+    origins = json.loads(metadata["aarewrite.blurs"]).values()
+    assert {origin["node"] for origin in origins} == {"pool1", "conv1", "pool2"}

@@ -12,7 +12,7 @@ import pytest
 from reference import build, weight
 
 import aarewrite
-from aarewrite import pipeline
+from aarewrite import filters, pipeline
 from aarewrite.model_file import Model, load
 from aarewrite.pipeline import apply_plan
 from aarewrite.planning import Plan
@@ -311,3 +311,27 @@ def test_operators_that_change_are_named() -> None:
     assert proof is not None
     assert proof.unproven == ("pool",)
     assert proof.to_dict()["unproven"] == ["pool"]
+
+
+@pytest.mark.parametrize("placement", ["after", "before"])
+@pytest.mark.parametrize("pads", [lambda f: (f // 2, (f - 1) // 2), lambda f: (f - 1, 0)], ids=["swapped", "shifted"])
+def test_wrong_padding_of_a_blur_is_caught(
+    monkeypatch: pytest.MonkeyPatch, placement: str, pads: Callable[[int], tuple[int, int]]
+) -> None:
+    """The twin carries the real padding: a filter that reads one sample further along does not pass."""
+
+    def wrong(sizes: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        return tuple(pads(f)[0] for f in sizes), tuple(pads(f)[1] for f in sizes)
+
+    monkeypatch.setattr(filters, "centred_pads", wrong)
+    with pytest.raises(aarewrite.CheckFailed, match="identity proof failed"):
+        aarewrite.rewrite(strided(), filter=4, placement=placement, first_conv=True)
+
+
+def test_unused_weights_do_no_harm() -> None:
+    """ONNX Runtime drops an initializer that nothing reads before it could be given its data."""
+    model = strided()
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weight(300), "unused"))
+    result = aarewrite.rewrite(model)
+    assert result.changed
+    assert "unused" in {tensor.name for tensor in result.model.graph.initializer}

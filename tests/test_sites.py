@@ -343,3 +343,36 @@ def test_stride_so_far_multiplies() -> None:
         [three] c = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(b)
     }""")
     assert [p.site.stride_so_far for p in aarewrite.plan(model).sites] == [(1, 1), (2, 1), (4, 3)]
+
+
+def test_a_conv_in_a_loop_body_is_no_first_conv() -> None:
+    model = build(
+        """(float[1, 2, 16, 16] x, int64 n, bool go) => (float[] y) {
+        [stem] a = Conv(x, w1)
+        [loop] y = Loop (n, go, a) <
+            body = step (int64 i, bool c, float[1, 2, h, k] v) => (bool d, float[1, 2, h2, k2] u) {
+                d = Identity(c)
+                [conv] s = Conv<strides = [2, 2]>(v, w1)
+                u = Relu(s)
+            }
+        >
+    }""",
+        w1=weight(2, 2, 1, 1),
+    )
+    assert [p.site.first_conv for p in aarewrite.plan(model).sites] == [False]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[site] y = MaxPool<strides = [2, 2]>(x)",
+        "[site] y = Conv<strides = [2, 2]>(x)",
+        "[site] y = MaxPool<kernel_shape = [2, 2], strides = [2]>(x)",
+        "[site] y = MaxPool<kernel_shape = [2, 2], strides = [2, 2], pads = [1, 1]>(x)",
+        "[site] y = MaxPool<kernel_shape = [2, 2], strides = [0, 2]>(x)",
+    ],
+)
+def test_invalid_operators_are_left_with_a_reason(text: str) -> None:
+    plan = aarewrite.plan(build(f"(float[1, 2, 8, 8] x) => (float[] y) {{ {text} }}"))
+    assert not plan.rewrites
+    assert all(source.reason for source in plan.sources)

@@ -63,7 +63,7 @@ def _summary(report: VerifyReport) -> str:
         parts.append('<div class="cards">')
         parts.append(_card("same answer both times", [r.consistency for r in results], "consistency"))
         parts.append(
-            _card(f"changed by some move of {first.worst_radius:g} px", [r.worst_case for r in results], "worst case")
+            _card(f"changed by a move of {first.worst_radius:g} px", [r.worst_case for r in results], "worst case")
         )
         if first.top1:
             parts.append(_card("right answer", [r.top1 for r in results if r.top1], "top-1 accuracy"))

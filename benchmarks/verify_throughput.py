@@ -86,7 +86,7 @@ def main() -> None:
     )
     print(f"{len(crops)} crops of {len(data)} images, {options.rounds} alternating rounds, target 0.9:")
     for k, clock in enumerate(("wall", "CPU")):
-        ratios = sorted(alone[k] / ours[k] for alone, ours in pairs)
+        ratios = sorted(first[k] / second[k] for first, second in pairs)
         print(f"  {clock:4} time ratio {statistics.median(ratios):.3f} (median; {ratios[0]:.3f} to {ratios[-1]:.3f})")
 
 

@@ -19,10 +19,9 @@ class State:
 
 
 START = State((), False)
-OPAQUE = frozenset(  # the stride behind these is told from the sizes, where they are static
-    "Reshape Flatten Gemm MatMul Squeeze Resize Upsample".split()  # noqa: SIM905, a list of names reads best so
-    + ["DepthToSpace", "SpaceToDepth", "Gather", "Transpose"]
-)
+# The stride behind these is told from the sizes, where they are static.
+RESHAPING = frozenset(("Reshape", "Flatten", "Squeeze", "Transpose", "Gather", "Gemm", "MatMul"))
+RESIZING = frozenset(("Resize", "Upsample", "DepthToSpace", "SpaceToDepth"))
 
 
 class Flow:
@@ -92,7 +91,7 @@ class Flow:
         step = node.attrs.get("strides")
         if "Conv" in node.op or "Pool" in node.op:
             stride = _times(stride, step, node.op == "ConvTranspose")
-        elif node.op in OPAQUE or (node.op == "Slice" and len(node.inputs) > 4):
+        elif node.op in RESHAPING | RESIZING or (node.op == "Slice" and len(node.inputs) > 4):
             stride = None  # told from the sizes, where they are static
         return State(stride, convolved)
 

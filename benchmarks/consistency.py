@@ -3,8 +3,8 @@
     python benchmarks/consistency.py [--limit 500] [--recipe aligned] [--protocol crop] [--output FILE.md]
 
 $AAREWRITE_SHARED (default ../shared) holds `models/` and `images/imagenet_sample/` with `labels.csv`. Everything is
-seeded: the same command gives the same figures on the same versions. Photographs are mostly training images, so accuracy reads high:
-compare before with after, not with published numbers.
+seeded: the same command gives the same figures on the same versions. Photographs are mostly training images, so
+accuracy reads high: compare before with after, not with published numbers.
 """
 
 from __future__ import annotations

@@ -37,9 +37,10 @@ class Data:
         load: Decodes sample i: `(H, W, 3)` uint8 for images, else the array as stored. Called once a sample.
         labels: Class index a sample, or None.
         class_names: Names of classes by index, as far as the labels file gives them.
-        spatial: Shape of a stored sample for arrays, None where samples differ.
+        sample_shape: Shape of one stored sample for arrays, None where samples differ.
+        is_float: The samples are floating-point numbers, taken to be in the model's units by default.
         constants: Arrays of an .npz that are named like an input of the model and are no samples.
-        extra: Further per-sample arrays by name (`ref`, `p0`, `p1` for two-input metrics).
+        triplets: Loads (`ref`, `p0`, `p1`) of sample i, for two-input metrics.
     """
 
     kind: str

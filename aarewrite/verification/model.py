@@ -39,7 +39,6 @@ _DTYPES = {
     "tensor(int64)": np.int64,
     "tensor(bool)": np.bool_,
 }
-MAX_PROTOBUF = 2**31 - 1
 
 
 @dataclass(frozen=True)

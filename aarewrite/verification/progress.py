@@ -10,8 +10,8 @@ Advance = Callable[[int], None]
 
 
 @contextmanager
-def progress_bar(title: str, total: int, wanted: bool) -> Iterator[Advance]:
-    """Show a bar while the block runs and yield the function that advances it."""
+def progress_bar(title: str, total: int | None, wanted: bool) -> Iterator[Advance]:
+    """Show a bar while the block runs and yield the function that advances it; a total of None only shows life."""
     if not (wanted and sys.stderr.isatty()):
         yield lambda steps: None
         return

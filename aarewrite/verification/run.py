@@ -354,7 +354,7 @@ def _layers(
     if len(setup.models[0].image_inputs) != 1:
         notes.append("--layers: not measured for models with two image inputs")
         return ()
-    with progress_bar("looking inside the network", 0, progress) as advance:
+    with progress_bar("looking inside the network", None, progress) as advance:
         canvases = [sample.canvas for sample in kept]
         return measure_layers(setup.models, canvases, setup.geometry, heat_map, advance)
 

@@ -154,6 +154,18 @@ def test_models_with_different_inputs(net, colour_net):
     refused(3, "inputs differ", args=[net, "--against", colour_net])
 
 
+def test_metric_without_distorted_images(tmp_path):
+    model = parse("""
+    g (float[N,1,16,16] a, float[N,1,16,16] b) => (float[N,1,1,1] d) {
+        c = Sub(a, b)
+        d = GlobalAveragePool(c)
+    }""")
+    onnx.save(model, tmp_path / "metric.onnx")
+    refused(3, "distorted", "ref, p0 and p1", args=[str(tmp_path / "metric.onnx")])
+    data = save(tmp_path / "d.npz", x=stripes(2))
+    refused(2, "ref, p0 and p1", args=[str(tmp_path / "metric.onnx"), "--data", data])
+
+
 def test_model_whose_output_is_nan(tmp_path):
     model = parse("""
     g (float[N,1,16,16] x) => (float[N,2] y) <float[2,1,1,1] w = {1, 1}> {

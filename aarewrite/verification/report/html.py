@@ -63,7 +63,7 @@ def _summary(report: VerifyReport) -> str:
         parts.append('<div class="cards">')
         parts.append(_card("same answer both times", [r.consistency for r in results], "consistency"))
         parts.append(
-            _card(f"upset by some move of {first.worst_radius:g} px", [r.worst_case for r in results], "worst case")
+            _card(f"changed by a move of {first.worst_radius:g} px", [r.worst_case for r in results], "worst case")
         )
         if first.top1:
             parts.append(_card("right answer", [r.top1 for r in results if r.top1], "top-1 accuracy"))
@@ -88,11 +88,11 @@ def _summary(report: VerifyReport) -> str:
 def _verdict(results: Sequence[Classification]) -> str:
     flips = [r.n - r.consistency.successes for r in results]
     if len(results) == 1:
-        return f"For <b>{flips[0]} of {results[0].n}</b> pictures it did."
+        return f"The answer changed for <b>{flips[0]} of {results[0].n}</b> pictures."
     after, before = flips
-    trend = "fewer" if after < before else "more" if after > before else "as many"
+    trend = "fewer" if after < before else "more" if after > before else "as many as before"
     return (
-        f'It did for <b class="before">{before}</b> pictures with {escape(results[1].model)} and for '
+        f'The answer changed for <b class="before">{before}</b> pictures with {escape(results[1].model)}, for '
         f'<b class="after">{after}</b> with {escape(results[0].model)}: {trend}.'
     )
 
@@ -116,7 +116,7 @@ def _card(title: str, values: Sequence[Proportion], term: str) -> str:
         kind = "after" if k == 0 else "before"
         numbers.append(
             f'<div><b class="{kind}">{_percent(value.value)}</b>'
-            f'<span class="small">{_percent(value.low)} to {_percent(value.high)}</span></div>'
+            f'<span class="small">{100 * value.low:.0f} to {100 * value.high:.0f}%</span></div>'
         )
     return (
         f'<div class="card">{escape(title)}<div class="pair">{"".join(numbers)}</div>'
@@ -134,7 +134,7 @@ def _waffle(report: VerifyReport) -> str:
         (f"changed only in {after}", svg.AFTER, counts.only_model_flips),
         ("changed in both", "#5a4a42", counts.both_flip),
     )
-    key = "".join(f'<span style="background:{c}"></span>{escape(label)}: {n}' for label, c, n in groups)
+    key = " ".join(f'<em><span style="background:{c}"></span>{escape(label)}: {n}</em>' for label, c, n in groups)
     return f'<p>One square a picture:</p>{svg.waffle(groups)}<p class="key small">{key}</p>'
 
 

@@ -29,7 +29,7 @@ def line_chart(
     x_labels: dict[float, str] | None = None,
 ) -> str:
     """Draw lines with shaded intervals, one colour a series, labelled at their right end."""
-    width, height, left, right, top, bottom = 640, 280, 62, 156, 28, 46
+    width, height, left, right, top, bottom = 640, 280, 62, 174, 28, 46
     xs = sorted({point[0] for line in series for point in line.points})
     x_low, x_high = xs[0], xs[-1] if xs[-1] > xs[0] else xs[0] + 1
     y_low, y_high = y_range
@@ -60,7 +60,7 @@ def line_chart(
         for (x, y), point in zip(middle, line.points, strict=True):
             tip = f"{line.label}, {labels.get(point[0], f'{point[0]:g}')}: {y_format(point[1])}"
             parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{line.colour}">{_title(tip)}</circle>')
-        parts.append(_text(middle[-1][0] + 10, end + 4, _short(line.label, 20), "start", line.colour, bold=True))
+        parts.append(_text(middle[-1][0] + 10, end + 4, _short(line.label, 21), "start", line.colour, bold=True))
     return _svg(width, height, parts, f"{y_title} over {x_title}")
 
 

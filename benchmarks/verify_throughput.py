@@ -81,9 +81,8 @@ def main() -> None:
     best = min(bare, key=lambda batch: bare[batch])
     pairs = [(seconds(bare_loop(best)), seconds(whole_run)) for _ in range(options.rounds)]
     print(f"bare loop, batch {best:2}, again {len(crops) / min(alone[0] for alone, _ in pairs):8.1f} crops/s")
-    print(
-        f"consistency run, batch {BATCH[options.provider]:2}  {len(crops) / min(ours[0] for _, ours in pairs):8.1f} crops/s"
-    )
+    rate = len(crops) / min(ours[0] for _, ours in pairs)
+    print(f"consistency run, batch {BATCH[options.provider]:2}  {rate:8.1f} crops/s")
     print(f"{len(crops)} crops of {len(data)} images, {options.rounds} alternating rounds, target 0.9:")
     for k, clock in enumerate(("wall", "CPU")):
         ratios = sorted(first[k] / second[k] for first, second in pairs)

@@ -31,12 +31,18 @@ class _DefaultCommand(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not args:
             raise UsageError("no model given", "run aarewrite MODEL.onnx, or aarewrite rewrite --help")
-        if args[0] not in (*self.commands, "--help", "--version"):
+        if args[0] not in (*self.commands, "-h", "--help", "--version"):
             args = [DEFAULT_COMMAND, *args]
         return super().parse_args(ctx, args)
 
 
-app = typer.Typer(cls=_DefaultCommand, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = typer.Typer(
+    cls=_DefaultCommand,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 
 def _print_version(value: bool) -> None:

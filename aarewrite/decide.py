@@ -210,6 +210,8 @@ def realise(site: Site, choice: Choice) -> Rewrite | str:
         proven = choice.filter == 1 and all(k == 1 for k in site.window.kernel)
         notes += ("average pooling replaced by the blur: a changed operator, not proven",)
     mapped = dense.output(site.input_size) if choice.placement == "after" else site.input_size
+    if all(n == 1 for n, s in zip(mapped, blur_strides, strict=True) if s > 1) and any(s > 1 for s in blur_strides):
+        return "the map to blur is a single sample wide"
     found = _blur(site, choice, blur_strides, mapped)
     if isinstance(found, str):
         return found

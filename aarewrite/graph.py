@@ -23,7 +23,8 @@ from aarewrite.errors import CannotHandle
 from aarewrite.model_file import Model, is_stub, opset_of
 
 Array = npt.NDArray[Any]
-CONSTANT_OPS = ("Constant", "Identity", "Cast", "Reshape", "DequantizeLinear")
+CONSTANT_OPS = ("Constant", "Identity", "Cast", "Reshape", "Expand", "Tile", "Concat", "DequantizeLinear")
+LARGEST_CONSTANT = 2**22  # elements; what Expand or Tile make of a constant is not looked at beyond
 OLDEST_IR_WITH_FREE_INITIALIZERS = 4  # before it, every initializer must be a graph input as well
 
 
@@ -115,8 +116,8 @@ class GraphEditor:
     # ---- reading -------------------------------------------------------------------------------------------
 
     def constant_value(self, tensor: Any) -> Array | None:
-        """The value of a constant tensor (initializer, Constant node, or either through Identity, Cast, Reshape or
-        DequantizeLinear), None where it is not one."""
+        """The value of a constant tensor (initializer, Constant node, or what the `CONSTANT_OPS` make of them), None
+        where it is not one."""
         if isinstance(tensor, gs.Constant):
             raw = self.model.weights.get(tensor.name)
             source = self._initializers.get(tensor.name)
@@ -139,6 +140,8 @@ class GraphEditor:
         if node.op == "Reshape":
             data, shape = (self.constant_value(source) for source in node.inputs)
             return _reshaped(data, shape, node.attrs)
+        if node.op in ("Expand", "Tile", "Concat"):
+            return _combined(node, [self.constant_value(source) for source in node.inputs])
         if node.op == "DequantizeLinear":
             return self._dequantised(node)
         return None
@@ -334,6 +337,24 @@ def _uniquely_named(scopes: Iterator[Scope]) -> list[Scope]:
         if seen[scope.name] > 1:
             scope.name += f"#{seen[scope.name]}"
     return result
+
+
+def _combined(node: Any, values: list[Array | None]) -> Array | None:
+    """What Expand, Tile or Concat make of constants."""
+    parts = [value for value in values if value is not None]
+    if len(parts) != len(values) or len(parts) < 2:
+        return parts[0] if node.op == "Concat" and len(parts) == len(values) else None
+    try:
+        if node.op == "Concat":
+            return np.concatenate(parts, axis=int(node.attrs.get("axis", 0)))
+        sizes = tuple(int(size) for size in parts[1].reshape(-1))
+        if node.op == "Tile":
+            shape = tuple(a * b for a, b in zip(parts[0].shape, sizes, strict=True))
+            return np.tile(parts[0], sizes) if np.prod(shape) <= LARGEST_CONSTANT else None
+        shape = np.broadcast_shapes(parts[0].shape, sizes)
+        return np.broadcast_to(parts[0], shape) if np.prod(shape) <= LARGEST_CONSTANT else None
+    except ValueError:
+        return None
 
 
 def _reshaped(data: Array | None, shape: Array | None, attributes: Any) -> Array | None:

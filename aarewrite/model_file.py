@@ -97,7 +97,8 @@ def load(source: str | os.PathLike[str] | onnx.ModelProto | Model) -> Model:
         return _checked(_read(io.BytesIO(data), len(data)), "the model")
     path = Path(source)
     if not path.is_file():
-        raise UsageError(f"{path}: no such file", "give the path of an .onnx file")
+        what = "not a file" if path.exists() else "no such file"
+        raise UsageError(f"{path}: {what}", "give the path of an .onnx file")
     try:
         with path.open("rb") as stream:
             model = _read(stream, path.stat().st_size)

@@ -11,6 +11,7 @@ from typing import Any
 import onnx
 
 import aarewrite
+from aarewrite.alignment import misaligned
 from aarewrite.cost import model_macs, site_macs
 from aarewrite.decide import PLACEMENTS, Choice, Rewrite, choose, keep, realise
 from aarewrite.errors import UsageError
@@ -242,6 +243,8 @@ def _assemble(
         concrete = sized.get((place.site.scope, place.site.node), place.site)
         macs = site_macs(place.site, rewrite, concrete.input_size, concrete.output_size)
         planned.append(PlannedSite(place.site, choice, rewrite, macs, place.region.end.name))
+    pairs = zip(located, planned, strict=True)
+    rewrites = {id(place.node): (place, entry.rewrite) for place, entry in pairs if entry.rewrite}
     return Plan(
         recipe=recipe,
         sites=tuple(planned),
@@ -249,7 +252,7 @@ def _assemble(
         input_shapes={name: tuple(shape) for name, shape in input_shapes.items()},
         cost_shapes=cost_shapes or {name: tuple(s) for name, s in _declared(editor).items()},
         macs=model_macs(editor, nominal),
-        warnings=tuple(_misaligned(located, planned)),
+        warnings=tuple(misaligned(editor, rewrites)),
     )
 
 
@@ -273,20 +276,6 @@ def _cost_shapes(editor: GraphEditor, given: Mapping[str, Sequence[int]]) -> dic
             wanted = tuple(d if d > 0 else (1 if axis == 0 else size) for axis, d in enumerate(wanted))
         shapes[name] = wanted
     return shapes if shapes != _declared(editor) else {}
-
-
-def _misaligned(located: list[Located], planned: list[PlannedSite]) -> Iterable[str]:
-    """Blurs of even size shift by half a pixel: branches that meet in an Add must have the same parity."""
-    ends: dict[int, list[tuple[str, bool]]] = {}
-    for place, decision in zip(located, planned, strict=True):
-        for reader in place.region.end.outputs:
-            if reader.op in ("Add", "Sum", "Concat"):
-                even = bool(decision.rewrite) and decision.choice.filter % 2 == 0
-                ends.setdefault(id(reader), []).append((place.site.node, even))
-    for branches in ends.values():
-        if len({even for _, even in branches}) > 1:
-            names = " and ".join(name for name, _ in branches)
-            yield f"{names} meet in one node, but only one has an even filter: half a pixel apart; use odd filters"
 
 
 def _matches(site: Site | Source, globs: Iterable[str]) -> bool:

@@ -63,9 +63,9 @@ def print_plan(plan: Plan, done: bool) -> None:
         out.print(f"note: {warning}", markup=False)
     if plan.macs is not None and plan.macs_after is not None:
         shapes = ", ".join(f"{name} {_x(shape)}" for name, shape in plan.cost_shapes.items())
-        ratio = plan.macs_after / plan.macs if plan.macs else 1.0
+        ratio = f" ({plan.macs_after / plan.macs:.3f}x)" if plan.macs else ""
         text = f"{len(plan.rewrites)} of {len(plan.sites)} sites; model {si(plan.macs)} -> {si(plan.macs_after)}"
-        out.print(f"{text} multiply-accumulates ({ratio:.3f}x) at {shapes}", markup=False)
+        out.print(f"{text} multiply-accumulates{ratio} at {shapes}", markup=False)
     else:
         out.print(f"{len(plan.rewrites)} of {len(plan.sites)} sites", markup=False)
 

@@ -208,7 +208,7 @@ def test_even_filters_beside_unblurred_branches_are_warned_about() -> None:
     )
     assert aarewrite.plan(model, filter=4).warnings == ()
     (warning,) = aarewrite.plan(model, filter=4, skip=["shortcut"]).warnings
-    assert warning.startswith("main and shortcut meet in one node")
+    assert warning.startswith("y: the branches that meet here are blurred with filters of different parity")
     assert aarewrite.plan(model, filter=3, skip=["shortcut"]).warnings == ()
 
 
@@ -263,3 +263,21 @@ def test_a_second_run_adds_to_the_recorded_blurs(model: onnx.ModelProto) -> None
     metadata = {entry.key: entry.value for entry in second.model.metadata_props}
     origins = json.loads(metadata["aarewrite.blurs"]).values()
     assert {origin["node"] for origin in origins} == {"pool1", "conv1", "pool2"}
+
+
+def test_branches_are_followed_through_the_layers_behind_the_blur() -> None:
+    """conv s2, Relu, conv against a strided shortcut: the half pixel is still there at the Add."""
+    model = build(
+        """(float[1, 2, 16, 16] x) => (float[] y) {
+        [first] a = Conv(x, w)
+        [main] b = Conv<strides = [2, 2]>(a, w)
+        r = Relu(b)
+        [next] n = Conv(r, w)
+        [shortcut] c = Conv<strides = [2, 2]>(a, w)
+        [sum] y = Add(n, c)
+    }""",
+        w=weight(2, 2, 1, 1),
+    )
+    assert aarewrite.plan(model, filter=4).warnings == ()
+    (warning,) = aarewrite.plan(model, filter=4, skip=["shortcut"]).warnings
+    assert warning.startswith("sum: ")

@@ -376,3 +376,23 @@ def test_invalid_operators_are_left_with_a_reason(text: str) -> None:
     plan = aarewrite.plan(build(f"(float[1, 2, 8, 8] x) => (float[] y) {{ {text} }}"))
     assert not plan.rewrites
     assert all(source.reason for source in plan.sources)
+
+
+@pytest.mark.parametrize("form", ["k = Expand(one, shape)", "k = Tile(one, shape)", "k = Concat<axis = 0>(one, one)"])
+def test_kernels_may_be_computed_from_constants(form: str) -> None:
+    one = depthwise_kernel((3,), 1).astype(np.float32)
+    model = build(
+        f"""(float[1, 2, 9] x) => (float[] y) {{
+        [first] a = Conv(x, w0)
+        {form}
+        [conv] y = Conv<strides = [2], group = 2>(a, k)
+    }}""",
+        w0=weight(2, 2, 1), one=one, **({} if "Concat" in form else {"shape": np.array([2, 1, 1])}),
+    )  # fmt: skip
+    assert reasons(model)["conv"] == "a blur already: left as it is"
+
+
+def test_macs_of_a_model() -> None:
+    model = build("(float[1, 2, 8, 8] x) => (float[] y) { y = Conv(x, w) }", w=weight(2, 2, 1, 1))
+    once = aarewrite.plan(model).macs
+    assert once == 8 * 8 * 2 * 2

@@ -80,9 +80,9 @@ def main() -> None:
         print(f"bare loop, batch {batch:2}        {len(crops) / elapsed:8.1f} crops/s", flush=True)
     best = min(bare, key=lambda batch: bare[batch])
     pairs = [(seconds(bare_loop(best)), seconds(whole_run)) for _ in range(options.rounds)]
-    print(f"bare loop, batch {best:2}, again {len(crops) / min(alone[0] for alone, _ in pairs):8.1f} crops/s")
-    rate = len(crops) / min(ours[0] for _, ours in pairs)
-    print(f"consistency run, batch {BATCH[options.provider]:2}  {rate:8.1f} crops/s")
+    alone, ours = (min(wall for wall, _ in sides) for sides in zip(*pairs, strict=True))
+    print(f"bare loop, batch {best:2}, again {len(crops) / alone:8.1f} crops/s")
+    print(f"consistency run, batch {BATCH[options.provider]:2}  {len(crops) / ours:8.1f} crops/s")
     print(f"{len(crops)} crops of {len(data)} images, {options.rounds} alternating rounds, target 0.9:")
     for k, clock in enumerate(("wall", "CPU")):
         ratios = sorted(first[k] / second[k] for first, second in pairs)

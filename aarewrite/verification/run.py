@@ -81,7 +81,7 @@ def verify(
         seed: Seed of every random choice.
         task: `classify`, `dense`, `metric` or `vector`; inferred from the outputs by default.
         size: Spatial input size where the model leaves it open, px.
-        batch: Views a run; by default 16 on the CPU and 64 on CUDA.
+        batch: Views a run; by default 8 on the CPU and 64 on CUDA.
         batch_offsets: Samples that share one pair of random offsets; 1 draws one pair a sample.
         min_consistency: Fail when the model's consistency (pixel agreement for class maps) is lower, 0..1.
         max_diff: Fail when any output differs more from `against` (or between providers), absolute.

@@ -1,0 +1,257 @@
+"""The layers of a model pair: what is repaired, where its weights are, how its samples are cut out.
+
+A layer is a Conv, Gemm or MatMul that exists in both models and reads, in the rewritten one, something that a blur
+has changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from aarewrite.calibration.stream import consumed
+
+F64 = NDArray[np.float64]
+F32 = NDArray[np.float32]
+Positions = tuple[NDArray[np.intp], ...]
+
+KINDS = ("Conv", "Gemm", "MatMul")
+
+
+@dataclass(frozen=True)
+class Left:
+    """A layer that is not repaired, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer that can be repaired.
+
+    Attributes:
+        name: Its node's name, or its first output's where the node has none.
+        kind: Conv, Gemm or MatMul.
+        index: Its node's place in the rewritten model.
+        original_index: Its node's place in the original model.
+        input: The tensor it reads in the rewritten model.
+        target: The tensor it makes in the original model.
+        weight: Name of the constant that holds the weights.
+        bias: Name of the constant that holds the bias; empty when there is none.
+        bias_node: Place of the node that reads the bias: the layer itself, or the Add behind a MatMul; -1: none.
+        group: Groups of a Conv, else 1.
+        addend: The other operand of the Add that the output goes to, in the rewritten model; empty when there is
+            none that is known by the time this layer is repaired.
+        total: The result of that Add in the original model.
+    """
+
+    name: str
+    kind: str
+    index: int
+    original_index: int
+    input: str
+    target: str
+    weight: str
+    bias: str
+    bias_node: int
+    group: int = 1
+    addend: str = ""
+    total: str = ""
+
+
+def label(node: onnx.NodeProto) -> str:
+    """The node's name, or its first output's where it has none."""
+    return node.name or node.output[0]
+
+
+def attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    """The node's attributes as Python values."""
+    return {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+
+
+class Constants:
+    """The constants of a model: initializers, Constant nodes, and Identity of either."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self._initializers = {tensor.name: tensor for tensor in model.graph.initializer}
+        self._overridable = {value.name for value in model.graph.input}
+        self._makers = {
+            name: node
+            for node in model.graph.node
+            if node.op_type in ("Constant", "Identity") and node.domain in ("", "ai.onnx")
+            for name in node.output
+        }
+
+    def source(self, name: str) -> str | None:
+        """The constant behind `name`, through Identity nodes; None when it is computed."""
+        while name not in self._initializers:
+            maker = self._makers.get(name)
+            if maker is None:
+                return None
+            if maker.op_type == "Constant":
+                return name if any(a.name == "value" for a in maker.attribute) else None
+            name = maker.input[0]
+        return name
+
+    def tensor(self, name: str) -> onnx.TensorProto:
+        """The tensor that holds constant `name` (as `source` gives it); changing it changes the model."""
+        if name in self._initializers:
+            return self._initializers[name]
+        return next(a.t for a in self._makers[name].attribute if a.name == "value")
+
+    def array(self, name: str) -> NDArray[Any]:
+        """The value of constant `name` (as `source` gives it)."""
+        return numpy_helper.to_array(self.tensor(name))
+
+
+def find_layers(original: onnx.ModelProto, rewritten: onnx.ModelProto) -> tuple[list[Layer], list[Left]]:
+    """The layers behind a blur, in topological order, and those that cannot be repaired."""
+    before = _by_label(original)
+    constants = Constants(rewritten)
+    readers = _readers(rewritten)
+    users = _weight_users(rewritten, constants)
+    changed: set[str] = set()  # tensors whose values the rewrite may have changed
+    layers: list[Layer] = []
+    left: list[Left] = []
+    for index, node in enumerate(rewritten.graph.node):
+        original_index = before.get(label(node), -1)
+        twin = original.graph.node[original_index] if original_index >= 0 else None
+        if node.op_type in KINDS and twin is not None and twin.op_type == node.op_type and node.input[0] in changed:
+            found = _layer(rewritten, node, index, twin, original_index, constants, users)
+            (layers if isinstance(found, Layer) else left).append(found)  # type: ignore[arg-type]
+        if twin is None or consumed(node) & changed or _differs(node, twin):
+            changed |= set(node.output)
+    layers = [_with_sum(layer, layers, original, rewritten, readers, constants) for layer in layers]
+    return layers, left
+
+
+def _by_label(model: onnx.ModelProto) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for index, node in enumerate(model.graph.node):
+        found.setdefault(label(node), index)
+    return found
+
+
+def _differs(node: onnx.NodeProto, twin: onnx.NodeProto) -> bool:
+    return list(node.input) != list(twin.input) or attributes(node) != attributes(twin)
+
+
+def _readers(model: onnx.ModelProto) -> dict[str, list[int]]:
+    readers: dict[str, list[int]] = {}
+    for index, node in enumerate(model.graph.node):
+        for name in consumed(node):
+            readers.setdefault(name, []).append(index)
+    for value in model.graph.output:
+        readers.setdefault(value.name, []).append(-1)
+    return readers
+
+
+def _weight_users(model: onnx.ModelProto, constants: Constants) -> dict[str, list[str]]:
+    users: dict[str, list[str]] = {}
+    for node in model.graph.node:
+        if node.op_type == "Identity":
+            continue
+        for name in consumed(node):
+            source = constants.source(name)
+            if source is not None:
+                users.setdefault(source, []).append(label(node))
+    return users
+
+
+def _layer(
+    rewritten: onnx.ModelProto,
+    node: onnx.NodeProto,
+    index: int,
+    twin: onnx.NodeProto,
+    original_index: int,
+    constants: Constants,
+    users: dict[str, list[str]],
+) -> Layer | Left:
+    name = label(node)
+    weight = constants.source(node.input[1])
+    if weight is None:
+        return Left(name, "its weights are computed in the graph")
+    tensor = constants.tensor(weight)
+    if tensor.data_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE):
+        return Left(name, f"its weights are {onnx.TensorProto.DataType.Name(tensor.data_type)}")
+    others = [user for user in users.get(weight, []) if user != name]
+    if others:
+        return Left(name, f"its weights are shared with {others[0]}")
+    values = attributes(node)
+    if node.op_type == "Gemm" and values.get("transA", 0):
+        return Left(name, "transA=1")
+    if node.op_type == "MatMul" and len(tensor.dims) != 2:
+        return Left(name, "its weights are not a matrix")
+    bias, bias_node = "", -1
+    if node.op_type != "MatMul":
+        bias_node = index
+        if len(node.input) > 2 and node.input[2]:
+            source = constants.source(node.input[2])
+            outputs = tensor.dims[0] if node.op_type == "Conv" or values.get("transB", 0) else tensor.dims[1]
+            if source is None or int(np.prod(constants.tensor(source).dims)) != outputs:
+                bias_node = -1
+            else:
+                bias = source
+    else:
+        following = [i for i, n in enumerate(rewritten.graph.node) if node.output[0] in n.input]
+        if len(following) == 1 and rewritten.graph.node[following[0]].op_type == "Add":
+            add = rewritten.graph.node[following[0]]
+            other = constants.source(add.input[1] if add.input[0] == node.output[0] else add.input[0])
+            if other is not None and list(constants.tensor(other).dims)[-1:] == [tensor.dims[1]]:
+                dims = list(constants.tensor(other).dims)
+                if int(np.prod(dims)) == tensor.dims[1]:
+                    bias, bias_node = other, following[0]
+    return Layer(
+        name, node.op_type, index, original_index, node.input[0], twin.output[0], weight, bias, bias_node,
+        int(values.get("group", 1)),
+    )  # fmt: skip
+
+
+def _with_sum(
+    layer: Layer,
+    layers: Sequence[Layer],
+    original: onnx.ModelProto,
+    rewritten: onnx.ModelProto,
+    readers: dict[str, list[int]],
+    constants: Constants,
+) -> Layer:
+    """The layer with its residual sum, where it is the last of the operands to be repaired."""
+    from dataclasses import replace
+
+    if layer.kind != "Conv":
+        return layer
+    output = rewritten.graph.node[layer.index].output[0]
+    following = readers.get(output, [])
+    if len(following) != 1 or following[0] < 0:
+        return layer
+    add = rewritten.graph.node[following[0]]
+    if add.op_type != "Add" or add.input[0] == add.input[1]:
+        return layer
+    other = add.input[1] if add.input[0] == output else add.input[0]
+    if constants.source(other) is not None:
+        return layer
+    behind = ancestors(rewritten, [other])
+    later = [one for one in layers if one.index >= layer.index and one.index in behind]
+    twin = next((n for n in original.graph.node if layer.target in n.input and n.op_type == "Add"), None)
+    if later or twin is None:
+        return layer
+    return replace(layer, addend=other, total=twin.output[0])
+
+
+def ancestors(model: onnx.ModelProto, names: Sequence[str]) -> set[int]:
+    """Indices of the nodes that the tensors `names` depend on."""
+    missing = set(names)
+    found: set[int] = set()
+    for index in range(len(model.graph.node) - 1, -1, -1):
+        node = model.graph.node[index]
+        if missing & set(node.output):
+            found.add(index)
+            missing |= consumed(node)
+    return found

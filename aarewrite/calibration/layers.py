@@ -29,6 +29,7 @@ class Left:
     """A layer that is not repaired, and why."""
 
     name: str
+    kind: str
     reason: str
 
 
@@ -177,18 +178,18 @@ def _layer(
     name = label(node)
     weight = constants.source(node.input[1])
     if weight is None:
-        return Left(name, "its weights are computed in the graph")
+        return Left(name, node.op_type, "its weights are computed in the graph")
     tensor = constants.tensor(weight)
     if tensor.data_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE):
-        return Left(name, f"its weights are {onnx.TensorProto.DataType.Name(tensor.data_type)}")
+        return Left(name, node.op_type, f"its weights are {onnx.TensorProto.DataType.Name(tensor.data_type)}")
     others = [user for user in users.get(weight, []) if user != name]
     if others:
-        return Left(name, f"its weights are shared with {others[0]}")
+        return Left(name, node.op_type, f"its weights are shared with {others[0]}")
     values = attributes(node)
     if node.op_type == "Gemm" and values.get("transA", 0):
-        return Left(name, "transA=1")
+        return Left(name, node.op_type, "transA=1")
     if node.op_type == "MatMul" and len(tensor.dims) != 2:
-        return Left(name, "its weights are not a matrix")
+        return Left(name, node.op_type, "its weights are not a matrix")
     bias, bias_node = "", -1
     if node.op_type != "MatMul":
         bias_node = index

@@ -45,6 +45,11 @@ class Moments:
             self.xx + other.xx, self.xy + other.xy, self.yy + other.yy,
         )  # fmt: skip
 
+    def centred(self) -> F64:
+        """Sums of products of the inputs about their means, (g, d, d)."""
+        mean = self.x / self.n
+        return self.xx - self.n * mean[:, :, None] * mean[:, None, :]
+
     def error(self, weight: F64, bias: F64) -> F64:
         """Sum of squared errors of x W + b, per output: (g, o)."""
         quadratic = np.einsum("gdo,gdo->go", weight, self.xx @ weight - 2 * self.xy)
@@ -82,6 +87,10 @@ class Equations:
         for fold in range(len(self._sums)):
             self._flush(fold)
         return self._sums
+
+    def total(self) -> Moments:
+        """The moments of all folds together."""
+        return _sum([fold for fold in self.moments() if fold.n > 0])
 
     def _flush(self, fold: int) -> None:
         if not self._rows[fold]:

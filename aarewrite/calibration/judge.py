@@ -244,3 +244,87 @@ def _run(session: Any, output: str, feed: Any) -> Array:
     except Exception as error:
         reason = str(error).strip().splitlines()[0][:300]
         raise UsageError(f"the model does not run on the data: {reason}", "check shape, type and preprocessing") from error
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a change of the model does, by figures that are steady on a few dozen images.
+
+    Attributes:
+        noise: How far outputs scatter over crops of one image, relative to how far they scatter over images, and
+            relative to the original: 0.8 is a fifth less. For maps: the ratio of the drifts under a shift.
+        disagreement: Share of crops with another class than the original's, 0..1; for maps and other vectors
+            the relative L2 error.
+    """
+
+    noise: float
+    disagreement: float
+
+
+class Judge:
+    """Judges many variants of one model on the same crops, the original's outputs being kept.
+
+    Args:
+        original: The model they are variants of.
+        canvases: The data.
+        indices: Samples to judge by.
+        crops: Random crops of each.
+        seed: Of the crops.
+        threads: Threads of ONNX Runtime; 0: as many as cores.
+        classes: Whether outputs are scores of classes; None: vectors are, maps are not.
+    """
+
+    def __init__(
+        self,
+        original: onnx.ModelProto,
+        canvases: Canvases,
+        indices: Sequence[int],
+        *,
+        crops: int = 8,
+        seed: int = 0,
+        threads: int = 0,
+        classes: bool | None = None,
+    ) -> None:
+        self._original, self._canvases, self._indices = original, canvases, list(indices)
+        self._crops, self._seed, self._threads = crops, seed, threads
+        outputs = self._outputs(original)
+        self._map = outputs.ndim > 3 and max(outputs.shape[3:]) > 1
+        self._outputs_before = outputs.reshape(*outputs.shape[:2], -1)
+        self._classes = not self._map if classes is None else classes
+
+    def effect(self, model: onnx.ModelProto) -> Effect:
+        """Judge one variant."""
+        if self._map:
+            moved = drift(self._original, model, self._canvases, self._indices, threads=self._threads)
+            return Effect(moved.after / max(moved.before, 1e-30), moved.apart)
+        before = self._outputs_before
+        after = self._outputs(model).reshape(before.shape)
+        if self._classes:
+            apart = float((before.argmax(-1) != after.argmax(-1)).mean())
+        else:
+            apart = _relative(after, before)
+        return Effect(_scatter(after) / max(_scatter(before), 1e-30), apart)
+
+    def _outputs(self, model: onnx.ModelProto) -> Array:
+        """First outputs, (images, crops, ...)."""
+        session = _session(model, self._threads)
+        name = session.get_outputs()[0].name
+        found = []
+        for index in self._indices:
+            sample = self._canvases.load(int(index))
+            rng = np.random.default_rng([self._seed, int(index), 1])
+            room = self._canvases.room(sample)
+            crops = [self._canvases.crop(sample, random_offset(room, rng)) for _ in range(self._crops)]
+            found.append(np.concatenate([_run(session, name, feed) for feed in self._canvases.feeds(crops)]))
+        return np.stack(found)
+
+
+def _scatter(outputs: Array) -> float:
+    """Variance over crops of one image, relative to the variance over images; (images, crops, values)."""
+    # A constant added to all scores changes no class: it must not count as scatter either.
+    scores = outputs.astype(np.float64)
+    scores -= scores.mean(-1, keepdims=True)
+    image = scores.mean(1, keepdims=True)
+    within = np.square(scores - image).sum(-1).mean()
+    between = np.square(image - image.mean(0, keepdims=True)).sum(-1).mean()
+    return float(within / max(between, 1e-30))

@@ -6,8 +6,9 @@ has changed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,8 @@ class Layer:
         addend: The other operand of the Add that the output goes to, in the rewritten model; empty when there is
             none that is known by the time this layer is repaired.
         total: The result of that Add in the original model.
+        scale, shift: Of the BatchNormalization right behind the layer, per output; None when there is none.
+        low, high: Where the activation behind the layer (or behind the sum) stops telling values apart.
     """
 
     name: str
@@ -65,6 +68,10 @@ class Layer:
     group: int = 1
     addend: str = ""
     total: str = ""
+    scale: F64 | None = None
+    shift: F64 | None = None
+    low: float = -math.inf
+    high: float = math.inf
 
 
 def label(node: onnx.NodeProto) -> str:
@@ -116,7 +123,6 @@ def find_layers(original: onnx.ModelProto, rewritten: onnx.ModelProto) -> tuple[
     """The layers behind a blur, in topological order, and those that cannot be repaired."""
     before = _by_label(original)
     constants = Constants(rewritten)
-    readers = _readers(rewritten)
     users = _weight_users(rewritten, constants)
     changed: set[str] = set()  # tensors whose values the rewrite may have changed
     layers: list[Layer] = []
@@ -129,7 +135,7 @@ def find_layers(original: onnx.ModelProto, rewritten: onnx.ModelProto) -> tuple[
             (layers if isinstance(found, Layer) else left).append(found)  # type: ignore[arg-type]
         if twin is None or consumed(node) & changed or _differs(node, twin):
             changed |= set(node.output)
-    layers = [_with_sum(layer, layers, original, rewritten, readers, constants) for layer in layers]
+    layers = [_with_surroundings(layer, layers, original, rewritten, constants) for layer in layers]
     return layers, left
 
 
@@ -142,16 +148,6 @@ def _by_label(model: onnx.ModelProto) -> dict[str, int]:
 
 def _differs(node: onnx.NodeProto, twin: onnx.NodeProto) -> bool:
     return list(node.input) != list(twin.input) or attributes(node) != attributes(twin)
-
-
-def _readers(model: onnx.ModelProto) -> dict[str, list[int]]:
-    readers: dict[str, list[int]] = {}
-    for index, node in enumerate(model.graph.node):
-        for name in consumed(node):
-            readers.setdefault(name, []).append(index)
-    for value in model.graph.output:
-        readers.setdefault(value.name, []).append(-1)
-    return readers
 
 
 def _weight_users(model: onnx.ModelProto, constants: Constants) -> dict[str, list[str]]:
@@ -215,35 +211,79 @@ def _layer(
     )  # fmt: skip
 
 
-def _with_sum(
+def _with_surroundings(
     layer: Layer,
     layers: Sequence[Layer],
     original: onnx.ModelProto,
     rewritten: onnx.ModelProto,
-    readers: dict[str, list[int]],
-    constants: Constants,
+    known: Constants,
 ) -> Layer:
-    """The layer with its residual sum, where it is the last of the operands to be repaired."""
-    from dataclasses import replace
+    """The layer with what follows it: its normalisation, its residual sum, its activation.
 
-    if layer.kind != "Conv":
-        return layer
+    The sum counts only for the last of its operands to be repaired: by then the other one is final.
+    """
     output = rewritten.graph.node[layer.index].output[0]
-    following = readers.get(output, [])
-    if len(following) != 1 or following[0] < 0:
-        return layer
-    add = rewritten.graph.node[following[0]]
-    if add.op_type != "Add" or add.input[0] == add.input[1]:
-        return layer
-    other = add.input[1] if add.input[0] == output else add.input[0]
-    if constants.source(other) is not None:
-        return layer
-    behind = ancestors(rewritten, [other])
-    later = [one for one in layers if one.index >= layer.index and one.index in behind]
-    twin = next((n for n in original.graph.node if layer.target in n.input and n.op_type == "Add"), None)
-    if later or twin is None:
-        return layer
-    return replace(layer, addend=other, total=twin.output[0])
+    target = layer.target
+    norm = _only_reader(original, target)
+    if layer.kind == "Conv" and norm is not None and norm.op_type == "BatchNormalization":
+        affine = _affine(norm, known)
+        follower = _only_reader(rewritten, output)
+        if affine is None or follower is None:
+            return layer
+        layer = replace(layer, scale=affine[0], shift=affine[1])
+        output, target = follower.output[0], norm.output[0]
+    add, twin = _only_reader(rewritten, output), _only_reader(original, target)
+    if (
+        layer.kind == "Conv"
+        and add is not None
+        and twin is not None
+        and add.op_type == twin.op_type == "Add"
+        and add.input[0] != add.input[1]
+    ):
+        other = add.input[1] if add.input[0] == output else add.input[0]
+        behind = ancestors(rewritten, [other])
+        if known.source(other) is None and not any(
+            one.index in behind for one in layers if one.index >= layer.index
+        ):
+            layer = replace(layer, addend=other, total=twin.output[0])
+            target = twin.output[0]
+    low, high = _interval(_only_reader(original, target), Constants(original))
+    return replace(layer, low=low, high=high)
+
+
+def _only_reader(model: onnx.ModelProto, name: str) -> onnx.NodeProto | None:
+    """The one node that reads tensor `name`; None when there are several or it is an output."""
+    if any(value.name == name for value in model.graph.output):
+        return None
+    found = [node for node in model.graph.node if name in consumed(node)]
+    return found[0] if len(found) == 1 else None
+
+
+def _affine(norm: onnx.NodeProto, known: Constants) -> tuple[F64, F64] | None:
+    """Scale and shift of a BatchNormalization with constant statistics."""
+    sources = [known.source(name) for name in norm.input[1:5]]
+    if len(sources) < 4 or len(norm.output) != 1:
+        return None
+    gain, bias, mean, variance = (known.array(name).astype(np.float64) for name in sources if name is not None)
+    scale = gain / np.sqrt(variance + attributes(norm).get("epsilon", 1e-5))
+    if np.abs(scale).min() < 1e-6 * np.abs(scale).max():
+        return None  # a channel that is switched off has no target to go back to
+    return scale, bias - mean * scale
+
+
+def _interval(activation: onnx.NodeProto | None, known: Constants) -> tuple[float, float]:
+    """Where the activation is one to one: outside, it does not matter what comes in."""
+    if activation is None or activation.op_type not in ("Relu", "Clip"):
+        return -math.inf, math.inf
+    if activation.op_type == "Relu":
+        return 0.0, math.inf
+    values = attributes(activation)
+    bounds = [values.get("min", -math.inf), values.get("max", math.inf)]
+    for place, name in enumerate(activation.input[1:3]):
+        if name:
+            source = known.source(name)
+            bounds[place] = float(known.array(source).reshape(())) if source is not None else bounds[place]
+    return float(bounds[0]), float(bounds[1])
 
 
 def ancestors(model: onnx.ModelProto, names: Sequence[str]) -> set[int]:

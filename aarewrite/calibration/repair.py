@@ -24,20 +24,24 @@ class RepairOptions:
         positions: Output positions looked at per sample, drawn at random; all of them on smaller maps.
         folds: Parts of the data, for choosing the regularisation by the error on the part left out.
         crops: Consecutive samples that show the same image: they are never split over folds.
+        impute: Rounds of solving for what is left behind the activation; 0: fit what is in front of it.
         residual: Fit the last layer of a residual block so that the block's sum fits, not the branch.
         alphas: Candidates for the regularisation, relative to the mean variance of a layer's inputs.
         seed: Of the choice of positions.
-        memory: Bytes for the tensors remembered between layers, both models together.
+        memory: Bytes for the tensors remembered between layers, both models together: less is slower.
+        sample_memory: Bytes for the samples of a layer that `impute` needs; layers with more go without it.
         threads: Threads of ONNX Runtime; 0: as many as cores.
     """
 
     positions: int = 64
     folds: int = 3
     crops: int = 1
+    impute: int = 3
     residual: bool = True
     alphas: tuple[float, ...] = ALPHAS
     seed: int = 0
     memory: int = 1 << 30
+    sample_memory: int = 1 << 29
     threads: int = 0
 
 
@@ -108,7 +112,7 @@ def repair(
     model.CopyFrom(rewritten)
     layers, left = find_layers(original, model)
     if not options.residual:
-        layers = [replace(layer, addend="", total="") for layer in layers]
+        layers = [replace(layer, addend="", total="", low=-math.inf, high=math.inf) if layer.total else layer for layer in layers]
     total = len(layers) + len(left)
     done = [LayerRepair(one.name, one.kind, 0.0, 0.0, 0.0, 0.0, math.inf, one.reason) for one in left]
     teacher = Stream(original, batches, memory=options.memory // 2, threads=options.threads)
@@ -157,8 +161,9 @@ def _solve(
 ) -> list[Fit]:
     problems = [
         LayerProblem(
-            model, layer, positions=options.positions, folds=options.folds, crops=options.crops, seed=options.seed
-        )
+            model, layer, positions=options.positions, folds=options.folds, crops=options.crops, seed=options.seed,
+            impute=options.impute, row_memory=options.sample_memory // len(group),
+        )  # fmt: skip
         for layer in group
     ]
     inputs = list(dict.fromkeys(name for problem in problems for name in problem.inputs))

@@ -182,7 +182,7 @@ def test_weights_in_constant_nodes_and_half_precision_are_stored_in_place() -> N
         head.input[0], head.output[0] = "flat16", "head16"
         model.graph.node.insert(place, helper.make_node("Cast", ["flat"], ["flat16"], to=onnx.TensorProto.FLOAT16))
         model.graph.node.append(helper.make_node("Cast", ["head16"], ["head"], to=onnx.TensorProto.FLOAT))
-    repaired, layers = repair(original, rewritten, noise(8, 3, 16, 16))
+    repaired, layers = repair(original, rewritten, noise(32, 3, 16, 16, batches=16))
     assert {layer.name for layer in layers if layer.repaired} >= {"branch1", "head"}
     assert stored(repaired, "head.w").dtype == np.float16
     assert repaired.graph.node[0].attribute[0].t != rewritten.graph.node[0].attribute[0].t

@@ -1,3 +1,48 @@
-"""aarewrite: make deployed ONNX models shift-invariant, with proof."""
+"""aarewrite: make deployed ONNX models shift-invariant, with proof.
+
+The public names are imported when they are first used, so that `import aarewrite` and `--help` stay fast.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aarewrite.errors import AarewriteError, CannotHandle, CheckFailed, UsageError
+    from aarewrite.pipeline import Result, plan, rewrite
+    from aarewrite.planning import Plan
+    from aarewrite.recipe import Recipe
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "AarewriteError": "errors",
+    "CannotHandle": "errors",
+    "CheckFailed": "errors",
+    "UsageError": "errors",
+    "Plan": "planning",
+    "Recipe": "recipe",
+    "Result": "pipeline",
+    "plan": "pipeline",
+    "rewrite": "pipeline",
+}
+
+__all__ = [
+    "AarewriteError",
+    "CannotHandle",
+    "CheckFailed",
+    "Plan",
+    "Recipe",
+    "Result",
+    "UsageError",
+    "__version__",
+    "plan",
+    "rewrite",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'aarewrite' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"aarewrite.{_HOMES[name]}"), name)

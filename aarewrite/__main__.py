@@ -1,0 +1,5 @@
+"""`python -m aarewrite`."""
+
+from aarewrite.cli import main
+
+main()

@@ -1,0 +1,307 @@
+"""What a recipe does with a site, and the exact geometry of doing it. Pure functions over `Site` values.
+
+Size law: a dense operator followed by a blur of f taps with pads floor and ceil of (f-1)/2 has the size of the
+strided operator in floor mode. Identity law: with the single tap 1, it is the strided operator. Zhang 2019.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from aarewrite import filters
+from aarewrite.recipe import Recipe, SiteOverride
+from aarewrite.sites import INTEGERS_8, Site
+from aarewrite.windows import Axes, Sizes, Window
+
+PLACEMENTS = ("after", "before", "input", "instead")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is to be done with a site: the editable part of a plan.
+
+    Attributes:
+        action: "blur" or "keep".
+        reason: Why it is kept, "" when blurred.
+        placement: "after" the operator (and its activation), "before" it at stride 1, "input": on a 1x1 conv's
+            input with the stride, "instead" of an AveragePool.
+        filter: Taps per subsampled axis, 1..7.
+        pad: "reflect", "edge" or "zero".
+        pad_rule, every_axis: As in `Recipe`.
+        max_window: Largest kernel of a MaxPool, 0 keeps it.
+        keep_stride: Stride that the operator keeps; the blur takes the rest. 1: the operator runs dense.
+        after: "activation" or "conv".
+        strength: As in `Recipe`.
+    """
+
+    action: str = "blur"
+    reason: str = ""
+    placement: str = "after"
+    filter: int = 3
+    pad: str = "reflect"
+    pad_rule: str = "centred"
+    every_axis: bool = False
+    max_window: int = 0
+    keep_stride: int = 1
+    after: str = "activation"
+    strength: float = 1.0
+
+
+@dataclass(frozen=True)
+class Blur:
+    """A depthwise low-pass filter: one entry per spatial axis in every field but mode and strength."""
+
+    sizes: Axes
+    strides: Axes
+    begin: Axes
+    end: Axes
+    mode: str
+    strength: float = 1.0
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """A choice with its geometry worked out.
+
+    Attributes:
+        placement: As in `Choice`.
+        window: How the operator runs now (explicit pads, strides included).
+        blur: The filter inserted.
+        proven: Whether the identity proof covers it; a changed operator is outside.
+        notes: What the user should know.
+        bias_behind: Whether the conv's bias moves behind the blur (a fused BatchNormalization's shift).
+        after: As in `Choice`.
+        smallest_map: Where the blurred map's size is symbolic: the smallest size that the padding works with.
+    """
+
+    placement: str
+    window: Window
+    blur: Blur
+    proven: bool = True
+    notes: tuple[str, ...] = ()
+    bias_behind: bool = False
+    after: str = "activation"
+    smallest_map: int = 1
+
+
+def keep(reason: str) -> Choice:
+    """Leave a site as it is."""
+    return Choice(action="keep", reason=reason, placement="")
+
+
+def choose(site: Site, recipe: Recipe) -> Choice:
+    """What the recipe does with a site, or why it leaves it.
+
+    1. What cannot be rewritten is left. 2. What is blurred already is left. 3. An override speaks.
+    4. The recipe speaks.
+    """
+    override = recipe.override_for(site.node, site.scope)
+    if site.obstacle:
+        return keep(site.obstacle)
+    if site.blurred_after or (site.blurred_before and site.kind == "conv"):
+        return keep("a blur is next to it already")
+    if override is not None and override.action == "keep":
+        return keep(f"the recipe's override for {override.match!r} keeps it")
+    forced = override is not None and override.action == "blur"
+    if not site.strided and not (recipe.unit_stride_max_pool or forced):
+        return keep("stride 1: nothing is sampled")
+    choice = _RULES[site.kind](site, recipe, forced)
+    return _overridden(choice, override) if choice.action == "blur" and override else choice
+
+
+def _choice(recipe: Recipe, placement: str, **changes: int | str) -> Choice:
+    base = Choice(
+        placement=placement,
+        filter=recipe.filter,
+        pad=recipe.pad,
+        pad_rule=recipe.pad_rule,
+        every_axis=recipe.every_axis,
+        after=recipe.after,
+        strength=recipe.strength,
+    )
+    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
+
+
+def _max_pool(site: Site, recipe: Recipe, forced: bool) -> Choice:
+    if recipe.max_pool == "keep" and not forced:
+        return keep("the recipe keeps max pooling")
+    shrinks = site.op == "MaxPool" and 0 < recipe.max_window < max(site.window.kernel)
+    return _choice(recipe, "after", max_window=recipe.max_window if shrinks else 0)
+
+
+def _average_pool(site: Site, recipe: Recipe, forced: bool) -> Choice:
+    if recipe.average_pool == "keep" and not forced:
+        return keep("the recipe keeps average pooling")
+    if recipe.average_pool == "replace":
+        return _choice(recipe, "instead")
+    return _choice(recipe, "after")
+
+
+def _conv(site: Site, recipe: Recipe, forced: bool) -> Choice:
+    shortcut = not site.activation and site.ends_in_add
+    if not forced:
+        if site.patch_embedding:
+            return keep("patch embedding (kernel equals stride): dense evaluation costs the stride squared")
+        if site.first_conv and not recipe.first_conv:
+            return keep("first conv: left strided by the recipe, use --first-conv to blur it")
+        if recipe.conv == "keep":
+            return keep("the recipe keeps strided convs")
+        if (site.input_channels or 0) < recipe.min_channels and recipe.min_channels > 1:
+            return keep(f"fewer than {recipe.min_channels} input channels")
+        if shortcut and recipe.shortcut == "keep":
+            return keep("residual shortcut: the recipe keeps it")
+    pointwise = all(k == 1 for k in site.window.kernel)
+    if recipe.conv == "before":
+        return _choice(recipe, "before")
+    if pointwise and not site.activation and recipe.shortcut == "blur-first":
+        if recipe.pad == "zero" and (site.bias or site.normalised):
+            return _choice(recipe, "after")  # zero pads and a bias do not commute
+        return _choice(recipe, "input")
+    stem = recipe.halve_stem and site.first_conv and all(s == 4 for s in site.strides)
+    return _choice(recipe, "after", keep_stride=2 if stem else 1)
+
+
+_RULES = {"max_pool": _max_pool, "average_pool": _average_pool, "conv": _conv}
+
+
+def _overridden(choice: Choice, override: SiteOverride) -> Choice:
+    changes = {
+        name: getattr(override, name)
+        for name in ("filter", "pad", "placement", "max_window", "strength")
+        if getattr(override, name) is not None
+    }
+    return dataclasses.replace(choice, **changes)
+
+
+# ---- geometry ----------------------------------------------------------------------------------------------
+
+
+def realise(site: Site, choice: Choice) -> Rewrite | str:
+    """The geometry of a choice, or the reason why the site must be kept after all."""
+    if site.obstacle or site.dense is None:
+        return site.obstacle or "its pads are not known"
+    if choice.placement == "input" and (site.kind != "conv" or any(k > 1 for k in site.window.kernel)):
+        return "only a 1x1 conv can be blurred on its input instead of behind it"
+    if choice.placement == "instead" and site.kind != "average_pool":
+        return "only an AveragePool can be replaced by a blur"
+    if choice.placement == "instead" and site.quantised:
+        return "inside a quantised region the pooling stays: use placement after"
+    if choice.placement in ("before", "input") and site.input_channels is None:
+        return "its number of input channels is not known statically"
+    if choice.placement == "before":
+        return _before(site, choice)
+    dense = _strided(site.dense, (1,) * len(site.strides))
+    notes: tuple[str, ...] = ()
+    proven = True
+    if choice.placement == "after" and choice.max_window:
+        if site.op != "MaxPool":
+            return "only a MaxPool has a window that can shrink"
+        dense = _shrink(dense, choice.max_window)
+        proven = False
+        notes += (f"max window {_x(site.window.kernel)} -> {_x(dense.kernel)}: a changed operator, not proven",)
+    blur_strides = site.strides
+    if choice.keep_stride > 1:
+        if any(s % choice.keep_stride for s in site.strides):
+            return f"stride {_x(site.strides)} cannot be split into {choice.keep_stride} and a blur"
+        dense = _strided(dense, (choice.keep_stride,) * len(site.strides))
+        blur_strides = tuple(s // choice.keep_stride for s in site.strides)
+    if choice.placement == "instead":
+        proven = choice.filter == 1 and all(k == 1 for k in site.window.kernel)
+        notes += ("average pooling replaced by the blur: a changed operator, not proven",)
+    mapped = dense.output(site.input_size) if choice.placement == "after" else site.input_size
+    found = _blur(site, choice, blur_strides, mapped)
+    if isinstance(found, str):
+        return found
+    blur, more = found
+    wrong = _size_mismatch(site, blur, mapped, proven)
+    if wrong:
+        return wrong
+    if not proven and any(size is None for size in mapped):
+        more += ("the map's size is symbolic: on odd sizes the output can differ by one from the original",)
+    behind = choice.after == "conv" and site.fused_bias and choice.placement == "after" and not site.quantised
+    if behind:
+        more += ("the conv's bias is a folded BatchNormalization's shift: it moves behind the blur",)
+    smallest = _smallest_map(blur, mapped)
+    return Rewrite(choice.placement, dense, blur, proven, notes + more, behind, choice.after, smallest)
+
+
+def twin(rewrite: Rewrite) -> Rewrite:
+    """The structural twin: the same rewrite with the single tap 1, which must equal the original."""
+    ones = (1,) * len(rewrite.blur.sizes)
+    zeros = (0,) * len(rewrite.blur.sizes)
+    return dataclasses.replace(rewrite, blur=Blur(ones, rewrite.blur.strides, zeros, zeros, "zero"), notes=())
+
+
+def _before(site: Site, choice: Choice) -> Rewrite | str:
+    assert site.dense is not None
+    found = _blur(site, choice, site.strides, site.input_size)
+    if isinstance(found, str):
+        return found
+    blur, notes = found
+    begin, end = filters.centred_pads(blur.sizes)  # a stride-1 blur must keep the map's size
+    ones = (1,) * len(site.strides)
+    same = dataclasses.replace(blur, strides=ones, begin=begin, end=end)
+    return Rewrite("before", site.window, same, True, notes, smallest_map=_smallest_map(same, site.input_size))
+
+
+def _blur(site: Site, choice: Choice, strides: Axes, mapped: Sizes) -> tuple[Blur, tuple[str, ...]] | str:
+    every = (2,) * len(strides) if choice.every_axis else strides
+    if not any(s > 1 for s in strides) and not choice.every_axis:
+        every = (2,) * len(strides)  # a stride-1 site that is blurred on purpose
+    sizes = filters.axis_sizes(choice.filter, every)
+    if choice.pad_rule == "symmetric":
+        begin, end = filters.symmetric_pads(sizes, strides)
+    else:
+        begin, end = filters.centred_pads(sizes)
+    if site.dtype in INTEGERS_8 and int(filters.integer_kernel(sizes).max()) > 127:
+        return f"the {_x(sizes)} taps do not fit int8: choose a smaller --filter for this quantised map"
+    if choice.strength < 1 and (site.dtype in INTEGERS_8 or choice.filter % 2 == 0):
+        return "a strength below 1 needs an odd filter and a float map"
+    mode = choice.pad
+    notes: tuple[str, ...] = ()
+    widest = tuple(max(b, e) for b, e in zip(begin, end, strict=True))
+    if mode == "reflect" and any(n is not None and p > n - 1 for p, n in zip(widest, mapped, strict=True)):
+        mode = "edge"
+        notes = (f"reflect needs more than {max(widest)} samples and the map is {_x(mapped)}: padded with edge",)
+    return Blur(sizes, strides, begin, end, mode, choice.strength), notes
+
+
+def _smallest_map(blur: Blur, mapped: Sizes) -> int:
+    """Reflect padding needs one sample more than it adds; only symbolic sizes have to be told so."""
+    rows = zip(blur.begin, blur.end, mapped, strict=True)
+    widest = max((max(b, e) for b, e, n in rows if n is None), default=0)
+    return widest + 1 if blur.mode == "reflect" else 1
+
+
+def _size_mismatch(site: Site, blur: Blur, mapped: Sizes, proven: bool) -> str:
+    """Why the result would not have the original's size, "" where it has."""
+    rows = zip(mapped, blur.begin, blur.end, blur.sizes, blur.strides, site.output_size, strict=True)
+    for n, b, e, f, s, out in rows:
+        if n is None or out is None:
+            if proven and b + e != f - 1:
+                return f"pads {b}+{e} with {f} taps change the output's size on some inputs: use an odd filter"
+            continue
+        size = (n + b + e - f) // s + 1
+        if size != out:
+            return f"the output would be {size} wide instead of {out}, which breaks what follows"
+    return ""
+
+
+def _strided(window: Window, strides: Axes) -> Window:
+    return dataclasses.replace(window, strides=strides)
+
+
+def _shrink(window: Window, largest: int) -> Window:
+    """Cut every axis' kernel to `largest`, and its pads by the same amount: 3x3 p1 becomes 2x2 p0."""
+    cut = tuple(max(k - largest, 0) for k in window.kernel)
+    return dataclasses.replace(
+        window,
+        kernel=tuple(min(k, largest) for k in window.kernel),
+        begin=tuple(max(b - c, 0) for b, c in zip(window.begin, cut, strict=True)),
+        end=tuple(max(e - c, 0) for e, c in zip(window.end, cut, strict=True)),
+    )
+
+
+def _x(values: Axes | Sizes) -> str:
+    return "x".join("?" if value is None else str(value) for value in values)

@@ -1,0 +1,96 @@
+"""Pad with computed pads -> Pad with constant pads, where the arithmetic rests on constants and static shapes.
+
+PyTorch's TorchScript exporter computes even static pads at run time (Constant, ConstantOfShape, Concat, Reshape,
+Slice, Transpose, Cast); shapes behind such a Pad stay unknown, and runtimes refuse it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+
+from aarewrite.graph import GraphEditor, Scope
+from aarewrite.model_file import Model
+from aarewrite.runtime import open_session
+from aarewrite.shapes import Shapes
+
+LARGEST_CHAIN = 64  # nodes; an exporter's pad arithmetic has about ten
+
+
+def apply(editor: GraphEditor, shapes: Shapes) -> int:
+    """Fold every Pad of the main graph whose pads can be known now; return how many were folded."""
+    main = next(scope for scope in editor.scopes if scope.kind == "main")
+    folded = 0
+    for node in list(main.nodes):
+        if node.op != "Pad" or len(node.inputs) < 2 or editor.constant_value(node.inputs[1]) is not None:
+            continue
+        chain = _constant_chain(editor, shapes, main, node.inputs[1])
+        value = _evaluate(editor, shapes, main, chain, node.inputs[1]) if chain else None
+        if value is None:
+            continue
+        editor.set_input(node, 1, editor.constant(main, f"{node.name}/pads", value, onnx.TensorProto.INT64))
+        for dead in reversed(chain):
+            if not any(output.outputs or main.is_output(output) for output in dead.outputs):
+                editor.remove(main, dead)
+        folded += 1
+    return folded
+
+
+def _constant_chain(editor: GraphEditor, shapes: Shapes, scope: Scope, tensor: Any) -> list[Any]:
+    """The nodes that compute `tensor` from constants and static shapes, in graph order; [] if others are needed."""
+    wanted, pending = {id(tensor): tensor}, [tensor]
+    members: set[int] = set()
+    while pending:
+        current = pending.pop()
+        if editor.is_constant(current) and not current.inputs:
+            continue
+        if not current.inputs or len(members) > LARGEST_CHAIN:
+            return []
+        node = current.inputs[0]
+        members.add(id(node))
+        if _static_shape(shapes, scope, node) is not None:
+            continue
+        if any(True for _ in node.subgraphs()) or editor.source_proto(scope, node) is None:
+            return []
+        for source in node.inputs:
+            if source.name and id(source) not in wanted:
+                wanted[id(source)] = source
+                pending.append(source)
+    return [node for node in scope.nodes if id(node) in members]
+
+
+def _static_shape(shapes: Shapes, scope: Scope, node: Any) -> list[int] | None:
+    if node.op != "Shape" or node.attrs:
+        return None
+    dims = shapes.of(scope, node.inputs[0]).dims
+    if dims is None or not all(isinstance(d, int) for d in dims):
+        return None
+    return [int(d) for d in dims if d is not None]
+
+
+def _evaluate(
+    editor: GraphEditor, shapes: Shapes, scope: Scope, chain: list[Any], result: Any
+) -> np.ndarray[Any, Any] | None:
+    proto = onnx.ModelProto(ir_version=editor.model.proto.ir_version)
+    proto.opset_import.extend(editor.model.proto.opset_import)
+    proto.graph.name = "pads"
+    for node in chain:
+        static = _static_shape(shapes, scope, node)
+        source = editor.source_proto(scope, node)
+        if static is not None:
+            value = onnx.numpy_helper.from_array(np.array(static, dtype=np.int64))
+            proto.graph.node.append(onnx.helper.make_node("Constant", [], [node.outputs[0].name], value=value))
+        elif source is not None:
+            proto.graph.node.append(source)
+    produced = {name for node in proto.graph.node for name in node.output}
+    needed = {name for node in proto.graph.node for name in node.input} - produced
+    initializers = editor.model.proto.graph.initializer
+    proto.graph.initializer.extend(tensor for tensor in initializers if tensor.name in needed)
+    proto.graph.output.append(onnx.ValueInfoProto(name=result.name))
+    try:
+        session = open_session(Model(proto, editor.model.weights, editor.model.folder))
+        return np.asarray(session.run(None, {})[0])
+    except Exception:  # arithmetic that ONNX Runtime cannot do stays in the graph
+        return None

@@ -1,0 +1,56 @@
+"""AveragePool and blur -> one depthwise Conv, where that is exact.
+
+An average over a window that counts its zero padding is a convolution with a box. Two stacked depthwise filters
+are one filter with the convolved kernel, as long as nothing is padded in between:
+
+    AveragePool(k, 1) -> blur(f, s) without pads   =   Conv(box_k * taps_f, s) with the pooling's zero pads
+    blur(f, 1) -> AveragePool(k, s) without pads   =   Conv(box_k * taps_f, s) with the blur's pads
+
+With pads in between (reflect of an averaged map, say) the border would change, so such a pair stays.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aarewrite.decide import Blur
+from aarewrite.filters import outer, taps
+from aarewrite.graph import GraphEditor
+from aarewrite.sites import FLOATS, Located
+
+
+def apply(editor: GraphEditor, located: Located, blur_name: str, inserted: Blur) -> bool:
+    """Merge the pooling of a rewritten AveragePool site with its blur; return whether it was possible."""
+    site, scope, pool = located.site, located.scope, located.node
+    blur = next((node for node in scope.nodes if node.name == blur_name), None)
+    if site.op != "AveragePool" or not pool.outputs or blur is None or blur.op != "Conv" or site.dtype not in FLOATS:
+        return False
+    if any(d > 1 for d in pool.attrs.get("dilations", None) or ()):
+        return False
+    pool_pads, blur_pads = list(pool.attrs.get("pads") or ()), list(blur.attrs["pads"])
+    box_is_convolution = not any(pool_pads) or site.count_include_pad
+    if pool.outputs[0] is blur.inputs[0] and len(pool.outputs[0].outputs) == 1:
+        first, last, between = pool, blur, blur_pads
+    elif blur.outputs[0] is pool.inputs[0]:
+        first, last, between = blur, pool, pool_pads
+    else:
+        return False
+    if any(between) or not box_is_convolution:
+        return False
+    assert site.channels is not None
+    box = [np.full(k, 1 / k) for k in site.window.kernel]
+    filters = [taps(size, inserted.strength) for size in inserted.sizes]
+    kernel = outer(np.convolve(b, t) for b, t in zip(box, filters, strict=True))
+    weight = np.broadcast_to(kernel, (site.channels, 1, *kernel.shape))
+    source, target = first.inputs[0], last.outputs[0]
+    constant = editor.constant(scope, f"{blur_name}/box", np.asarray(weight), site.dtype)
+    merged = editor.node(
+        "Conv", f"{site.node}/blur/Box", [source, constant], [], group=site.channels,
+        kernel_shape=list(kernel.shape), dilations=[1] * kernel.ndim, strides=list(site.strides),
+        pads=(list(first.attrs.get("pads") or ()) or [0] * 2 * kernel.ndim),
+    )  # fmt: skip
+    editor.insert_after(scope, last, [merged])
+    editor.remove(scope, last)
+    editor.remove(scope, first)
+    merged.outputs.append(target)
+    return True

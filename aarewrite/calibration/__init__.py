@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+from aarewrite.calibration.a_trous import a_trous, last_stage
 from aarewrite.calibration.canvases import Canvases, from_array
-from aarewrite.calibration.judge import Verdict, answer, compare, drift
+from aarewrite.calibration.judge import Answers, Difference, Drift, Effect, Judge, Verdict, answer, compare, drift
 from aarewrite.calibration.repair import LayerRepair, RepairOptions, repair
+from aarewrite.calibration.search import Choice, SearchOptions, SearchResult, Trial, Variants, search
 
 __all__ = [
+    "Answers",
     "Canvases",
+    "Choice",
+    "Difference",
+    "Drift",
+    "Effect",
+    "Judge",
     "LayerRepair",
     "RepairOptions",
+    "SearchOptions",
+    "SearchResult",
+    "Trial",
+    "Variants",
     "Verdict",
+    "a_trous",
     "answer",
     "compare",
     "drift",
     "from_array",
+    "last_stage",
     "repair",
+    "search",
 ]

@@ -128,7 +128,8 @@ def find_layers(original: onnx.ModelProto, rewritten: onnx.ModelProto) -> tuple[
     layers: list[Layer] = []
     left: list[Left] = []
     for index, node in enumerate(rewritten.graph.node):
-        original_index = before.get(label(node), -1)
+        # An unnamed conv whose output took another name is still known by its weights.
+        original_index = before.get(label(node), before.get(_by_weight(node), -1))
         twin = original.graph.node[original_index] if original_index >= 0 else None
         if node.op_type in KINDS and twin is not None and twin.op_type == node.op_type and node.input[0] in changed:
             found = _layer(rewritten, node, index, twin, original_index, constants, users)
@@ -143,7 +144,12 @@ def _by_label(model: onnx.ModelProto) -> dict[str, int]:
     found: dict[str, int] = {}
     for index, node in enumerate(model.graph.node):
         found.setdefault(label(node), index)
+        found.setdefault(_by_weight(node), index)
     return found
+
+
+def _by_weight(node: onnx.NodeProto) -> str:
+    return f"weight {node.input[1]}" if node.op_type in KINDS else ""
 
 
 def _differs(node: onnx.NodeProto, twin: onnx.NodeProto) -> bool:

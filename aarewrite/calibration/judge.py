@@ -327,4 +327,5 @@ def _scatter(outputs: Array) -> float:
     image = scores.mean(1, keepdims=True)
     within = np.square(scores - image).sum(-1).mean()
     between = np.square(image - image.mean(0, keepdims=True)).sum(-1).mean()
-    return float(within / max(between, 1e-30))
+    # A model that says the same to every image does not scatter, but it is no better for it.
+    return float(within / between) if between > 1e-12 * np.square(outputs, dtype=np.float64).sum(-1).mean() else np.inf

@@ -97,6 +97,9 @@ def a_trous(model: onnx.ModelProto, convs: Collection[str]) -> onnx.ModelProto:
     reached = {value.name for value in result.graph.output} & set(grids)
     if reached:
         raise CannotHandle(f"{sorted(reached)[0]}: the stage ends in a map, not in global pooling", "leave its stride")
+    for place in reversed(range(len(result.graph.value_info))):
+        if result.graph.value_info[place].name in grids:
+            del result.graph.value_info[place]  # the sizes written there were the original's
     _widen_pools(model, result, pools)
     return result
 

@@ -168,11 +168,14 @@ def fit(
     variance = float((total.yy - total.y**2 / total.n).sum())
     best, best_alpha = before, float("inf")
     if len(seen) > 1:
-        trains = [_sum([fold for i, fold in enumerate(seen) if i != out]) for out in range(len(seen))]
 
         def error(alpha: float) -> float:
-            fits = [ridge(train, weight, bias, alpha, intercept=intercept) for train in trains]
-            return sum(float(fold.error(*one).sum()) for fold, one in zip(seen, fits, strict=True))
+            summed = 0.0
+            for out, fold in enumerate(seen):
+                # Summed anew each time: keeping the sums would double the memory of wide layers.
+                rest = _sum([one for i, one in enumerate(seen) if i != out])
+                summed += float(fold.error(*ridge(rest, weight, bias, alpha, intercept=intercept)).sum())
+            return summed
 
         alpha, errors = _lowest(error, alphas, start)
         if errors < best:

@@ -24,7 +24,17 @@ import numpy as np
 import onnx
 
 from aarewrite import rewrite
-from aarewrite.calibration import Answers, Canvases, RepairOptions, Verdict, a_trous, answer, compare, last_stage, repair
+from aarewrite.calibration import (
+    Answers,
+    Canvases,
+    RepairOptions,
+    Verdict,
+    a_trous,
+    answer,
+    compare,
+    last_stage,
+    repair,
+)
 from aarewrite.recipe import Recipe, SiteOverride
 
 
@@ -60,9 +70,7 @@ def recipe(strengths: dict[str, float] | None = None, **general: object) -> Reci
 SUBJECTS = {
     "squeezenet": Subject("squeezenet1_1_fp32", "caffe", 256, 224, recipe()),
     "mobilenet_v2": Subject("mobilenet_v2_tv_fp32", "imagenet", 256, 224, recipe(strength=0.5), a_trous=True),
-    "resnet18": Subject(
-        "resnet18_ktb_small_ts_op13", "imagenet", 256, 224, recipe(conv="before", shortcut="conv")
-    ),
+    "resnet18": Subject("resnet18_ktb_small_ts_op13", "imagenet", 256, 224, recipe(conv="before", shortcut="conv")),
     "mobilenet_v1": Subject(
         "mobilenet_v1_075_192_tf_fp32", "pm1", 219, 192, recipe(strength=0.5), a_trous=True, offset=1
     ),

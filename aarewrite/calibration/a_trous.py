@@ -18,8 +18,9 @@ from aarewrite.calibration.stream import consumed
 from aarewrite.errors import CannotHandle
 
 POINTWISE = frozenset(
-    "Abs Add BatchNormalization Cast Celu Clip Concat Div Dropout Elu Erf Exp Gelu HardSigmoid HardSwish Identity "
-    "LeakyRelu Max Min Mish Mul Neg PRelu Pow Relu Selu Sigmoid Softplus Softsign Split Sqrt Sub Sum Tanh".split()
+    ("Abs", "Add", "BatchNormalization", "Cast", "Celu", "Clip", "Concat", "Div", "Dropout", "Elu", "Erf", "Exp")
+    + ("Gelu", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Max", "Min", "Mish", "Mul", "Neg", "PRelu")
+    + ("Pow", "Relu", "Selu", "Sigmoid", "Softplus", "Softsign", "Split", "Sqrt", "Sub", "Sum", "Tanh")
 )
 GLOBAL = frozenset(("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"))
 
@@ -75,7 +76,9 @@ def a_trous(model: onnx.ModelProto, convs: Collection[str]) -> onnx.ModelProto:
         finer = [grids[name] for name in consumed(node) if name in grids]
         grid = finer[0] if finer else None
         if any(other != grid for other in finer):
-            raise CannotHandle(f"{label(node)}: its inputs have grids of different fineness", "name all convs of the stage")
+            raise CannotHandle(
+                f"{label(node)}: its inputs have grids of different fineness", "name all convs of the stage"
+            )
         if node.op_type == "Conv":
             grid = _conv(node, grid, label(node) in wanted)
             wanted.discard(label(node))
@@ -87,9 +90,7 @@ def a_trous(model: onnx.ModelProto, convs: Collection[str]) -> onnx.ModelProto:
         elif node.op_type not in POINTWISE:
             raise CannotHandle(f"{label(node)}: {node.op_type} behind a stage a trous", "leave this stage's stride")
         elif node.op_type == "Add" and not _same_grid(node, grids, result):
-            raise CannotHandle(
-                f"{label(node)}: it adds a map with the original's grid", "name all convs of the stage"
-            )
+            raise CannotHandle(f"{label(node)}: it adds a map with the original's grid", "name all convs of the stage")
         if grid is not None and grid.finer:
             grids.update(dict.fromkeys(node.output, grid))
     if wanted:
@@ -119,7 +120,7 @@ def _conv(node: onnx.NodeProto, grid: _Grid | None, chosen: bool) -> _Grid | Non
     dilations = [d * f for d, f in zip(values.get("dilations", [1] * rank), factor, strict=True)]
     pads = [p * f for p, f in zip(values.get("pads", [0] * (2 * rank)), factor * 2, strict=True)]
     _set(node, dilations=dilations, pads=pads, strides=[1] * rank)
-    if b"VALID" == values.get("auto_pad"):
+    if values.get("auto_pad") == b"VALID":
         _set(node, auto_pad="NOTSET")
     return _Grid(tuple(f * s for f, s in zip(factor, strides, strict=True)))
 
@@ -162,4 +163,3 @@ def _set(node: onnx.NodeProto, **values: object) -> None:
                 del node.attribute[place]
                 break
         node.attribute.append(helper.make_attribute(name, value))
-

@@ -12,7 +12,10 @@ from aarewrite.calibration.a_trous import a_trous, last_stage
 from aarewrite.calibration.layers import label
 from aarewrite.calibration.search import Choice
 from aarewrite.errors import CannotHandle
+from aarewrite.graph import GraphEditor
+from aarewrite.model_file import load
 from aarewrite.pipeline import plan, rewrite
+from aarewrite.planning import replan
 
 
 @dataclass(frozen=True)
@@ -96,8 +99,8 @@ class PlanVariants:
         stage = plan(model, self._recipe).macs
         if not before or not stage:
             return 1.0
-        edited = plan_macs(model, table)
-        return (edited if edited is not None else stage) / before
+        edited = _macs(model, table)
+        return float((edited if edited is not None else stage) / before)
 
     def _planned(self, chosen: Mapping[str, Choice]) -> tuple[onnx.ModelProto, dict[str, Any]]:
         """The model with its last stage a trous if chosen, and its plan with everything else chosen."""
@@ -125,10 +128,6 @@ class PlanVariants:
         return model, table
 
 
-def plan_macs(model: onnx.ModelProto, table: Mapping[str, Any]) -> int | None:
+def _macs(model: onnx.ModelProto, table: Mapping[str, Any]) -> int | None:
     """Multiply-accumulates of the whole model after a plan given as a table."""
-    from aarewrite.graph import GraphEditor
-    from aarewrite.model_file import load
-    from aarewrite.planning import replan
-
     return replan(GraphEditor(load(model)), table).macs_after

@@ -40,21 +40,28 @@ class Moments:
     yy: F64
 
     def __add__(self, other: Moments) -> Moments:
+        """The moments of both sets of samples."""
         return Moments(
-            self.n + other.n, self.x + other.x, self.y + other.y,
-            self.xx + other.xx, self.xy + other.xy, self.yy + other.yy,
-        )  # fmt: skip
+            self.n + other.n,
+            self.x + other.x,
+            self.y + other.y,
+            self.xx + other.xx,
+            self.xy + other.xy,
+            self.yy + other.yy,
+        )
 
     def centred(self) -> F64:
         """Sums of products of the inputs about their means, (g, d, d)."""
         mean = self.x / self.n
-        return self.xx - self.n * mean[:, :, None] * mean[:, None, :]
+        centred: F64 = self.xx - self.n * mean[:, :, None] * mean[:, None, :]
+        return centred
 
     def error(self, weight: F64, bias: F64) -> F64:
         """Sum of squared errors of x W + b, per output: (g, o)."""
         quadratic = np.einsum("gdo,gdo->go", weight, self.xx @ weight - 2 * self.xy)
         cross = np.einsum("gd,gdo->go", self.x, weight)
-        return np.maximum(self.yy + quadratic + 2 * bias * (cross - self.y) + self.n * bias**2, 0.0)
+        error: F64 = self.yy + quadratic + 2 * bias * (cross - self.y) + self.n * bias**2
+        return np.maximum(error, 0.0)  # rounding may leave a perfect fit below zero
 
 
 class Equations:
@@ -150,7 +157,13 @@ def ridge(moments: Moments, weight: F64, bias: F64, alpha: float, *, intercept: 
 
 
 def fit(
-    folds: Sequence[Moments], weight: F64, bias: F64, *, intercept: bool, alphas: Sequence[float] = ALPHAS, start: float = 1e-1
+    folds: Sequence[Moments],
+    weight: F64,
+    bias: F64,
+    *,
+    intercept: bool,
+    alphas: Sequence[float] = ALPHAS,
+    start: float = 1e-1,
 ) -> Fit:
     """Choose alpha by the error on the fold left out, then solve on all of them.
 

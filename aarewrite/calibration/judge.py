@@ -93,7 +93,13 @@ class Verdict:
 
 
 def answer(
-    model: onnx.ModelProto | bytes, canvases: Canvases, indices: Sequence[int], *, pairs: int = 10, seed: int = 0, threads: int = 0
+    model: onnx.ModelProto | bytes,
+    canvases: Canvases,
+    indices: Sequence[int],
+    *,
+    pairs: int = 10,
+    seed: int = 0,
+    threads: int = 0,
 ) -> Answers:
     """Run a classifier on the crops that judging needs.
 
@@ -110,7 +116,7 @@ def answer(
         crops = list(_crops(canvases, sample, np.random.default_rng([seed, int(index)]), pairs))
         name = name or session.get_outputs()[0].name
         rows = [_run(session, name, feed) for feed in canvases.feeds(crops)]
-        if any(r.reshape(len(r), -1).shape[1] < 2 or r.ndim > 2 and max(r.shape[2:]) > 1 for r in rows):
+        if any(r.reshape(len(r), -1).shape[1] < 2 or (r.ndim > 2 and max(r.shape[2:]) > 1) for r in rows):
             raise CannotHandle("the model's first output is no vector of classes", "judge it with `drift` instead")
         classes = np.concatenate([row.reshape(len(row), -1).argmax(1) for row in rows])
         centre.append(classes[0])
@@ -130,7 +136,9 @@ def compare(before: Answers, after: Answers, *, seed: int = 0) -> Verdict:
     top1 = centre = None
     if before.labels is not None:
         true = before.labels[:, None, None]
-        top1 = difference("top-1, all crops", (before.pairs == true).mean((1, 2)), (after.pairs == true).mean((1, 2)), seed)
+        top1 = difference(
+            "top-1, all crops", (before.pairs == true).mean((1, 2)), (after.pairs == true).mean((1, 2)), seed
+        )
         centre = difference("top-1, centre crop", before.centre == before.labels, after.centre == before.labels, seed)
     return Verdict(
         len(before.centre),
@@ -152,7 +160,12 @@ def difference(name: str, before: NDArray[Any], after: NDArray[Any], seed: int =
     extreme = (np.abs(signs @ change) >= np.abs(change.sum()) - 1e-9).sum()
     mean = float(change.mean())
     return Difference(
-        name, float(old.mean()), float(new.mean()), mean - Z95 * error, mean + Z95 * error, float((extreme + 1) / (rounds + 1))
+        name,
+        float(old.mean()),
+        float(new.mean()),
+        mean - Z95 * error,
+        mean + Z95 * error,
+        float((extreme + 1) / (rounds + 1)),
     )
 
 
@@ -194,7 +207,11 @@ def drift(
         first = canvases.crop(sample, [0] * len(room))
         outs = [_run(s, s.get_outputs()[0].name, next(iter(canvases.feeds([first]))))[0] for s in sessions]
         shape = outs[0].shape[1:] if outs[0].ndim == len(room) + 1 else ()
-        step = tuple(max(1, round(n / m)) for n, m in zip(canvases.size, shape, strict=True)) if shape else (1,) * len(room)
+        step = (
+            tuple(max(1, round(n / m)) for n, m in zip(canvases.size, shape, strict=True))
+            if shape
+            else (1,) * len(room)
+        )
         if any(s > r for s, r in zip(step, room, strict=True)):
             raise UsageError("the samples leave no room to shift by the output's stride", "give larger samples")
         moved = canvases.crop(sample, step)
@@ -243,7 +260,9 @@ def _run(session: Any, output: str, feed: Any) -> Array:
         return np.asarray(session.run([output], dict(feed))[0])
     except Exception as error:
         reason = str(error).strip().splitlines()[0][:300]
-        raise UsageError(f"the model does not run on the data: {reason}", "check shape, type and preprocessing") from error
+        raise UsageError(
+            f"the model does not run on the data: {reason}", "check shape, type and preprocessing"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -299,10 +318,8 @@ class Judge:
             return Effect(moved.after / max(moved.before, 1e-30), moved.apart)
         before = self._outputs_before
         after = self._outputs(model).reshape(before.shape)
-        if self._classes:
-            apart = float((before.argmax(-1) != after.argmax(-1)).mean())
-        else:
-            apart = _relative(after, before)
+        changed = float((before.argmax(-1) != after.argmax(-1)).mean())
+        apart = changed if self._classes else _relative(after, before)
         return Effect(_scatter(after) / max(_scatter(before), 1e-30), apart)
 
     def _outputs(self, model: onnx.ModelProto) -> Array:

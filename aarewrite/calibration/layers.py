@@ -212,9 +212,17 @@ def _layer(
                 if int(np.prod(dims)) == tensor.dims[1]:
                     bias, bias_node = other, following[0]
     return Layer(
-        name, node.op_type, index, original_index, node.input[0], twin.output[0], weight, bias, bias_node,
+        name,
+        node.op_type,
+        index,
+        original_index,
+        node.input[0],
+        twin.output[0],
+        weight,
+        bias,
+        bias_node,
         int(values.get("group", 1)),
-    )  # fmt: skip
+    )
 
 
 def _with_surroundings(
@@ -248,9 +256,7 @@ def _with_surroundings(
     ):
         other = add.input[1] if add.input[0] == output else add.input[0]
         behind = ancestors(rewritten, [other])
-        if known.source(other) is None and not any(
-            one.index in behind for one in layers if one.index >= layer.index
-        ):
+        if known.source(other) is None and not any(one.index in behind for one in layers if one.index >= layer.index):
             layer = replace(layer, addend=other, total=twin.output[0])
             target = twin.output[0]
     low, high = _interval(_only_reader(original, target), Constants(original))

@@ -33,7 +33,15 @@ class LayerProblem:
     """
 
     def __init__(
-        self, model: onnx.ModelProto, layer: Layer, *, positions: int, folds: int, crops: int, seed: int, impute: int = 0,
+        self,
+        model: onnx.ModelProto,
+        layer: Layer,
+        *,
+        positions: int,
+        folds: int,
+        crops: int,
+        seed: int,
+        impute: int = 0,
         row_memory: int = 0,
     ) -> None:
         self.layer = layer
@@ -41,7 +49,8 @@ class LayerProblem:
         self._values = attributes(model.graph.node[layer.index])
         self._kernel = tuple(Constants(model).tensor(layer.weight).dims)[2:]
         self._positions, self._folds, self._crops, self._seed = positions, folds, crops, seed
-        self._equations = Equations(*self._weight.shape, folds)
+        inputs, outputs = self._weight.shape[1:]
+        self._equations = Equations(len(self._weight), inputs, outputs, folds)
         self._seen = self._batches = 0
         clips = impute > 0 and (layer.low > -np.inf or layer.high < np.inf)
         self._rounds, self._room = impute, row_memory
@@ -87,9 +96,13 @@ class LayerProblem:
     def solve(self, alphas: Sequence[float], start: float) -> Fit:
         """The weights that fit best; `start` is where the search for the regularisation begins."""
         solution = fit(
-            self._equations.moments(), self._weight, self._bias,
-            intercept=self.layer.bias_node >= 0, alphas=alphas, start=start,
-        )  # fmt: skip
+            self._equations.moments(),
+            self._weight,
+            self._bias,
+            intercept=self.layer.bias_node >= 0,
+            alphas=alphas,
+            start=start,
+        )
         if self._rows is None or not math.isfinite(solution.alpha):
             return solution
         return self._impute(solution)

@@ -112,7 +112,10 @@ def repair(
     model.CopyFrom(rewritten)
     layers, left = find_layers(original, model)
     if not options.residual:
-        layers = [replace(layer, addend="", total="", low=-math.inf, high=math.inf) if layer.total else layer for layer in layers]
+        layers = [
+            replace(layer, addend="", total="", low=-math.inf, high=math.inf) if layer.total else layer
+            for layer in layers
+        ]
     total = len(layers) + len(left)
     done = [LayerRepair(one.name, one.kind, 0.0, 0.0, 0.0, 0.0, math.inf, one.reason) for one in left]
     teacher = Stream(original, batches, memory=options.memory // 2, threads=options.threads)
@@ -138,7 +141,8 @@ def _refuse(model: onnx.ModelProto) -> None:
     for function in model.functions:
         if any(node.op_type in ("Conv", "Gemm", "MatMul") for node in function.node):
             raise CannotHandle(
-                f"function {function.name}: its layers are shared by every call", "inline the functions (onnx.inliner) first"
+                f"function {function.name}: its layers are shared by every call",
+                "inline the functions (onnx.inliner) first",
             )
 
 
@@ -161,9 +165,15 @@ def _solve(
 ) -> list[Fit]:
     problems = [
         LayerProblem(
-            model, layer, positions=options.positions, folds=options.folds, crops=options.crops, seed=options.seed,
-            impute=options.impute, row_memory=options.sample_memory // len(group),
-        )  # fmt: skip
+            model,
+            layer,
+            positions=options.positions,
+            folds=options.folds,
+            crops=options.crops,
+            seed=options.seed,
+            impute=options.impute,
+            row_memory=options.sample_memory // len(group),
+        )
         for layer in group
     ]
     inputs = list(dict.fromkeys(name for problem in problems for name in problem.inputs))

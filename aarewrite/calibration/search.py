@@ -137,7 +137,9 @@ def search(
         names = tuple((site, choice.label) for site, choice in chosen.items())
         cost = variants.cost(chosen)
         if cost > options.budget:
-            trial = Trial(names, cost, float("nan"), float("nan"), False, f"costs {cost:.2f}x, over {options.budget:.2f}x")
+            trial = Trial(
+                names, cost, float("nan"), float("nan"), False, f"costs {cost:.2f}x, over {options.budget:.2f}x"
+            )
         else:
             model, _ = repair(original, variants.build(chosen), batches, settings)
             effect = judge.effect(model)

@@ -66,7 +66,11 @@ def _write_bias(model: onnx.ModelProto, constants: Constants, layer: Layer, bias
         node.input[2] = name
     else:
         node.input.append(name)
-    if old and not any(old in one.input for one in model.graph.node) and old not in {v.name for v in model.graph.output}:
+    if (
+        old
+        and not any(old in one.input for one in model.graph.node)
+        and old not in {v.name for v in model.graph.output}
+    ):
         for place, initializer in enumerate(model.graph.initializer):
             if initializer.name == old:  # nothing reads it any more: the new one takes its place and name
                 model.graph.initializer[place].CopyFrom(tensor)

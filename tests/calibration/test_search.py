@@ -52,9 +52,7 @@ def aliasing(count: int) -> np.ndarray:
 def test_it_takes_what_helps_and_says_why_not_the_rest() -> None:
     toy, canvases = Toy(), from_array(aliasing(48), "x", size=(16, 16))
     seen = []
-    result = search(
-        toy.build({}), toy, canvases, range(48), SearchOptions(max_disagreement=0.6), progress=seen.append
-    )
+    result = search(toy.build({}), toy, canvases, range(48), SearchOptions(max_disagreement=0.6), progress=seen.append)
     assert {site: choice.label for site, choice in result.chosen.items()} == {"site": "blur"}
     assert tuple(seen) == result.trials
     by_label = {trial.chosen[0][1]: trial for trial in result.trials}

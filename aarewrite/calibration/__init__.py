@@ -5,6 +5,7 @@ from __future__ import annotations
 from aarewrite.calibration.a_trous import a_trous, last_stage
 from aarewrite.calibration.canvases import Canvases, from_array
 from aarewrite.calibration.judge import Answers, Difference, Drift, Effect, Judge, Verdict, answer, compare, drift
+from aarewrite.calibration.layers import Layer, Left, find_layers
 from aarewrite.calibration.repair import LayerRepair, RepairOptions, repair
 from aarewrite.calibration.search import Choice, SearchOptions, SearchResult, Trial, Variants, search
 
@@ -16,7 +17,9 @@ __all__ = [
     "Drift",
     "Effect",
     "Judge",
+    "Layer",
     "LayerRepair",
+    "Left",
     "RepairOptions",
     "SearchOptions",
     "SearchResult",
@@ -27,6 +30,7 @@ __all__ = [
     "answer",
     "compare",
     "drift",
+    "find_layers",
     "from_array",
     "last_stage",
     "repair",

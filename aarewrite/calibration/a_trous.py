@@ -17,11 +17,11 @@ from aarewrite.calibration.layers import Constants, attributes, label
 from aarewrite.calibration.stream import consumed
 from aarewrite.errors import CannotHandle
 
-POINTWISE = frozenset(
-    ("Abs", "Add", "BatchNormalization", "Cast", "Celu", "Clip", "Concat", "Div", "Dropout", "Elu", "Erf", "Exp")
-    + ("Gelu", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Max", "Min", "Mish", "Mul", "Neg", "PRelu")
-    + ("Pow", "Relu", "Selu", "Sigmoid", "Softplus", "Softsign", "Split", "Sqrt", "Sub", "Sum", "Tanh")
+ACTIVATIONS = frozenset(
+    "Celu Clip Elu Erf Gelu HardSigmoid HardSwish LeakyRelu Mish PRelu Relu Selu Sigmoid Softplus Softsign Tanh".split()  # noqa: SIM905
 )
+ARITHMETIC = frozenset("Abs Add Div Exp Max Min Mul Neg Pow Sqrt Sub Sum".split())  # noqa: SIM905
+POINTWISE = ACTIVATIONS | ARITHMETIC | {"BatchNormalization", "Cast", "Concat", "Dropout", "Identity", "Split"}
 GLOBAL = frozenset(("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"))
 
 

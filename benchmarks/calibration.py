@@ -69,10 +69,12 @@ def recipe(strengths: dict[str, float] | None = None, **general: object) -> Reci
 
 SUBJECTS = {
     "squeezenet": Subject("squeezenet1_1_fp32", "caffe", 256, 224, recipe()),
-    "mobilenet_v2": Subject("mobilenet_v2_tv_fp32", "imagenet", 256, 224, recipe(strength=0.5), a_trous=True),
+    "mobilenet_v2": Subject(
+        "mobilenet_v2_tv_fp32", "imagenet", 256, 224, recipe(strength=0.5, first_conv=True), a_trous=True
+    ),
     "resnet18": Subject("resnet18_ktb_small_ts_op13", "imagenet", 256, 224, recipe(conv="before", shortcut="conv")),
     "mobilenet_v1": Subject(
-        "mobilenet_v1_075_192_tf_fp32", "pm1", 219, 192, recipe(strength=0.5), a_trous=True, offset=1
+        "mobilenet_v1_075_192_tf_fp32", "pm1", 219, 192, recipe(strength=0.5, first_conv=True), a_trous=True, offset=1
     ),
 }
 
@@ -175,6 +177,20 @@ def show(name: str, verdict: Verdict) -> None:
     sys.stdout.flush()
 
 
+def scaling(shared: Path, name: str, sizes: Sequence[int], options: RepairOptions) -> None:
+    """Time of the repair for several numbers of photographs; the peak is the process's so far."""
+    subject = SUBJECTS[name]
+    canvases = photographs(shared, subject, max(sizes))
+    original = onnx.load(model_path(shared, subject))
+    blurred = rewritten(original, subject)
+    for size in sorted(sizes):
+        begin = time.process_time(), time.perf_counter()
+        repair(original, blurred, canvases.batches(range(size), crops=options.crops), options)
+        cpu, wall = time.process_time() - begin[0], time.perf_counter() - begin[1]
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(f"{name}: {size} photographs, {wall:.0f} s wall, {cpu:.0f} s processor, peak {peak:.2f} GiB", flush=True)
+
+
 def main() -> None:
     """Parse, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -183,9 +199,14 @@ def main() -> None:
     parser.add_argument("--crops", type=int, default=1)
     parser.add_argument("--limit", type=int)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--scaling", type=int, nargs="+", help="only time the repair on so many photographs")
     args = parser.parse_args()
     shared = Path(os.environ.get("AAREWRITE_SHARED", "../shared"))
     options = RepairOptions(crops=args.crops)
+    if args.scaling:
+        for name in args.models or SUBJECTS:
+            scaling(shared, name, args.scaling, options)
+        return
     results = [measure(shared, name, args.pairs, args.limit, options) for name in args.models or SUBJECTS]
     if args.json:
         args.json.write_text(json.dumps(results, indent=1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from aarewrite.calibration.a_trous import a_trous, last_stage
+from aarewrite.calibration.calibrate import Calibration, calibrate
 from aarewrite.calibration.canvases import Canvases, from_array
 from aarewrite.calibration.judge import Answers, Difference, Drift, Effect, Judge, Verdict, answer, compare, drift
 from aarewrite.calibration.layers import Layer, Left, find_layers
@@ -11,6 +12,7 @@ from aarewrite.calibration.search import Choice, SearchOptions, SearchResult, Tr
 
 __all__ = [
     "Answers",
+    "Calibration",
     "Canvases",
     "Choice",
     "Difference",
@@ -28,6 +30,7 @@ __all__ = [
     "Verdict",
     "a_trous",
     "answer",
+    "calibrate",
     "compare",
     "drift",
     "find_layers",

@@ -32,6 +32,7 @@ from aarewrite.calibration import (
     a_trous,
     answer,
     compare,
+    from_array,
     last_stage,
     repair,
 )
@@ -73,14 +74,25 @@ SUBJECTS = {
         "mobilenet_v2_tv_fp32", "imagenet", 256, 224, recipe(strength=0.5, first_conv=True), a_trous=True
     ),
     "resnet18": Subject("resnet18_ktb_small_ts_op13", "imagenet", 256, 224, recipe(conv="before", shortcut="conv")),
+    "cifar_resnet20": Subject("cifar10_resnet20_ts_op11", "imagenet", 32, 32, recipe(strength=0.5)),
     "mobilenet_v1": Subject(
         "mobilenet_v1_075_192_tf_fp32", "pm1", 219, 192, recipe(strength=0.5, first_conv=True), a_trous=True, offset=1
     ),
 }
 
 
+def small_images(shared: Path, subject: Subject, limit: int | None) -> Canvases:
+    """CIFAR-10 test images, shifted by up to 4 pixels within a reflected border."""
+    stored = np.load(shared / "images" / "cifar10_test_2000.npz")
+    pixels = np.stack([PREPROCESS[subject.preprocess](x) for x in stored["x"][:limit]])
+    name = onnx.load(model_path(shared, subject)).graph.input[0].name
+    return from_array(pixels, name, labels=np.asarray(stored["y"][:limit]).astype(np.int64).reshape(-1), batch=25)
+
+
 def photographs(shared: Path, subject: Subject, limit: int | None) -> Canvases:
     """The photographs as canvases of short x short pixels, decoded once and kept as bytes."""
+    if subject.size == 32:
+        return small_images(shared, subject, limit)
     from PIL import Image
 
     folder = shared / "images" / "imagenet_sample"
@@ -194,7 +206,7 @@ def scaling(shared: Path, name: str, sizes: Sequence[int], options: RepairOption
 def main() -> None:
     """Parse, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("models", nargs="*", help=", ".join(SUBJECTS))
+    parser.add_argument("models", nargs="*", help=", ".join(SUBJECTS), metavar="MODEL")
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--crops", type=int, default=1)
     parser.add_argument("--limit", type=int)
@@ -203,6 +215,9 @@ def main() -> None:
     args = parser.parse_args()
     shared = Path(os.environ.get("AAREWRITE_SHARED", "../shared"))
     options = RepairOptions(crops=args.crops)
+    unknown = set(args.models) - set(SUBJECTS)
+    if unknown:
+        parser.error(f"no model {sorted(unknown)[0]}; there are {', '.join(SUBJECTS)}")
     if args.scaling:
         for name in args.models or SUBJECTS:
             scaling(shared, name, args.scaling, options)

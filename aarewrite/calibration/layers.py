@@ -134,10 +134,23 @@ def find_layers(original: onnx.ModelProto, rewritten: onnx.ModelProto) -> tuple[
         if node.op_type in KINDS and twin is not None and twin.op_type == node.op_type and node.input[0] in changed:
             found = _layer(rewritten, node, index, twin, original_index, constants, users)
             (layers if isinstance(found, Layer) else left).append(found)  # type: ignore[arg-type]
+        if consumed(node) & changed:
+            left += [
+                Left(label(inner), inner.op_type, "it is inside an If, Loop or Scan body") for inner in _inside(node)
+            ]
         if twin is None or consumed(node) & changed or _differs(node, twin):
             changed |= set(node.output)
     layers = [_with_surroundings(layer, layers, original, rewritten, constants) for layer in layers]
     return layers, left
+
+
+def _inside(node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """The layers in the bodies of an If, Loop or Scan."""
+    bodies = [body for attribute in node.attribute for body in [attribute.g, *attribute.graphs]]
+    children = [child for body in bodies for child in body.node]
+    return [child for child in children if child.op_type in KINDS] + [
+        one for child in children for one in _inside(child)
+    ]
 
 
 def _by_label(model: onnx.ModelProto) -> dict[str, int]:

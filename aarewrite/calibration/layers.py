@@ -205,25 +205,22 @@ def _layer(
         return Left(name, node.op_type, "transA=1")
     if node.op_type == "MatMul" and len(tensor.dims) != 2:
         return Left(name, node.op_type, "its weights are not a matrix")
+    outputs = tensor.dims[0] if node.op_type == "Conv" or values.get("transB", 0) else tensor.dims[1]
     bias, bias_node = "", -1
-    if node.op_type != "MatMul":
+    if node.op_type == "MatMul":
+        # A MatMul has no bias of its own: the Add behind it has.
+        add = _only_reader(rewritten, node.output[0])
+        if add is not None and add.op_type == "Add":
+            other = constants.source(add.input[1] if add.input[0] == node.output[0] else add.input[0])
+            if other is not None and _is_vector(constants.tensor(other), outputs):
+                bias, bias_node = other, _place(rewritten, add)
+    else:
         bias_node = index
         if len(node.input) > 2 and node.input[2]:
             source = constants.source(node.input[2])
-            outputs = tensor.dims[0] if node.op_type == "Conv" or values.get("transB", 0) else tensor.dims[1]
-            if source is None or int(np.prod(constants.tensor(source).dims)) != outputs:
-                bias_node = -1
-            else:
-                bias = source
-    else:
-        following = [i for i, n in enumerate(rewritten.graph.node) if node.output[0] in n.input]
-        if len(following) == 1 and rewritten.graph.node[following[0]].op_type == "Add":
-            add = rewritten.graph.node[following[0]]
-            other = constants.source(add.input[1] if add.input[0] == node.output[0] else add.input[0])
-            if other is not None and list(constants.tensor(other).dims)[-1:] == [tensor.dims[1]]:
-                dims = list(constants.tensor(other).dims)
-                if int(np.prod(dims)) == tensor.dims[1]:
-                    bias, bias_node = other, following[0]
+            if source is None or not _is_vector(constants.tensor(source), outputs):
+                return Left(name, node.op_type, "its bias is no constant with one value per output")
+            bias = source
     return Layer(
         name,
         node.op_type,
@@ -236,6 +233,16 @@ def _layer(
         bias_node,
         int(values.get("group", 1)),
     )
+
+
+def _place(model: onnx.ModelProto, node: onnx.NodeProto) -> int:
+    """The node's index: outputs are unique, so they tell equal nodes apart."""
+    return next(i for i, one in enumerate(model.graph.node) if one.output[0] == node.output[0])
+
+
+def _is_vector(tensor: onnx.TensorProto, length: int) -> bool:
+    """Whether the tensor is one value per output, along the last axis."""
+    return list(tensor.dims)[-1:] == [length] and int(np.prod(tensor.dims)) == length
 
 
 def _with_surroundings(

@@ -135,6 +135,19 @@ def test_shared_weights_are_left_alone_with_the_reason() -> None:
     np.testing.assert_array_equal(stored(repaired, "branch1.w"), stored(rewritten, "branch1.w"))
 
 
+def test_a_computed_bias_is_left_alone_with_the_reason() -> None:
+    def compute(net: Net) -> None:
+        place = next(i for i, node in enumerate(net.nodes) if node.name == "depthwise")
+        net.nodes[place].input[2] = "computed"
+        net.nodes.insert(
+            place, helper.make_node("ReduceMean", ["sum"], ["computed"], axes=[0, 2, 3], keepdims=0, name="mean")
+        )
+
+    _, layers = repair(*residual_pair(edit=compute), noise(4, 3, 16, 16))
+    reasons = {layer.name: layer.reason for layer in layers}
+    assert reasons["depthwise"] == "its bias is no constant with one value per output"
+
+
 def test_equal_biases_shared_between_layers_part_ways() -> None:
     def share(net: Net) -> None:
         for node in net.nodes:

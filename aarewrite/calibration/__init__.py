@@ -1,0 +1,41 @@
+"""Anti-aliasing trained weights without training: closed-form repair behind inserted blurs."""
+
+from __future__ import annotations
+
+from aarewrite.calibration.a_trous import a_trous, last_stage
+from aarewrite.calibration.calibrate import Calibration, calibrate
+from aarewrite.calibration.canvases import Canvases, from_array
+from aarewrite.calibration.judge import Answers, Difference, Drift, Effect, Judge, Verdict, answer, compare, drift
+from aarewrite.calibration.layers import Layer, Left, find_layers
+from aarewrite.calibration.repair import LayerRepair, RepairOptions, repair
+from aarewrite.calibration.search import Choice, SearchOptions, SearchResult, Trial, Variants, search
+
+__all__ = [
+    "Answers",
+    "Calibration",
+    "Canvases",
+    "Choice",
+    "Difference",
+    "Drift",
+    "Effect",
+    "Judge",
+    "Layer",
+    "LayerRepair",
+    "Left",
+    "RepairOptions",
+    "SearchOptions",
+    "SearchResult",
+    "Trial",
+    "Variants",
+    "Verdict",
+    "a_trous",
+    "answer",
+    "calibrate",
+    "compare",
+    "drift",
+    "find_layers",
+    "from_array",
+    "last_stage",
+    "repair",
+    "search",
+]

@@ -1,0 +1,136 @@
+"""Calibration data: images or signals that are larger than what the model sees, and crops of them.
+
+Crops at random places serve twice: as more data to fit on, and as the shifts that a result is judged by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aarewrite.calibration.stream import Array, Batches, Feed
+from aarewrite.errors import UsageError
+
+LARGEST_OFFSET = 31  # of random crops, per axis, as in Zhang 2019
+
+
+@dataclass(frozen=True)
+class Canvases:
+    """Samples that crops are cut from.
+
+    Attributes:
+        count: Number of samples.
+        load: Sample i in the model's layout, type and units, without the batch axis.
+        input: Name of the model's input.
+        size: What the model sees along the spatial axes.
+        axes: The spatial axes of a sample, (1, 2) for channels first.
+        labels: Class of each sample, counted as in the model's output; None when unknown.
+        batch: Crops per run of the model: 1 for models with a fixed batch of 1.
+        constants: Whole arrays for further inputs of the model, the same in each run.
+    """
+
+    count: int
+    load: Callable[[int], Array]
+    input: str
+    size: tuple[int, ...]
+    axes: tuple[int, ...] = (1, 2)
+    labels: NDArray[np.int64] | None = None
+    batch: int = 8
+    constants: tuple[tuple[str, Array], ...] = ()
+
+    def room(self, sample: Array) -> tuple[int, ...]:
+        """Largest offset of a crop along each spatial axis.
+
+        Raises:
+            UsageError: The sample is smaller than the model's input.
+        """
+        room = tuple(sample.shape[axis] - size for axis, size in zip(self.axes, self.size, strict=True))
+        if min(room) < 0:
+            raise UsageError(
+                f"a calibration sample of shape {sample.shape} is smaller than the model's input {self.size}",
+                "give larger samples, or resize them",
+            )
+        return room
+
+    def crop(self, sample: Array, offset: Sequence[int]) -> Array:
+        """The part of `sample` that begins at `offset`."""
+        window: list[slice] = [slice(None)] * sample.ndim
+        for axis, size, start in zip(self.axes, self.size, offset, strict=True):
+            window[axis] = slice(int(start), int(start) + size)
+        return sample[tuple(window)]
+
+    def feeds(self, crops: Iterable[Array]) -> Iterator[Feed]:
+        """Stack crops into feeds of `batch`; the last one may be smaller."""
+        waiting: list[Array] = []
+        for crop in crops:
+            waiting.append(crop)
+            if len(waiting) == self.batch:
+                yield {self.input: np.stack(waiting), **dict(self.constants)}
+                waiting = []
+        if waiting:
+            yield {self.input: np.stack(waiting), **dict(self.constants)}
+
+    def batches(self, indices: Sequence[int], *, crops: int = 1, seed: int = 0) -> Batches:
+        """Feeds for `repair`: `crops` random crops of each sample, one after another.
+
+        Raises:
+            UsageError: No samples.
+        """
+        if len(indices) == 0:
+            raise UsageError("there are no calibration samples", "give a folder of images or an .npz with some")
+
+        def cut() -> Iterator[Array]:
+            for index in indices:
+                sample = self.load(int(index))
+                rng = np.random.default_rng([seed, int(index)])
+                for _ in range(crops):
+                    yield self.crop(sample, random_offset(self.room(sample), rng))
+
+        return lambda: self.feeds(cut())
+
+    def split(self, hold_out: float, seed: int = 0) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Indices to calibrate on and indices to judge by, disjoint and sorted.
+
+        Raises:
+            UsageError: Too few samples for both, or a share outside 0..1.
+        """
+        if not 0 < hold_out < 1:
+            raise UsageError(f"cannot hold out a share of {hold_out}", "give a number between 0 and 1")
+        held = round(self.count * hold_out)
+        if held < 1 or held >= self.count:
+            raise UsageError(f"{self.count} samples are too few to hold some out", "give at least a dozen")
+        order = np.random.default_rng([seed, self.count]).permutation(self.count)
+        return np.sort(order[held:]), np.sort(order[:held])
+
+
+def random_offset(room: Sequence[int], rng: np.random.Generator) -> tuple[int, ...]:
+    """A place for a crop: uniform in 0..31 per axis, or in what room there is."""
+    return tuple(int(rng.integers(0, min(most, LARGEST_OFFSET) + 1)) for most in room)
+
+
+def padded(canvases: Canvases, margin: Sequence[int]) -> Canvases:
+    """The same samples with reflected borders: room to shift samples that are no larger than the model's input."""
+
+    def load(index: int) -> Array:
+        sample = canvases.load(index)
+        width: list[tuple[int, int]] = [(0, 0)] * sample.ndim
+        for axis, border in zip(canvases.axes, margin, strict=True):
+            width[axis] = (border, border)
+        return np.pad(sample, width, mode="reflect")
+
+    return replace(canvases, load=load)
+
+
+def from_array(samples: NDArray[Any], input: str, *, size: tuple[int, ...] | None = None, **more: Any) -> Canvases:
+    """Canvases out of one array (n, channels, ...): cropped to `size`, or shifted within a reflected border of 1/8."""
+    spatial = samples.shape[2:]
+    canvases = Canvases(
+        len(samples), lambda i: samples[i], input, tuple(size or spatial), tuple(range(1, samples.ndim - 1)), **more
+    )
+    if canvases.size == spatial:
+        canvases = padded(canvases, [max(1, n // 8) for n in spatial])
+    return canvases

@@ -1,0 +1,349 @@
+"""Judging a repaired model by samples it was not fitted to: does it keep its classes, do they shift less?
+
+Classifiers are judged by top-1 classes, everything else by how far its outputs move. Every difference is
+taken image by image (the same crops for both models), since images vary far more than models do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from aarewrite.calibration.canvases import Canvases, random_offset
+from aarewrite.calibration.stream import Array
+from aarewrite.errors import CannotHandle, UsageError
+
+F64 = NDArray[np.float64]
+
+NEIGHBOURS = 3  # one pixel along each of the last two axes, and along both
+Z95 = 1.959964
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A classifier's classes for the crops of each image: n images, p pairs.
+
+    Attributes:
+        centre: For the centre crop, (n,).
+        pairs: For two random crops each, (n, p, 2).
+        near: For a random crop and its one-pixel neighbours, (n, 1 + neighbours).
+        labels: The true classes, (n,); None when unknown.
+    """
+
+    centre: NDArray[np.int64]
+    pairs: NDArray[np.int64]
+    near: NDArray[np.int64]
+    labels: NDArray[np.int64] | None = None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One measure before and after, in percent, and whether the change is more than chance.
+
+    Attributes:
+        name: What was measured.
+        before, after: Means over images.
+        low, high: 95 % interval of the change, over images.
+        p: Two-sided p-value of the change, from flipping the sign of whole images at random.
+    """
+
+    name: str
+    before: float
+    after: float
+    low: float
+    high: float
+    p: float
+
+    @property
+    def change(self) -> float:
+        """After minus before."""
+        return self.after - self.before
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What calibration did, on held-out images.
+
+    Attributes:
+        images: Number of held-out images.
+        consistency: Share of pairs of random crops with equal classes.
+        one_pixel: Share of one-pixel neighbours with equal classes.
+        agreement: Share of crops with the original's class, 0..1.
+        top1: Accuracy over all crops, where labels are known.
+        centre_top1: Accuracy on the centre crop.
+    """
+
+    images: int
+    consistency: Difference
+    one_pixel: Difference
+    agreement: float
+    top1: Difference | None = None
+    centre_top1: Difference | None = None
+
+    @property
+    def better(self) -> bool:
+        """More consistent on held-out images, under crops or under one pixel, and under neither of them worse."""
+        both = (self.consistency.change, self.one_pixel.change)
+        return max(both) > 0 and min(both) >= 0
+
+
+def answer(
+    model: onnx.ModelProto | bytes,
+    canvases: Canvases,
+    indices: Sequence[int],
+    *,
+    pairs: int = 10,
+    seed: int = 0,
+    threads: int = 0,
+) -> Answers:
+    """Run a classifier on the crops that judging needs.
+
+    The crops depend on seed and image alone, so two models see the same ones.
+
+    Raises:
+        CannotHandle: The model's first output is no vector of classes.
+        UsageError: The model does not run on the data.
+    """
+    session, name = _session(model, threads), None
+    centre, paired, near = [], [], []
+    for index in indices:
+        sample = canvases.load(int(index))
+        crops = list(_crops(canvases, sample, np.random.default_rng([seed, int(index)]), pairs))
+        name = name or session.get_outputs()[0].name
+        rows = [_run(session, name, feed) for feed in canvases.feeds(crops)]
+        if any(r.reshape(len(r), -1).shape[1] < 2 or (r.ndim > 2 and max(r.shape[2:]) > 1) for r in rows):
+            raise CannotHandle("the model's first output is no vector of classes", "judge it with `drift` instead")
+        classes = np.concatenate([row.reshape(len(row), -1).argmax(1) for row in rows])
+        centre.append(classes[0])
+        paired.append(classes[1 : 1 + 2 * pairs].reshape(pairs, 2))
+        near.append(classes[1 + 2 * pairs :])
+    labels = None if canvases.labels is None else canvases.labels[np.asarray(indices)]
+    return Answers(np.array(centre), np.array(paired), np.array(near), labels)
+
+
+def compare(before: Answers, after: Answers, *, seed: int = 0) -> Verdict:
+    """Judge one model's answers against another's to the same crops."""
+
+    def same(a: Answers) -> tuple[F64, F64]:
+        return (a.pairs[..., 0] == a.pairs[..., 1]).mean(1), (a.near[:, 1:] == a.near[:, :1]).mean(1)
+
+    old, new = same(before), same(after)
+    top1 = centre = None
+    if before.labels is not None:
+        true = before.labels[:, None, None]
+        top1 = difference(
+            "top-1, all crops", (before.pairs == true).mean((1, 2)), (after.pairs == true).mean((1, 2)), seed
+        )
+        centre = difference("top-1, centre crop", before.centre == before.labels, after.centre == before.labels, seed)
+    return Verdict(
+        len(before.centre),
+        difference("consistency", old[0], new[0], seed),
+        difference("1-px agreement", old[1], new[1], seed),
+        float((before.pairs == after.pairs).mean()),
+        top1,
+        centre,
+    )
+
+
+def difference(name: str, before: NDArray[Any], after: NDArray[Any], seed: int = 0, rounds: int = 2000) -> Difference:
+    """The change of a per-image measure (0..1), with its interval and a sign-flip test."""
+    old, new = 100 * np.asarray(before, float), 100 * np.asarray(after, float)
+    change = new - old
+    n = len(change)
+    error = change.std(ddof=1) / np.sqrt(n) if n > 1 else 0.0
+    signs = np.random.default_rng(seed).choice([-1.0, 1.0], (rounds, n))
+    extreme = (np.abs(signs @ change) >= np.abs(change.sum()) - 1e-9).sum()
+    mean = float(change.mean())
+    return Difference(
+        name,
+        float(old.mean()),
+        float(new.mean()),
+        mean - Z95 * error,
+        mean + Z95 * error,
+        float((extreme + 1) / (rounds + 1)),
+    )
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How far dense or vector outputs move, as relative L2 errors (0: not at all), means over images.
+
+    Attributes:
+        before: Of the original when its input moves by `step` pixels and the output is moved back.
+        after: Of the other model.
+        apart: Between the two models on the same crop.
+        step: Pixels, per spatial axis: the output's stride, or 1 for vectors.
+        per_image: `before` and `after` of each image, (n, 2).
+    """
+
+    before: float
+    after: float
+    apart: float
+    step: tuple[int, ...]
+    per_image: F64 = field(repr=False, compare=False)
+
+
+def drift(
+    original: onnx.ModelProto, other: onnx.ModelProto, canvases: Canvases, indices: Sequence[int], *, threads: int = 0
+) -> Drift:
+    """Measure how far the first output moves under a shift, for models that are no classifiers.
+
+    A map is compared where both crops see the image and no border within an eighth of it.
+
+    Raises:
+        UsageError: The samples leave no room to shift.
+    """
+    sessions = [_session(model, threads) for model in (original, other)]
+    rows, apart = [], []
+    step: tuple[int, ...] = ()
+    for index in indices:
+        sample = canvases.load(int(index))
+        room = canvases.room(sample)
+        first = canvases.crop(sample, [0] * len(room))
+        outs = [_run(s, s.get_outputs()[0].name, next(iter(canvases.feeds([first]))))[0] for s in sessions]
+        shape = outs[0].shape[1:] if outs[0].ndim == len(room) + 1 else ()
+        step = (
+            tuple(max(1, round(n / m)) for n, m in zip(canvases.size, shape, strict=True))
+            if shape
+            else (1,) * len(room)
+        )
+        if any(s > r for s, r in zip(step, room, strict=True)):
+            raise UsageError("the samples leave no room to shift by the output's stride", "give larger samples")
+        moved = canvases.crop(sample, step)
+        again = [_run(s, s.get_outputs()[0].name, next(iter(canvases.feeds([moved]))))[0] for s in sessions]
+        if shape:
+            rims = [max(1, m // 8) for m in shape]
+            inner = (slice(None), *(slice(r + 1, m - r) for r, m in zip(rims, shape, strict=True)))
+            back = (slice(None), *(slice(r, m - r - 1) for r, m in zip(rims, shape, strict=True)))
+            rows.append([_relative(b[back], a[inner]) for a, b in zip(outs, again, strict=True)])
+            apart.append(_relative(outs[1], outs[0]))
+        else:
+            rows.append([_relative(b, a) for a, b in zip(outs, again, strict=True)])
+            apart.append(_relative(outs[1], outs[0]))
+    table = np.array(rows)
+    return Drift(float(table[:, 0].mean()), float(table[:, 1].mean()), float(np.mean(apart)), step, table)
+
+
+def _relative(value: Array, reference: Array) -> float:
+    return float(np.linalg.norm(value - reference) / max(float(np.linalg.norm(reference)), 1e-30))
+
+
+def _crops(canvases: Canvases, sample: Array, rng: np.random.Generator, pairs: int) -> list[Array]:
+    """The centre crop, `pairs` pairs of random ones, then one with its one-pixel neighbours."""
+    room = canvases.room(sample)
+    offsets: list[tuple[int, ...]] = [tuple(most // 2 for most in room)]
+    offsets += [random_offset(room, rng) for _ in range(2 * pairs)]
+    base = random_offset([max(most - 1, 0) for most in room], rng)
+    steps = np.eye(len(room), dtype=int)[-2:]
+    moves = [np.zeros(len(room), int), *steps, steps.sum(0)] if len(room) > 1 else [np.zeros(1, int), *steps]
+    offsets += [tuple(int(min(b + m, r)) for b, m, r in zip(base, move, room, strict=True)) for move in moves]
+    return [canvases.crop(sample, offset) for offset in offsets]
+
+
+def _session(model: onnx.ModelProto | bytes, threads: int) -> Any:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # crops are cut between runs
+    data = model if isinstance(model, bytes) else model.SerializeToString()
+    return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+
+def _run(session: Any, output: str, feed: Any) -> Array:
+    try:
+        return np.asarray(session.run([output], dict(feed))[0])
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0][:300]
+        raise UsageError(
+            f"the model does not run on the data: {reason}", "check shape, type and preprocessing"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a change of the model does, by figures that are steady on a few dozen images.
+
+    Attributes:
+        noise: How far outputs scatter over crops of one image, relative to how far they scatter over images, and
+            relative to the original: 0.8 is a fifth less. For maps: the ratio of the drifts under a shift.
+        disagreement: Share of crops with another class than the original's, 0..1; for maps and other vectors
+            the relative L2 error.
+    """
+
+    noise: float
+    disagreement: float
+
+
+class Judge:
+    """Judges many variants of one model on the same crops, the original's outputs being kept.
+
+    Args:
+        original: The model they are variants of.
+        canvases: The data.
+        indices: Samples to judge by.
+        crops: Random crops of each.
+        seed: Of the crops.
+        threads: Threads of ONNX Runtime; 0: as many as cores.
+        classes: Whether outputs are scores of classes; None: vectors are, maps are not.
+    """
+
+    def __init__(
+        self,
+        original: onnx.ModelProto,
+        canvases: Canvases,
+        indices: Sequence[int],
+        *,
+        crops: int = 8,
+        seed: int = 0,
+        threads: int = 0,
+        classes: bool | None = None,
+    ) -> None:
+        self._original, self._canvases, self._indices = original, canvases, list(indices)
+        self._crops, self._seed, self._threads = crops, seed, threads
+        outputs = self._outputs(original)
+        self._map = outputs.ndim > 3 and max(outputs.shape[3:]) > 1
+        self._outputs_before = outputs.reshape(*outputs.shape[:2], -1)
+        self._classes = not self._map if classes is None else classes
+
+    def effect(self, model: onnx.ModelProto) -> Effect:
+        """Judge one variant."""
+        if self._map:
+            moved = drift(self._original, model, self._canvases, self._indices, threads=self._threads)
+            return Effect(moved.after / max(moved.before, 1e-30), moved.apart)
+        before = self._outputs_before
+        after = self._outputs(model).reshape(before.shape)
+        changed = float((before.argmax(-1) != after.argmax(-1)).mean())
+        apart = changed if self._classes else _relative(after, before)
+        return Effect(_scatter(after) / max(_scatter(before), 1e-30), apart)
+
+    def _outputs(self, model: onnx.ModelProto) -> Array:
+        """First outputs, (images, crops, ...)."""
+        session = _session(model, self._threads)
+        name = session.get_outputs()[0].name
+        found = []
+        for index in self._indices:
+            sample = self._canvases.load(int(index))
+            rng = np.random.default_rng([self._seed, int(index), 1])
+            room = self._canvases.room(sample)
+            crops = [self._canvases.crop(sample, random_offset(room, rng)) for _ in range(self._crops)]
+            found.append(np.concatenate([_run(session, name, feed) for feed in self._canvases.feeds(crops)]))
+        return np.stack(found)
+
+
+def _scatter(outputs: Array) -> float:
+    """Variance over crops of one image, relative to the variance over images; (images, crops, values)."""
+    # A constant added to all scores changes no class: it must not count as scatter either.
+    scores = outputs.astype(np.float64)
+    scores -= scores.mean(-1, keepdims=True)
+    image = scores.mean(1, keepdims=True)
+    within = np.square(scores - image).sum(-1).mean()
+    between = np.square(image - image.mean(0, keepdims=True)).sum(-1).mean()
+    # A model that says the same to every image does not scatter, but it is no better for it.
+    return float(within / between) if between > 1e-12 * np.square(outputs, dtype=np.float64).sum(-1).mean() else np.inf

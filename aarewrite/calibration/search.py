@@ -1,0 +1,179 @@
+"""Choosing what to do at each site so that the result fits the weights at hand.
+
+Every candidate is built, repaired on some calibration images and judged on others: what counts is how the repaired
+model behaves, not how much the untouched weights suffer. First each choice alone, then the good ones together, the
+most useful first, as long as the limits on cost and on disagreement with the original hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import onnx
+
+from aarewrite.calibration.canvases import Canvases
+from aarewrite.calibration.judge import Judge
+from aarewrite.calibration.repair import RepairOptions, repair
+from aarewrite.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One thing that can be done at a site.
+
+    Attributes:
+        label: For people and for the plan: "after, f=3, strength 0.5".
+        change: What `Variants.build` understands.
+    """
+
+    label: str
+    change: Any = field(default=None, compare=False)
+
+
+class Variants(Protocol):
+    """What can be done to a model; a site that is not named in `chosen` is left as it is."""
+
+    def sites(self) -> Sequence[str]:
+        """The sites, in graph order."""
+
+    def choices(self, site: str) -> Sequence[Choice]:
+        """What can be done there, without "leave"."""
+
+    def build(self, chosen: Mapping[str, Choice]) -> onnx.ModelProto:
+        """The rewritten model, not repaired."""
+
+    def cost(self, chosen: Mapping[str, Choice]) -> float:
+        """Its cost relative to the original's: multiply-accumulates or latency."""
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """Limits and effort of the search.
+
+    Attributes:
+        budget: Largest cost relative to the original's.
+        max_disagreement: Largest share of crops with another class than the original's.
+        images: Calibration images to repair trials on.
+        judged: Other calibration images to judge trials by.
+        crops: Crops of each of these.
+        gain: Least relative reduction of crop noise that is worth a change.
+    """
+
+    budget: float = 1.15
+    max_disagreement: float = 0.10
+    images: int = 48
+    judged: int = 48
+    crops: int = 8
+    gain: float = 0.01
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A combination that was built, repaired and measured: a point of the trade-off curve.
+
+    Attributes:
+        chosen: (site, label) for each site that is changed.
+        cost: Relative to the original's.
+        noise: Crop noise after repair relative to the original's, see `Effect`.
+        disagreement: With the original after repair.
+        accepted: Whether the search went on from it.
+        reason: Why it was or was not.
+    """
+
+    chosen: tuple[tuple[str, str], ...]
+    cost: float
+    noise: float
+    disagreement: float
+    accepted: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The combination found and everything tried on the way, in order."""
+
+    chosen: dict[str, Choice]
+    trials: tuple[Trial, ...]
+
+
+def search(
+    original: onnx.ModelProto,
+    variants: Variants,
+    canvases: Canvases,
+    indices: Sequence[int],
+    options: SearchOptions | None = None,
+    repair_options: RepairOptions | None = None,
+    *,
+    progress: Callable[[Trial], None] | None = None,
+) -> SearchResult:
+    """Find what to do at each site of a model.
+
+    Args:
+        original: The model.
+        variants: What can be done to it.
+        canvases: The data.
+        indices: Calibration samples; part of them repairs trials, another part judges them.
+        options: Limits and effort.
+        repair_options: How trials are repaired.
+        progress: Called after each trial.
+
+    Raises:
+        UsageError: Fewer than four samples.
+    """
+    options = options or SearchOptions()
+    if len(indices) < 4:
+        raise UsageError(f"{len(indices)} calibration samples are too few to choose by", "give at least a dozen")
+    most = min(options.images, len(indices) // 2)
+    fitted, judged = list(indices[:most]), list(indices[most : most + options.judged])
+    settings = repair_options or RepairOptions()
+    judge = Judge(original, canvases, judged, crops=options.crops, seed=settings.seed, threads=settings.threads)
+    batches = canvases.batches(fitted, crops=settings.crops, seed=settings.seed)
+    trials: list[Trial] = []
+
+    def measure(chosen: Mapping[str, Choice], best: float) -> Trial:
+        """Try a combination; it is accepted when it is within the limits and has less noise than `best`."""
+        names = tuple((site, choice.label) for site, choice in chosen.items())
+        cost = variants.cost(chosen)
+        if cost > options.budget:
+            trial = Trial(
+                names, cost, float("nan"), float("nan"), False, f"costs {cost:.2f}x, over {options.budget:.2f}x"
+            )
+        else:
+            model, _ = repair(original, variants.build(chosen), batches, settings)
+            effect = judge.effect(model)
+            if effect.disagreement > options.max_disagreement:
+                why = f"disagrees on {effect.disagreement:.1%}, over {options.max_disagreement:.1%}"
+            elif effect.noise > best - options.gain:
+                why = f"crop noise {effect.noise:.3f}, no gain on {best:.3f}"
+            else:
+                why = ""
+            trial = Trial(names, cost, effect.noise, effect.disagreement, not why, why or "less crop noise")
+        trials.append(trial)
+        if progress is not None:
+            progress(trial)
+        return trial
+
+    # Each choice alone: what a site can give, and at what price.
+    alone: list[tuple[float, str, Choice]] = []
+    for site in variants.sites():
+        for choice in variants.choices(site):
+            trial = measure({site: choice}, 1.0)
+            if trial.accepted:
+                alone.append((1.0 - trial.noise, site, choice))
+
+    # Together, the largest gain first; a site takes the strongest choice that still fits.
+    chosen: dict[str, Choice] = {}
+    best = 1.0
+    for gain, site, choice in sorted(alone, key=lambda one: -one[0]):
+        if site in chosen:
+            continue
+        wanted = {name: {**chosen, site: choice}[name] for name in variants.sites() if name in {**chosen, site: choice}}
+        if not chosen:
+            chosen, best = wanted, 1.0 - gain  # measured already
+            continue
+        trial = measure(wanted, best)
+        if trial.accepted:
+            chosen, best = wanted, trial.noise
+    return SearchResult(chosen, tuple(trials))

@@ -1,0 +1,231 @@
+"""How well calibration does, cross-fitted on real photographs.
+
+    AAREWRITE_SHARED=... python benchmarks/calibration.py [MODEL ...] [--pairs 10] [--limit N] [--json FILE]
+
+Each model is calibrated on one half of the photographs and judged on the other, both ways, so every photograph is
+judged by a model that never saw it. Models and photographs come from the folder that AAREWRITE_SHARED names
+(models/*.onnx, images/imagenet_sample with labels.csv); they are not part of the project.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from aarewrite import rewrite
+from aarewrite.calibration import (
+    Answers,
+    Canvases,
+    RepairOptions,
+    Verdict,
+    a_trous,
+    answer,
+    compare,
+    from_array,
+    last_stage,
+    repair,
+)
+from aarewrite.recipe import Recipe, SiteOverride
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model to calibrate.
+
+    Attributes:
+        file: In models/, without .onnx.
+        preprocess: Key of PREPROCESS.
+        short: Short side the photographs are resized to.
+        size: Side of the crop.
+        recipe: What is blurred and how.
+        a_trous: Whether the last stage runs a trous.
+        offset: Added to the labels (1001 outputs: 1).
+    """
+
+    file: str
+    preprocess: str
+    short: int
+    size: int
+    recipe: Recipe
+    a_trous: bool = False
+    offset: int = 0
+
+
+def recipe(strengths: dict[str, float] | None = None, **general: object) -> Recipe:
+    """`aligned`, with strengths of single sites."""
+    sites = tuple(SiteOverride(match, strength=strength) for match, strength in (strengths or {}).items())
+    return replace(Recipe(name="calibrated", **general), sites=sites)  # type: ignore[arg-type]
+
+
+SUBJECTS = {
+    "squeezenet": Subject("squeezenet1_1_fp32", "caffe", 256, 224, recipe()),
+    "mobilenet_v2": Subject(
+        "mobilenet_v2_tv_fp32", "imagenet", 256, 224, recipe(strength=0.5, first_conv=True), a_trous=True
+    ),
+    "resnet18": Subject("resnet18_ktb_small_ts_op13", "imagenet", 256, 224, recipe(conv="before", shortcut="conv")),
+    "cifar_resnet20": Subject("cifar10_resnet20_ts_op11", "imagenet", 32, 32, recipe(strength=0.5)),
+    "mobilenet_v1": Subject(
+        "mobilenet_v1_075_192_tf_fp32", "pm1", 219, 192, recipe(strength=0.5, first_conv=True), a_trous=True, offset=1
+    ),
+}
+
+
+def small_images(shared: Path, subject: Subject, limit: int | None) -> Canvases:
+    """CIFAR-10 test images, shifted by up to 4 pixels within a reflected border."""
+    stored = np.load(shared / "images" / "cifar10_test_2000.npz")
+    pixels = np.stack([PREPROCESS[subject.preprocess](x) for x in stored["x"][:limit]])
+    name = onnx.load(model_path(shared, subject)).graph.input[0].name
+    return from_array(pixels, name, labels=np.asarray(stored["y"][:limit]).astype(np.int64).reshape(-1), batch=25)
+
+
+def photographs(shared: Path, subject: Subject, limit: int | None) -> Canvases:
+    """The photographs as canvases of short x short pixels, decoded once and kept as bytes."""
+    if subject.size == 32:
+        return small_images(shared, subject, limit)
+    from PIL import Image
+
+    folder = shared / "images" / "imagenet_sample"
+    with (folder / "labels.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))[:limit]
+    pixels = np.empty((len(rows), subject.short, subject.short, 3), np.uint8)
+    for place, row in enumerate(rows):
+        image = Image.open(folder / row["file"]).convert("RGB")
+        factor = subject.short / min(image.size)
+        if factor != 1:
+            width, height = (max(subject.short, round(side * factor)) for side in image.size)
+            image = image.resize((width, height), Image.Resampling.BILINEAR)
+        left, top = ((side - subject.short) // 2 for side in image.size)
+        pixels[place] = np.asarray(image.crop((left, top, left + subject.short, top + subject.short)))
+    labels = np.array([int(row["class_index"]) + subject.offset for row in rows])
+    name = onnx.load(model_path(shared, subject)).graph.input[0].name
+    return Canvases(
+        len(rows), lambda i: PREPROCESS[subject.preprocess](pixels[i]), name, (subject.size,) * 2, labels=labels
+    )
+
+
+def imagenet(x: np.ndarray) -> np.ndarray:
+    """RGB, mean and deviation of ImageNet."""
+    mean, deviation = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+    return ((np.float32(x) / 255 - mean) / deviation).transpose(2, 0, 1)
+
+
+def caffe(x: np.ndarray) -> np.ndarray:
+    """BGR, 0..255 less the mean."""
+    return (np.float32(x[..., ::-1]) - np.float32([104, 117, 123])).transpose(2, 0, 1)
+
+
+def pm1(x: np.ndarray) -> np.ndarray:
+    """RGB, -1..1."""
+    return ((np.float32(x) - 128) / 128).transpose(2, 0, 1)
+
+
+PREPROCESS = {"imagenet": imagenet, "caffe": caffe, "pm1": pm1}
+
+
+def model_path(shared: Path, subject: Subject) -> Path:
+    """Where the model is."""
+    return shared / "models" / f"{subject.file}.onnx"
+
+
+def rewritten(original: onnx.ModelProto, subject: Subject) -> onnx.ModelProto:
+    """The subject's rewrite, not repaired; a trous first, so that its convs are no sites any more."""
+    model = a_trous(original, last_stage(original)) if subject.a_trous else original
+    return rewrite(model, subject.recipe).model
+
+
+def joined(parts: Sequence[tuple[np.ndarray, Answers]], count: int) -> Answers:
+    """Answers of both halves in the order of the photographs."""
+    order = np.argsort(np.concatenate([indices for indices, _ in parts]))
+    assert len(order) == count
+
+    def together(name: str) -> np.ndarray:
+        return np.concatenate([getattr(one, name) for _, one in parts])[order]
+
+    return Answers(*(together(name) for name in ("centre", "pairs", "near", "labels")))
+
+
+def measure(shared: Path, name: str, pairs: int, limit: int | None, options: RepairOptions) -> dict[str, object]:
+    """Calibrate on each half, judge on the other; prints as it goes."""
+    subject = SUBJECTS[name]
+    canvases = photographs(shared, subject, limit)
+    original = onnx.load(model_path(shared, subject))
+    blurred = rewritten(original, subject)
+    everything = np.arange(canvases.count)
+    parts, seconds = [], []
+    for half in (0, 1):
+        fitted, judged = everything[half::2], everything[1 - half :: 2]
+        begin = time.perf_counter()
+        model, layers = repair(original, blurred, canvases.batches(fitted, crops=options.crops), options)
+        seconds.append(time.perf_counter() - begin)
+        parts.append((judged, answer(model, canvases, judged, pairs=pairs)))
+        print(f"{name}: {len(layers)} layers in {seconds[-1]:.0f} s on {len(fitted)} photographs", flush=True)
+    before = answer(original, canvases, everything, pairs=pairs)
+    verdict = compare(before, joined(parts, canvases.count))
+    show(name, verdict)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return {"model": name, "seconds": seconds, "peak_gib": peak, "verdict": asdict(verdict)}
+
+
+def show(name: str, verdict: Verdict) -> None:
+    """One line a measure."""
+    print(f"{name}, {verdict.images} photographs, agreement with the original {verdict.agreement:.1%}")
+    for one in (verdict.top1, verdict.centre_top1, verdict.consistency, verdict.one_pixel):
+        if one is not None:
+            print(
+                f"  {one.name:18} {one.before:6.2f} -> {one.after:6.2f}  {one.change:+.2f} "
+                f"[{one.low:+.2f}, {one.high:+.2f}]  p={one.p:.3f}"
+            )
+    sys.stdout.flush()
+
+
+def scaling(shared: Path, name: str, sizes: Sequence[int], options: RepairOptions) -> None:
+    """Time of the repair for several numbers of photographs; the peak is the process's so far."""
+    subject = SUBJECTS[name]
+    canvases = photographs(shared, subject, max(sizes))
+    original = onnx.load(model_path(shared, subject))
+    blurred = rewritten(original, subject)
+    for size in sorted(sizes):
+        begin = time.process_time(), time.perf_counter()
+        repair(original, blurred, canvases.batches(range(size), crops=options.crops), options)
+        cpu, wall = time.process_time() - begin[0], time.perf_counter() - begin[1]
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        print(f"{name}: {size} photographs, {wall:.0f} s wall, {cpu:.0f} s processor, peak {peak:.2f} GiB", flush=True)
+
+
+def main() -> None:
+    """Parse, measure, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("models", nargs="*", help=", ".join(SUBJECTS), metavar="MODEL")
+    parser.add_argument("--pairs", type=int, default=10)
+    parser.add_argument("--crops", type=int, default=1)
+    parser.add_argument("--limit", type=int)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--scaling", type=int, nargs="+", help="only time the repair on so many photographs")
+    args = parser.parse_args()
+    shared = Path(os.environ.get("AAREWRITE_SHARED", "../shared"))
+    options = RepairOptions(crops=args.crops)
+    unknown = set(args.models) - set(SUBJECTS)
+    if unknown:
+        parser.error(f"no model {sorted(unknown)[0]}; there are {', '.join(SUBJECTS)}")
+    if args.scaling:
+        for name in args.models or SUBJECTS:
+            scaling(shared, name, args.scaling, options)
+        return
+    results = [measure(shared, name, args.pairs, args.limit, options) for name in args.models or SUBJECTS]
+    if args.json:
+        args.json.write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""What a plan allows at each site, and that the search's choices become exactly that."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx import numpy_helper
+from test_a_trous import two_stages
+
+from aarewrite.calibration import Choice, a_trous, find_layers
+from aarewrite.calibration.choices import PlanVariants
+
+
+@pytest.fixture
+def variants() -> PlanVariants:
+    return PlanVariants(two_stages(), strengths=(1.0, 0.5))
+
+
+def chosen(variants: PlanVariants, site: str, label: str) -> dict[str, Choice]:
+    return {site: next(choice for choice in variants.choices(site) if choice.label == label)}
+
+
+def test_a_block_and_its_shortcut_are_one_site(variants: PlanVariants) -> None:
+    assert variants.sites() == ["second"]  # the first conv is left strided by `aligned`
+    assert [choice.label for choice in variants.choices("second")] == [
+        "after, strength 1",
+        "after, strength 0.5",
+        "before, strength 1",
+        "before, strength 0.5",
+        "a trous",
+    ]
+
+
+def test_choices_are_built_as_they_say(variants: PlanVariants) -> None:
+    built = variants.build(chosen(variants, "second", "before, strength 0.5"))
+    taps = np.array([0.125, 0.75, 0.125])
+    blurs = [t for t in built.graph.initializer if list(t.dims) == [4, 1, 3, 3]]
+    assert len(blurs) in (1, 2)  # one for both convs, or one each
+    layers, left = find_layers(two_stages(), built)
+    assert {layer.name for layer in layers} == {"second", "shortcut", "inner"}
+    assert left == []
+    for blur in blurs:
+        kernel = numpy_helper.to_array(blur)[0, 0]
+        expected = 0.5 * np.outer([0.25, 0.5, 0.25], [0.25, 0.5, 0.25])
+        expected[1, 1] += 0.5
+        assert np.allclose(kernel, np.outer(taps, taps)) or np.allclose(kernel, expected)
+
+
+def test_costs_are_relative_and_ordered(variants: PlanVariants) -> None:
+    leave = variants.cost({})
+    before = variants.cost(chosen(variants, "second", "before, strength 1"))
+    after = variants.cost(chosen(variants, "second", "after, strength 1"))
+    trous = variants.cost(chosen(variants, "second", "a trous"))
+    assert leave == 1.0
+    assert 1.0 < before < after < trous < 4.0
+
+
+def test_a_trous_leaves_nothing_to_blur_there(variants: PlanVariants) -> None:
+    built = variants.build(chosen(variants, "second", "a trous"))
+    assert built.SerializeToString() == a_trous(two_stages(), ("second", "shortcut")).SerializeToString()

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from aarewrite.calibration.run import calibrate
     from aarewrite.errors import AarewriteError, CannotHandle, CheckFailed, UsageError
     from aarewrite.pipeline import Result, plan, rewrite
     from aarewrite.planning import Plan
@@ -27,6 +28,7 @@ _HOMES = {
     "Result": "pipeline",
     "plan": "pipeline",
     "VerifyReport": "verification",
+    "calibrate": "calibration.run",
     "rewrite": "pipeline",
     "verify": "verification",
 }
@@ -41,6 +43,7 @@ __all__ = [
     "UsageError",
     "VerifyReport",
     "__version__",
+    "calibrate",
     "plan",
     "rewrite",
     "verify",

@@ -9,19 +9,23 @@ import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 import aarewrite
-from aarewrite.errors import AarewriteError, UsageError
+from aarewrite.errors import AarewriteError, CheckFailed, UsageError
 from aarewrite.verification.command import verify_command
+
+if TYPE_CHECKING:
+    from aarewrite.calibration.run import Calibrated
+    from aarewrite.pipeline import Result
 
 DEFAULT_COMMAND = "rewrite"
 UNTRAINED = (
     "note: weights that were never trained with blur lose accuracy when blurred; "
-    "measure the result before you ship it (README: Accuracy)"
+    "repair them with --calibrate IMAGES, and measure before you ship (README: Accuracy)"
 )
 
 
@@ -106,14 +110,14 @@ def rewrite(
         str | None,
         typer.Option("--verify", metavar="DATA", help="Then verify before against after, as `aarewrite verify`."),
     ] = None,
-    labels: Annotated[str | None, typer.Option(help="With --verify: CSV of labels.")] = None,
-    preprocess: Annotated[str | None, typer.Option(help="With --verify: preset or TOML file.")] = None,
+    labels: Annotated[str | None, typer.Option(help="With --verify or --calibrate: CSV of labels.")] = None,
+    preprocess: Annotated[str | None, typer.Option(help="With --verify or --calibrate: preset or TOML file.")] = None,
     provider: Annotated[str, typer.Option(help="With --verify: cpu, cuda or all.")] = "cpu",
     protocol: Annotated[str, typer.Option(help="With --verify: any of crop,circular,fractional.")] = "crop",
     max_shift: Annotated[int | None, typer.Option(help="With --verify: largest shift in px.")] = None,
     layers: Annotated[bool, typer.Option("--layers", help="With --verify: measure every layer.")] = False,
-    limit: Annotated[int | None, typer.Option(help="With --verify: only the first N samples.")] = None,
-    seed: Annotated[int, typer.Option(help="With --verify: seed of every random choice.", min=0)] = 0,
+    limit: Annotated[int | None, typer.Option(help="With --verify or --calibrate: only the first N samples.")] = None,
+    seed: Annotated[int, typer.Option(help="With --verify or --calibrate: seed of every random choice.", min=0)] = 0,
     page: Annotated[Path | None, typer.Option("--report", help="With --verify: write an HTML page.")] = None,
     min_consistency: Annotated[
         float | None, typer.Option(help="With --verify: write nothing below this consistency (0..1).")
@@ -121,6 +125,25 @@ def rewrite(
     max_diff: Annotated[
         float | None, typer.Option(help="With --verify: write nothing above this difference of the outputs.")
     ] = None,
+    calibrate: Annotated[
+        str | None,
+        typer.Option("--calibrate", metavar="DATA", help="Repair the weights behind the blurs on images, unlabelled."),
+    ] = None,
+    strength: Annotated[
+        str | None, typer.Option(metavar="auto|0..1", help="With --calibrate: how much blur; auto searches per site.")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(metavar="1.15x|120MMAC", help="With --calibrate: largest cost of the result.")
+    ] = None,
+    max_disagreement: Annotated[
+        float | None, typer.Option(help="With --calibrate: largest share of other answers than the original's.")
+    ] = None,
+    crops: Annotated[int, typer.Option(help="With --calibrate: random crops of each sample.", min=1)] = 1,
+    hold_out: Annotated[float, typer.Option(help="With --calibrate: share of samples to judge by.")] = 1 / 3,
+    force: Annotated[
+        bool, typer.Option("--force", help="With --calibrate: write a result that is not better.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="With --calibrate: one row per layer.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print no table.")] = False,
 ) -> None:
     """Rewrite a model into its anti-aliased version and prove that every blur is in its place."""
@@ -129,10 +152,13 @@ def rewrite(
         "--first-conv": first_conv, "--max-window": max_window, "--only": only, "--skip": skip, "--input": input,
     }  # fmt: skip
     if verify is None:
-        alone = {"--labels": labels, "--report": page, "--min-consistency": min_consistency, "--max-diff": max_diff}
-        for name, value in alone.items():
-            if value is not None:
-                raise UsageError(f"{name} belongs to --verify", f"add --verify DATA, or run aarewrite verify {model}")
+        _refuse("--verify", **{"--report": page, "--min-consistency": min_consistency, "--max-diff": max_diff})
+    if calibrate is None:
+        _refuse("--calibrate", **{"--strength": strength, "--budget": budget, "--max-disagreement": max_disagreement})
+    if verify is None and calibrate is None:
+        _refuse("--verify or --calibrate", **{"--labels": labels, "--preprocess": preprocess, "--limit": limit})
+    if dry_run and (verify or calibrate):
+        raise UsageError("--dry-run runs nothing", "leave out --verify and --calibrate")
     given = [name for name, value in recipe_options.items() if value not in (None, [])]
     if plan is not None and given:
         raise UsageError(f"--plan and {given[0]} exclude each other", "edit the plan file instead")
@@ -156,20 +182,42 @@ def rewrite(
         with _json_output(json_file, planned.to_dict()):
             return
     edited = _read_json(plan) if plan is not None else None
-    result = pipeline.rewrite(loaded, **arguments, plan=edited, verify=not (no_verify or dry_run))
-    if show:
+    arguments |= {"plan": edited, "verify": not (no_verify or dry_run)}
+    calibrated: Calibrated | None = None
+    result: Result | None = None
+    if calibrate is None:
+        result = pipeline.rewrite(loaded, **arguments)
+        changed, rewritten = result.changed, result.rewritten
+    else:
+        from aarewrite.calibration.run import calibrate as calibrate_model
+
+        calibrated = calibrate_model(
+            loaded, calibrate, **arguments, strength=strength, budget=budget, max_disagreement=max_disagreement,
+            crops=crops, limit=limit, seed=seed, hold_out=hold_out, labels=labels, preprocess=preprocess, progress=True,
+        )  # fmt: skip
+        result, changed, rewritten = calibrated.rewritten, True, model_file.load(calibrated.model)
+    if show and result is not None:
         table.print_plan(result.plan, done=not dry_run)
         table.print_outcome(result)
-    report = result.report
+    report = result.report if result is not None else {}
+    if calibrated is not None:
+        from aarewrite.calibration.terminal import print_calibrated
+
+        if show:
+            print_calibrated(calibrated, verbose)
+        if calibrated.failures and not force:
+            raise CheckFailed(calibrated.failures[0], "nothing was written; --force writes it all the same")
+        report["calibration"] = calibrated.to_dict()
     if verify is not None:
         from aarewrite.verification import before_after
         from aarewrite.verification.command import show as show_verification
 
         names = (target.name, model.name)
         measured = before_after(
-            loaded.to_proto(), result.model, verify, names=names, labels=labels, preprocess=preprocess,
+            loaded.to_proto(), rewritten.to_proto(), verify, names=names, labels=labels, preprocess=preprocess,
             provider=provider, protocols=tuple(protocol.split(",")), max_shift=max_shift, layers=layers, limit=limit,
-            seed=seed, min_consistency=min_consistency, max_diff=max_diff, plan=table.plan_rows(result.plan),
+            seed=seed, min_consistency=min_consistency, max_diff=max_diff,
+            plan=table.plan_rows(result.plan) if result is not None else (),
             progress=True,
         )  # fmt: skip
         show_verification(measured, quiet=not show)
@@ -179,13 +227,13 @@ def rewrite(
     with _json_output(json_file, report):
         if dry_run:
             return
-        if result.changed:
-            model_file.save(result.rewritten, target)
+        if changed:
+            model_file.save(rewritten, target)
         else:
             model_file.copy_unchanged(loaded, target)
     if show:
-        typer.echo(f"wrote {target}" + ("" if result.changed else ", equal to the input: nothing to rewrite"))
-        if result.changed:
+        typer.echo(f"wrote {target}" + ("" if changed else ", equal to the input: nothing to rewrite"))
+        if changed and calibrated is None:
             typer.echo(UNTRAINED, err=True)
 
 
@@ -240,6 +288,13 @@ def _json_output(target: str | None, values: dict[str, Any]) -> Iterator[None]:
     with atomic_file(Path(target)) as temporary:
         temporary.write_text(text, "utf-8")
         yield
+
+
+def _refuse(owner: str, **options: object) -> None:
+    """Refuse options that mean nothing without their owner."""
+    given = next((name for name, value in options.items() if value is not None), None)
+    if given is not None:
+        raise UsageError(f"{given} belongs to {owner}", f"add {owner} DATA")
 
 
 def _check_apart(inputs: list[Path], **outputs: Path | str | None) -> None:

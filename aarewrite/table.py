@@ -112,7 +112,8 @@ def _what(planned: PlannedSite) -> str:
     if rewrite is None:
         return f"kept: {choice.reason}"
     blur = rewrite.blur
-    text = f"blur {_x(blur.sizes)} stride {_x(blur.strides)} {blur.mode}"
+    mixed = f" strength {blur.strength:g}" if blur.strength < 1 else ""
+    text = f"blur {_x(blur.sizes)}{mixed} stride {_x(blur.strides)} {blur.mode}"
     op = planned.site.op
     form = {
         "after": f"{op} stride {_x(rewrite.window.strides)} -> {text}",

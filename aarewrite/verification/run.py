@@ -108,7 +108,7 @@ def verify(
     if not protocols:
         raise UsageError("--protocol: none given", "use crop, circular or fractional")
     chosen = load_preprocess(preprocess) if isinstance(preprocess, str) else preprocess
-    setup = _open(model, against, names, provider, chosen, data, labels, limit, seed, size)
+    setup = open_setup(model, against, names, provider, chosen, data, labels, limit, seed, size)
     notes = list(setup.notes)
     kept: list[Sample] = []
     studies, tasks = _studies(setup, protocols, task, max_shift, worst_radius, seed, batch_offsets)
@@ -176,7 +176,7 @@ def before_after(
 
 
 @dataclass(frozen=True)
-class _Setup:
+class Setup:
     """What was opened: models on one provider, the data, and how samples become input."""
 
     models: tuple[Model, ...]
@@ -189,7 +189,7 @@ class _Setup:
     notes: tuple[str, ...]
 
 
-def _open(
+def open_setup(
     model: ModelLike,
     against: ModelLike | None,
     names: tuple[str, str] | None,
@@ -200,7 +200,8 @@ def _open(
     limit: int | None,
     seed: int,
     size: Sequence[int] | None,
-) -> _Setup:
+) -> Setup:
+    """Open models and data, and settle preprocessing and crop geometry; arguments and errors as `verify`."""
     notes = []
     if provider == "all" and not cuda_available():
         notes.append("CUDA: no CUDAExecutionProvider on this machine; only the CPU was measured")
@@ -231,7 +232,7 @@ def _open(
     if data.kind == "synthetic":
         notes.append("synthetic noise: absolute numbers say little, use them to compare models")
     against_label = reference.name if reference else (models[1].label if len(models) > 1 else None)
-    return _Setup(tuple(models), against_label, reference, data, spec, recipe, geometry, tuple(notes))
+    return Setup(tuple(models), against_label, reference, data, spec, recipe, geometry, tuple(notes))
 
 
 def _set_constants(model: Model, data: Data) -> None:
@@ -286,7 +287,7 @@ def _label_offset(recipe: Preprocess, model: Model, data: Data) -> int:
     return 1 if background and max(data.labels) < 1000 else 0
 
 
-def _samples(setup: _Setup, seed: int, kept: list[Sample]) -> Iterator[Sample]:
+def _samples(setup: Setup, seed: int, kept: list[Sample]) -> Iterator[Sample]:
     """Yield every sample, decoded once in the background; keep the first few for layers and parity."""
 
     def load(i: int) -> Sample:
@@ -299,7 +300,7 @@ def _samples(setup: _Setup, seed: int, kept: list[Sample]) -> Iterator[Sample]:
 
 
 def _studies(
-    setup: _Setup,
+    setup: Setup,
     protocols: Sequence[str],
     asked: str | None,
     max_shift: int | None,
@@ -334,7 +335,7 @@ def _studies(
     return studies, tasks
 
 
-def _circular_claims(setup: _Setup, protocols: Sequence[str], notes: list[str]) -> tuple[CircularClaim, ...]:
+def _circular_claims(setup: Setup, protocols: Sequence[str], notes: list[str]) -> tuple[CircularClaim, ...]:
     if not {"circular", "fractional"} & set(protocols):
         return ()
     claims = []
@@ -349,7 +350,7 @@ def _circular_claims(setup: _Setup, protocols: Sequence[str], notes: list[str]) 
 
 
 def _layers(
-    setup: _Setup, kept: Sequence[Sample], heat_map: str | None, progress: bool, notes: list[str]
+    setup: Setup, kept: Sequence[Sample], heat_map: str | None, progress: bool, notes: list[str]
 ) -> tuple[LayerResult, ...]:
     if len(setup.models[0].image_inputs) != 1:
         notes.append("--layers: not measured for models with two image inputs")
@@ -360,7 +361,7 @@ def _layers(
 
 
 def _parity(
-    setup: _Setup, kept: Sequence[Sample], provider: str, max_diff: float | None, notes: list[str]
+    setup: Setup, kept: Sequence[Sample], provider: str, max_diff: float | None, notes: list[str]
 ) -> tuple[tuple[Parity, ...], tuple[Placement, ...]]:
     model = setup.models[0]
     feeds = [_feeds(setup, sample) for sample in kept]
@@ -407,7 +408,7 @@ def _parity(
     return tuple(found), tuple(placement)
 
 
-def _feeds(setup: _Setup, sample: Sample) -> tuple[Array, ...]:
+def _feeds(setup: Setup, sample: Sample) -> tuple[Array, ...]:
     """The sample's centre crop (of each of its canvases), one array an image input, batch axis 1."""
     views = CropViews(setup.geometry, tuple(axis - 1 for axis in setup.spec.axes))
     centre = (0,) * len(setup.geometry.size)
@@ -416,7 +417,7 @@ def _feeds(setup: _Setup, sample: Sample) -> tuple[Array, ...]:
 
 
 def _against_reference(
-    setup: _Setup, reference: Path, feeds: list[tuple[Array, ...]], ran: str, max_diff: float | None
+    setup: Setup, reference: Path, feeds: list[tuple[Array, ...]], ran: str, max_diff: float | None
 ) -> Parity:
     model = setup.models[0]
     inputs, outputs = split_reference(reference, model)

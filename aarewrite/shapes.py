@@ -65,6 +65,14 @@ class Shapes:
             current = current.parent
         return UNKNOWN
 
+    def spatial(self, scope: Scope, tensor: Any, rank: int | None = None) -> tuple[int | None, ...]:
+        """Spatial sizes of a map (all axes but batch and channels), None per axis where symbolic; `rank` is the
+        number of spatial axes, where the operator tells."""
+        found = self.of(scope, tensor)
+        if found.dims is None or (rank is not None and len(found.dims) != rank + 2):
+            return (None,) * (rank or 0)
+        return tuple(found.dim(axis) for axis in range(2, len(found.dims)))
+
     def _read(self, name: str, graph: onnx.GraphProto) -> None:
         for info in (*graph.value_info, *graph.input, *graph.output):
             if info.type.WhichOneof("value") == "tensor_type":

@@ -13,7 +13,7 @@ from aarewrite.verification.geometry import Sample
 from aarewrite.verification.model import Model
 from aarewrite.verification.types import Array
 
-BATCH = {"cpu": 8, "cuda": 64}  # see benchmarks/verify_throughput.py
+BATCH = {"cpu": 16, "cuda": 64}  # see benchmarks/verify_throughput.py
 
 
 class Study(Protocol):

@@ -9,10 +9,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from aarewrite.calibration.run import calibrate
     from aarewrite.errors import AarewriteError, CannotHandle, CheckFailed, UsageError
     from aarewrite.pipeline import Result, plan, rewrite
     from aarewrite.planning import Plan
     from aarewrite.recipe import Recipe
+    from aarewrite.verification import VerifyReport, verify
 
 __version__ = "0.1.0"
 
@@ -25,7 +27,10 @@ _HOMES = {
     "Recipe": "recipe",
     "Result": "pipeline",
     "plan": "pipeline",
+    "VerifyReport": "verification",
+    "calibrate": "calibration.run",
     "rewrite": "pipeline",
+    "verify": "verification",
 }
 
 __all__ = [
@@ -36,9 +41,12 @@ __all__ = [
     "Recipe",
     "Result",
     "UsageError",
+    "VerifyReport",
     "__version__",
+    "calibrate",
     "plan",
     "rewrite",
+    "verify",
 ]
 
 

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from aarewrite.decide import Blur
-from aarewrite.filters import depthwise_kernel, integer_kernel
+from aarewrite.filters import Blur
 from aarewrite.graph import GraphEditor, Scope
 
 INT8 = onnx.TensorProto.INT8
@@ -58,14 +57,14 @@ def blur_nodes(
         "group": channels,
     }
     if quantisation is None:
-        kernel = editor.constant(scope, f"{name}/taps", depthwise_kernel(blur.sizes, channels, blur.strength), dtype)
+        kernel = editor.constant(scope, f"{name}/taps", blur.kernel(channels), dtype)
         inputs = [source, kernel] if bias is None else [source, kernel, bias]
         nodes.append(editor.node("Conv", f"{name}/Conv", inputs, [target], **attributes))
         return nodes
-    taps = integer_kernel(blur.sizes)
+    taps = blur.integer_kernel()
     weight = np.broadcast_to(taps, (channels, 1, *blur.sizes))
     kernel = editor.constant(scope, f"{name}/taps", weight, INT8)
-    scale = editor.constant(scope, f"{name}/taps_scale", np.array(1 / taps.sum()), FLOAT)
+    scale = editor.constant(scope, f"{name}/taps_scale", np.array(1 / taps.sum()), _scale_type(editor, quantisation))
     zero = editor.constant(scope, f"{name}/taps_zero_point", np.array(0), INT8)
     of_map = [quantisation.scale, quantisation.zero_point]
     if quantisation.form == "qlinear":
@@ -80,6 +79,17 @@ def blur_nodes(
         editor.node("QuantizeLinear", f"{name}/Quantize", [blurred, *of_map], [target]),
     ]
     return nodes
+
+
+def conv_name(nodes: list[Any]) -> str:
+    """The name of the filter among a blur's nodes."""
+    return str(next(node.name for node in nodes if node.op in ("Conv", "QLinearConv")))
+
+
+def _scale_type(editor: GraphEditor, quantisation: Quantisation) -> int:
+    """Element type of the map's scale, which is that of everything dequantised."""
+    value = editor.constant_value(quantisation.scale)
+    return FLOAT if value is None else int(onnx.helper.np_dtype_to_tensor_dtype(value.dtype))
 
 
 def _pad(editor: GraphEditor, scope: Scope, blur: Blur, source: Any, target: Any, name: str) -> Any:

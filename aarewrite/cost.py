@@ -41,21 +41,53 @@ def site_macs(site: Site, rewrite: Rewrite | None, input_size: Sizes, output_siz
     return before, dense * per_output + out * filter_taps
 
 
+COUNTED = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul", "QLinearConv", "QLinearMatMul", "AveragePool"))
+
+
 def model_macs(editor: GraphEditor, shapes: Shapes) -> int | None:
-    """Multiply-accumulates of all Conv, ConvTranspose, Gemm and MatMul nodes; None where a size is unknown."""
+    """Multiply-accumulates of all Conv, ConvTranspose, Gemm, MatMul and AveragePool nodes; a function's as often as
+    it is called. None where a size is unknown."""
+    calls = _calls(editor)
     total = 0
     for scope in editor.scopes:
         for node in scope.nodes:
-            if node.op in ("Conv", "ConvTranspose", "Gemm", "MatMul", "QLinearConv", "QLinearMatMul"):
+            if node.op in COUNTED:
                 macs = _node_macs(shapes, scope, node)
                 if macs is None:
                     return None
-                total += macs
+                total += macs * calls.get(scope.root.function, 1)
     return total
 
 
+def _calls(editor: GraphEditor) -> dict[tuple[str, str] | None, int]:
+    """How often each function runs: its callers' count, summed over the calls."""
+    functions = [scope.function for scope in editor.scopes if scope.kind == "function"]
+    counts: dict[tuple[str, str] | None, int] = {None: 1}
+    while len(counts) <= len(functions):
+        found = len(counts)
+        for function in (f for f in functions if f not in counts):
+            callers = [
+                scope.root.function
+                for scope in editor.scopes
+                for node in scope.nodes
+                if (node.domain or "", node.op) == function
+            ]
+            if all(caller in counts for caller in callers):
+                counts[function] = sum(counts[caller] for caller in callers)
+        if len(counts) == found:  # recursive functions are not valid ONNX
+            break
+    return counts
+
+
 def _node_macs(shapes: Shapes, scope: Scope, node: Any) -> int | None:
+    if node.op == "AveragePool":
+        pooled = shapes.of(scope, node.outputs[0]).dims
+        if pooled is None or not all(isinstance(d, int) for d in pooled[1:]):
+            return None
+        return prod(int(d) for d in pooled[1:] if d is not None) * prod(node.attrs.get("kernel_shape") or ())
     second = 3 if node.op.startswith("QLinear") else 1
+    if len(node.inputs) <= second:
+        return None
     weight = shapes.of(scope, node.inputs[second]).dims
     outer = node.inputs[0] if node.op == "ConvTranspose" else node.outputs[0]
     dims = shapes.of(scope, outer).dims

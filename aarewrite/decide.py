@@ -10,11 +10,13 @@ import dataclasses
 from dataclasses import dataclass
 
 from aarewrite import filters
+from aarewrite.filters import Blur
 from aarewrite.recipe import Recipe, SiteOverride
 from aarewrite.sites import INTEGERS_8, Site
 from aarewrite.windows import Axes, Sizes, Window
 
 PLACEMENTS = ("after", "before", "input", "instead")
+EVEN_SIZES = (64, 66)
 
 
 @dataclass(frozen=True)
@@ -49,18 +51,6 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Blur:
-    """A depthwise low-pass filter: one entry per spatial axis in every field but mode and strength."""
-
-    sizes: Axes
-    strides: Axes
-    begin: Axes
-    end: Axes
-    mode: str
-    strength: float = 1.0
-
-
-@dataclass(frozen=True)
 class Rewrite:
     """A choice with its geometry worked out.
 
@@ -85,9 +75,9 @@ class Rewrite:
     smallest_map: int = 1
 
 
-def keep(reason: str) -> Choice:
-    """Leave a site as it is."""
-    return Choice(action="keep", reason=reason, placement="")
+def keep(reason: str, choice: Choice | None = None) -> Choice:
+    """Leave a site as it is; `choice` is what would be done if the plan were edited to blur it after all."""
+    return dataclasses.replace(choice or Choice(), action="keep", reason=reason)
 
 
 def choose(site: Site, recipe: Recipe) -> Choice:
@@ -97,17 +87,24 @@ def choose(site: Site, recipe: Recipe) -> Choice:
     4. The recipe speaks.
     """
     override = recipe.override_for(site.node, site.scope)
-    if site.obstacle:
-        return keep(site.obstacle)
-    if site.blurred_after or (site.blurred_before and site.kind == "conv"):
-        return keep("a blur is next to it already")
-    if override is not None and override.action == "keep":
-        return keep(f"the recipe's override for {override.match!r} keeps it")
     forced = override is not None and override.action == "blur"
+    choice = _overridden(site, _PLACES[site.kind](site, recipe), override)
+    return keep(reason, choice) if (reason := _reason_to_keep(site, recipe, choice, override, forced)) else choice
+
+
+def _reason_to_keep(site: Site, recipe: Recipe, choice: Choice, override: SiteOverride | None, forced: bool) -> str:
+    if site.obstacle:
+        return site.obstacle
+    in_front = site.blurred_before and (site.kind == "conv" or choice.placement == "before")
+    if site.blurred_after or in_front:
+        return "a blur is next to it already"
+    if override is not None and override.action == "keep":
+        return f"the recipe's override for {override.match!r} keeps it"
     if not site.strided and not (recipe.unit_stride_max_pool or forced):
-        return keep("stride 1: nothing is sampled")
-    choice = _RULES[site.kind](site, recipe, forced)
-    return _overridden(choice, override) if choice.action == "blur" and override else choice
+        return "stride 1: nothing is sampled"
+    if choice.placement == "before" and choice.filter == 1:
+        return "a single tap in front of it changes nothing"
+    return "" if forced else _REASONS[site.kind](site, recipe)
 
 
 def _choice(recipe: Recipe, placement: str, **changes: int | str) -> Choice:
@@ -123,54 +120,57 @@ def _choice(recipe: Recipe, placement: str, **changes: int | str) -> Choice:
     return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
 
 
-def _max_pool(site: Site, recipe: Recipe, forced: bool) -> Choice:
-    if recipe.max_pool == "keep" and not forced:
-        return keep("the recipe keeps max pooling")
+def _place_max_pool(site: Site, recipe: Recipe) -> Choice:
     shrinks = site.op == "MaxPool" and 0 < recipe.max_window < max(site.window.kernel)
     return _choice(recipe, "after", max_window=recipe.max_window if shrinks else 0)
 
 
-def _average_pool(site: Site, recipe: Recipe, forced: bool) -> Choice:
-    if recipe.average_pool == "keep" and not forced:
-        return keep("the recipe keeps average pooling")
-    if recipe.average_pool == "replace":
-        return _choice(recipe, "instead")
-    return _choice(recipe, "after")
+def _place_average_pool(site: Site, recipe: Recipe) -> Choice:
+    return _choice(recipe, "instead" if recipe.average_pool == "replace" else "after")
 
 
-def _conv(site: Site, recipe: Recipe, forced: bool) -> Choice:
-    shortcut = not site.activation and site.ends_in_add
-    if not forced:
-        if site.patch_embedding:
-            return keep("patch embedding (kernel equals stride): dense evaluation costs the stride squared")
-        if site.first_conv and not recipe.first_conv:
-            return keep("first conv: left strided by the recipe, use --first-conv to blur it")
-        if recipe.conv == "keep":
-            return keep("the recipe keeps strided convs")
-        if (site.input_channels or 0) < recipe.min_channels and recipe.min_channels > 1:
-            return keep(f"fewer than {recipe.min_channels} input channels")
-        if shortcut and recipe.shortcut == "keep":
-            return keep("residual shortcut: the recipe keeps it")
-    pointwise = all(k == 1 for k in site.window.kernel)
+def _place_conv(site: Site, recipe: Recipe) -> Choice:
     if recipe.conv == "before":
         return _choice(recipe, "before")
-    if pointwise and not site.activation and recipe.shortcut == "blur-first":
-        if recipe.pad == "zero" and (site.bias or site.normalised):
-            return _choice(recipe, "after")  # zero pads and a bias do not commute
+    pointwise = all(k == 1 for k in site.window.kernel) and not any(site.window.begin + site.window.end)
+    commutes = recipe.pad != "zero" or not (site.bias or site.normalised)  # zero pads and a bias do not commute
+    if pointwise and commutes and not site.activation and recipe.shortcut == "blur-first":
         return _choice(recipe, "input")
     stem = recipe.halve_stem and site.first_conv and all(s == 4 for s in site.strides)
     return _choice(recipe, "after", keep_stride=2 if stem else 1)
 
 
-_RULES = {"max_pool": _max_pool, "average_pool": _average_pool, "conv": _conv}
+def _keep_max_pool(site: Site, recipe: Recipe) -> str:
+    return "the recipe keeps max pooling" if recipe.max_pool == "keep" else ""
 
 
-def _overridden(choice: Choice, override: SiteOverride) -> Choice:
-    changes = {
-        name: getattr(override, name)
-        for name in ("filter", "pad", "placement", "max_window", "strength")
-        if getattr(override, name) is not None
-    }
+def _keep_average_pool(site: Site, recipe: Recipe) -> str:
+    return "the recipe keeps average pooling" if recipe.average_pool == "keep" else ""
+
+
+def _keep_conv(site: Site, recipe: Recipe) -> str:
+    if site.patch_embedding:
+        return "patch embedding (kernel equals stride): dense evaluation costs the stride squared"
+    if site.first_conv and not recipe.first_conv:
+        return "first conv: left strided by the recipe, use --first-conv to blur it"
+    if recipe.conv == "keep":
+        return "the recipe keeps strided convs"
+    if recipe.min_channels > 1 and (site.input_channels or 0) < recipe.min_channels:
+        return f"fewer than {recipe.min_channels} input channels"
+    if recipe.shortcut == "keep" and not site.activation and site.ends_in_add:
+        return "residual shortcut: the recipe keeps it"
+    return ""
+
+
+_PLACES = {"max_pool": _place_max_pool, "average_pool": _place_average_pool, "conv": _place_conv}
+_REASONS = {"max_pool": _keep_max_pool, "average_pool": _keep_average_pool, "conv": _keep_conv}
+
+
+def _overridden(site: Site, choice: Choice, override: SiteOverride | None) -> Choice:
+    if override is None:
+        return choice
+    fields = ["filter", "pad", "placement", "strength", *(["max_window"] if site.op == "MaxPool" else [])]
+    changes = {name: value for name in fields if (value := getattr(override, name)) is not None}
     return dataclasses.replace(choice, **changes)
 
 
@@ -210,11 +210,16 @@ def realise(site: Site, choice: Choice) -> Rewrite | str:
         proven = choice.filter == 1 and all(k == 1 for k in site.window.kernel)
         notes += ("average pooling replaced by the blur: a changed operator, not proven",)
     mapped = dense.output(site.input_size) if choice.placement == "after" else site.input_size
+    if all(n == 1 for n, s in zip(mapped, blur_strides, strict=True) if s > 1) and any(s > 1 for s in blur_strides):
+        return "the map to blur is a single sample wide"
     found = _blur(site, choice, blur_strides, mapped)
     if isinstance(found, str):
         return found
     blur, more = found
-    wrong = _size_mismatch(site, blur, mapped, proven)
+    if choice.pad_rule == "symmetric" and blur.begin != filters.centred_pads(blur.sizes)[0]:
+        proven = False
+        more += ("its pads move the output by a part of the stride: not proven",)
+    wrong = _size_mismatch(site, blur, dense if choice.placement == "after" else None, proven)
     if wrong:
         return wrong
     if not proven and any(size is None for size in mapped):
@@ -227,10 +232,8 @@ def realise(site: Site, choice: Choice) -> Rewrite | str:
 
 
 def twin(rewrite: Rewrite) -> Rewrite:
-    """The structural twin: the same rewrite with the single tap 1, which must equal the original."""
-    ones = (1,) * len(rewrite.blur.sizes)
-    zeros = (0,) * len(rewrite.blur.sizes)
-    return dataclasses.replace(rewrite, blur=Blur(ones, rewrite.blur.strides, zeros, zeros, "zero"), notes=())
+    """The structural twin: the same rewrite whose filter passes one tap through; it must equal the original."""
+    return dataclasses.replace(rewrite, blur=dataclasses.replace(rewrite.blur, identity=True), notes=())
 
 
 def _before(site: Site, choice: Choice) -> Rewrite | str:
@@ -274,17 +277,23 @@ def _smallest_map(blur: Blur, mapped: Sizes) -> int:
     return widest + 1 if blur.mode == "reflect" else 1
 
 
-def _size_mismatch(site: Site, blur: Blur, mapped: Sizes, proven: bool) -> str:
-    """Why the result would not have the original's size, "" where it has."""
-    rows = zip(mapped, blur.begin, blur.end, blur.sizes, blur.strides, site.output_size, strict=True)
-    for n, b, e, f, s, out in rows:
-        if n is None or out is None:
-            if proven and b + e != f - 1:
-                return f"pads {b}+{e} with {f} taps change the output's size on some inputs: use an odd filter"
-            continue
-        size = (n + b + e - f) // s + 1
-        if size != out:
-            return f"the output would be {size} wide instead of {out}, which breaks what follows"
+def _size_mismatch(site: Site, blur: Blur, dense: Window | None, proven: bool) -> str:
+    """Why the result would not have the original's size, "" where it has. `dense` is None where no operator runs in
+    front of the blur. Symbolic sizes: a proven rewrite must keep every size, a changed operator the even ones."""
+    assert site.dense is not None
+    if proven and any(
+        n is None and b + e != f - 1
+        for n, b, e, f in zip(site.input_size, blur.begin, blur.end, blur.sizes, strict=True)
+    ):
+        return f"its pads change the output's size on some inputs: use an odd filter instead of {max(blur.sizes)}"
+    filtered = Window(blur.sizes, blur.strides, (1,) * len(blur.sizes), blur.begin, blur.end)
+    for even in EVEN_SIZES:
+        size = tuple(even if n is None else n for n in site.input_size)
+        after = filtered.output(dense.output(size) if dense is not None else size)
+        known = all(n is not None for n in site.input_size) and all(n is not None for n in site.output_size)
+        before = site.output_size if known else site.dense.output(size)
+        if before != after:
+            return f"a {_x(size)} map would become {_x(after)} instead of {_x(before)}, which breaks what follows"
     return ""
 
 

@@ -7,6 +7,7 @@ binomial coefficients of order f - 1; an n-D kernel is the outer product of its 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from math import comb
 
 import numpy as np
@@ -75,6 +76,45 @@ def symmetric_pads(sizes: tuple[int, ...], strides: tuple[int, ...]) -> tuple[tu
     """timm's equal pads on both sides, ((s - 1) + (f - 1)) // 2 per subsampled axis."""
     pads = tuple(((s - 1) + (f - 1)) // 2 if f > 1 else 0 for f, s in zip(sizes, strides, strict=True))
     return pads, pads
+
+
+@dataclass(frozen=True)
+class Blur:
+    """A depthwise low-pass filter: one entry per spatial axis in sizes, strides, begin and end.
+
+    Attributes:
+        sizes: Taps.
+        strides: Strides.
+        begin, end: Pads.
+        mode: "reflect", "edge" or "zero".
+        strength: As in `taps`.
+        identity: The structural twin: every tap is 0 but the centre one, floor((f-1)/2), so that padding, size,
+            stride and wiring stay those of the real filter while the map is only subsampled.
+    """
+
+    sizes: tuple[int, ...]
+    strides: tuple[int, ...]
+    begin: tuple[int, ...]
+    end: tuple[int, ...]
+    mode: str
+    strength: float = 1.0
+    identity: bool = False
+
+    def axis_taps(self) -> list[npt.NDArray[np.float64]]:
+        """The taps of each axis, sum 1, float64."""
+        if self.identity:
+            return [np.eye(size)[(size - 1) // 2] for size in self.sizes]
+        return [taps(size, self.strength) for size in self.sizes]
+
+    def kernel(self, channels: int) -> npt.NDArray[np.float64]:
+        """Depthwise Conv weight of shape (channels, 1, *sizes) whose taps sum to 1, float64."""
+        return np.broadcast_to(outer(self.axis_taps()), (channels, 1, *self.sizes)).copy()
+
+    def integer_kernel(self) -> npt.NDArray[np.int64]:
+        """The kernel times the power of two that makes every tap whole, shape `sizes`."""
+        if self.identity:
+            return outer(self.axis_taps()).astype(np.int64)
+        return integer_kernel(self.sizes)
 
 
 def is_blur_kernel(weight: npt.NDArray[np.generic]) -> bool:

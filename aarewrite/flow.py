@@ -19,6 +19,9 @@ class State:
 
 
 START = State((), False)
+# The stride behind these is told from the sizes, where they are static.
+RESHAPING = frozenset(("Reshape", "Flatten", "Squeeze", "Transpose", "Gather", "Gemm", "MatMul"))
+RESIZING = frozenset(("Resize", "Upsample", "DepthToSpace", "SpaceToDepth"))
 
 
 class Flow:
@@ -53,6 +56,7 @@ class Flow:
             for name in node.attrs:
                 inner = self._subgraphs.get((id(node), name))
                 if inner is not None:
+                    self._hand_over(*_carried(node, inner.graph.inputs))
                     self._walk(inner)
                     self._hand_over(inner.graph.outputs, node.outputs)
             body = self._functions.get((node.domain or "", node.op))
@@ -66,8 +70,13 @@ class Flow:
                     self._states[id(output)] = state
 
     def _hand_over(self, sources: Any, targets: Any) -> None:
+        """Pass states on; where a target is reached twice (calls, branches), what they agree on."""
         for source, target in zip(sources, targets, strict=False):
-            self._states[id(target)] = self._states.get(id(source), START)
+            state, known = self._states.get(id(source), START), self._states.get(id(target))
+            if known is not None and known != state:
+                stride = state.stride if state.stride == known.stride else None
+                state = State(stride, state.convolved or known.convolved)
+            self._states[id(target)] = state
 
     def _after(self, node: Any) -> State:
         inputs = [t for t in node.inputs if t.name and not self._editor.is_constant(t)]
@@ -82,9 +91,19 @@ class Flow:
         step = node.attrs.get("strides")
         if "Conv" in node.op or "Pool" in node.op:
             stride = _times(stride, step, node.op == "ConvTranspose")
-        elif node.op in ("Reshape", "Flatten", "Gemm", "MatMul", "Squeeze", "Resize", "Upsample", "DepthToSpace"):
-            stride = None
+        elif node.op in RESHAPING | RESIZING or (node.op == "Slice" and len(node.inputs) > 4):
+            stride = None  # told from the sizes, where they are static
         return State(stride, convolved)
+
+
+def _carried(node: Any, inputs: Any) -> tuple[Any, Any]:
+    """What a control-flow node hands to its body: Loop its carried values behind the iteration and condition, Scan its
+    states. If hands nothing; its branches see the tensors around them."""
+    if node.op == "Loop":
+        return node.inputs[2:], inputs[2:]
+    if node.op == "Scan":
+        return node.inputs[: len(inputs)], inputs
+    return (), ()
 
 
 def _spatial_size(found: TensorType) -> Sizes:

@@ -23,7 +23,8 @@ from aarewrite.errors import CannotHandle
 from aarewrite.model_file import Model, is_stub, opset_of
 
 Array = npt.NDArray[Any]
-CONSTANT_OPS = ("Constant", "Identity", "Cast", "Reshape", "DequantizeLinear")
+CONSTANT_OPS = ("Constant", "Identity", "Cast", "Reshape", "Expand", "Tile", "Concat", "DequantizeLinear")
+LARGEST_CONSTANT = 2**22  # elements; what Expand or Tile make of a constant is not looked at beyond
 OLDEST_IR_WITH_FREE_INITIALIZERS = 4  # before it, every initializer must be a graph input as well
 
 
@@ -55,6 +56,11 @@ class Scope:
     def nodes(self) -> list[Any]:
         """The scope's GraphSurgeon nodes in topological order (the live list)."""
         return self.graph.nodes  # type: ignore[no-any-return]
+
+    @property
+    def root(self) -> Scope:
+        """The main graph or function that this scope is in, or is."""
+        return self if self.parent is None else self.parent.root
 
     def is_output(self, tensor: Any) -> bool:
         """Whether the tensor is an output of this graph, subgraph or function."""
@@ -110,8 +116,8 @@ class GraphEditor:
     # ---- reading -------------------------------------------------------------------------------------------
 
     def constant_value(self, tensor: Any) -> Array | None:
-        """The value of a constant tensor (initializer, Constant node, or either through Identity, Cast, Reshape or
-        DequantizeLinear), None where it is not one."""
+        """The value of a constant tensor (initializer, Constant node, or what the `CONSTANT_OPS` make of them), None
+        where it is not one."""
         if isinstance(tensor, gs.Constant):
             raw = self.model.weights.get(tensor.name)
             source = self._initializers.get(tensor.name)
@@ -133,14 +139,16 @@ class GraphEditor:
             return self.constant_value(node.inputs[0])
         if node.op == "Reshape":
             data, shape = (self.constant_value(source) for source in node.inputs)
-            return None if data is None or shape is None else data.reshape([int(size) for size in shape])
+            return _reshaped(data, shape, node.attrs)
+        if node.op in ("Expand", "Tile", "Concat"):
+            return _combined(node, [self.constant_value(source) for source in node.inputs])
         if node.op == "DequantizeLinear":
             return self._dequantised(node)
         return None
 
     def _dequantised(self, node: Any) -> Array | None:
         values = [self.constant_value(tensor) for tensor in node.inputs if tensor.name]
-        if any(value is None for value in values):
+        if any(value is None for value in values) or node.attrs.get("block_size"):
             return None
         quantised, scale, *zero = [np.asarray(value, dtype=np.float64) for value in values]
         axis = int(node.attrs.get("axis", 1))
@@ -186,7 +194,7 @@ class GraphEditor:
         where an initializer would also have to be a graph input, it becomes a Constant node.
         """
         array = np.ascontiguousarray(value.astype(onnx.helper.tensor_dtype_to_np_dtype(dtype)))
-        as_node = scope.kind == "function" or self.model.proto.ir_version < OLDEST_IR_WITH_FREE_INITIALIZERS
+        as_node = scope.root.kind == "function" or self.model.proto.ir_version < OLDEST_IR_WITH_FREE_INITIALIZERS
         key = (scope.name if as_node else "", dtype, array.shape, array.tobytes())
         if key not in self._shared:
             name = self.fresh_name(wanted)
@@ -253,6 +261,13 @@ class GraphEditor:
         """Insert new nodes directly in front of `anchor`."""
         index = _index(scope.nodes, anchor)
         scope.nodes[index:index] = nodes
+
+    def replace(self, scope: Scope, old: Sequence[Any], new: Any, output: Any) -> None:
+        """Put one new node, which writes `output`, in the place of several; the first of them to go last."""
+        self.insert_after(scope, old[0], [new])
+        for node in old:
+            self.remove(scope, node)
+        new.outputs.append(output)
 
     def remove(self, scope: Scope, node: Any) -> None:
         """Remove a node from its scope and disconnect it."""
@@ -322,6 +337,35 @@ def _uniquely_named(scopes: Iterator[Scope]) -> list[Scope]:
         if seen[scope.name] > 1:
             scope.name += f"#{seen[scope.name]}"
     return result
+
+
+def _combined(node: Any, values: list[Array | None]) -> Array | None:
+    """What Expand, Tile or Concat make of constants."""
+    parts = [value for value in values if value is not None]
+    if len(parts) != len(values) or len(parts) < 2:
+        return parts[0] if node.op == "Concat" and len(parts) == len(values) else None
+    try:
+        if node.op == "Concat":
+            return np.concatenate(parts, axis=int(node.attrs.get("axis", 0)))
+        sizes = tuple(int(size) for size in parts[1].reshape(-1))
+        if node.op == "Tile":
+            shape = tuple(a * b for a, b in zip(parts[0].shape, sizes, strict=True))
+            return np.tile(parts[0], sizes) if np.prod(shape) <= LARGEST_CONSTANT else None
+        shape = np.broadcast_shapes(parts[0].shape, sizes)
+        return np.broadcast_to(parts[0], shape) if np.prod(shape) <= LARGEST_CONSTANT else None
+    except ValueError:
+        return None
+
+
+def _reshaped(data: Array | None, shape: Array | None, attributes: Any) -> Array | None:
+    """What Reshape makes of constants; a size of 0 copies the input's."""
+    if data is None or shape is None or attributes.get("allowzero"):
+        return None
+    sizes = [int(size) or data.shape[axis] for axis, size in enumerate(shape.reshape(-1)) if size or axis < data.ndim]
+    try:
+        return data.reshape(sizes)
+    except ValueError:
+        return None
 
 
 def _read_external(tensor: onnx.TensorProto, folder: Path) -> Array | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import filecmp
 import io
 import os
 import shutil
@@ -96,7 +97,8 @@ def load(source: str | os.PathLike[str] | onnx.ModelProto | Model) -> Model:
         return _checked(_read(io.BytesIO(data), len(data)), "the model")
     path = Path(source)
     if not path.is_file():
-        raise UsageError(f"{path}: no such file", "give the path of an .onnx file")
+        what = "not a file" if path.exists() else "no such file"
+        raise UsageError(f"{path}: {what}", "give the path of an .onnx file")
     try:
         with path.open("rb") as stream:
             model = _read(stream, path.stat().st_size)
@@ -169,6 +171,8 @@ def save(model: Model, path: Path) -> None:
     Raises:
         UsageError: The folder is missing or not writable, or a different data file is in the way.
     """
+    if path.resolve() in {(model.folder / location).resolve() for location in external_files(model.proto)}:
+        raise UsageError(f"{path}: is the model's own data file", "choose another place")
     _bring_external_files(model, path.parent)
     with atomic_file(path) as temporary, temporary.open("wb") as stream:
         stream.writelines(model.serialised())
@@ -190,7 +194,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     try:
         handle, name = tempfile.mkstemp(dir=path.parent or ".", prefix=f".{path.name}.", suffix=".part")
     except OSError as error:
-        raise UsageError(f"{path}: cannot be written ({error.strerror})", "choose another -o") from None
+        raise UsageError(f"{path}: cannot be written ({error.strerror})", "choose another place") from None
     os.close(handle)
     temporary = Path(name)
     try:
@@ -200,7 +204,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~umask)
         os.replace(temporary, path)
     except OSError as error:
-        raise UsageError(f"{path}: cannot be written ({error.strerror})", "choose another -o") from None
+        raise UsageError(f"{path}: cannot be written ({error.strerror})", "choose another place") from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -212,8 +216,9 @@ def _bring_external_files(model: Model, folder: Path) -> None:
         source, target = model.folder / location, folder / location
         if not source.is_file():
             raise UsageError(f"{source}: the model's external data file is missing", "put it beside the model")
-        if target.exists() and target.stat().st_size != source.stat().st_size:
+        if target.exists() and not filecmp.cmp(source, target, shallow=False):
             raise UsageError(f"{target}: another data file is in the way", "choose another folder with -o")
         if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
             with atomic_file(target) as temporary:
                 shutil.copyfile(source, temporary)

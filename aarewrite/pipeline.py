@@ -20,7 +20,7 @@ from aarewrite.passes import BY_PLACEMENT, fold_padding, merge_box
 from aarewrite.planning import Plan, PlannedSite, make_plan, replan
 from aarewrite.proof import Proof, prove
 from aarewrite.recipe import Recipe, load_recipe
-from aarewrite.runtime import first_line, quiet_libraries
+from aarewrite.runtime import first_line, quiet_libraries, stdout_to_stderr
 from aarewrite.shapes import Shapes, infer
 from aarewrite.sites import find
 
@@ -100,7 +100,7 @@ def rewrite(
     """
     quiet_libraries()
     loaded = load(model)
-    editor = GraphEditor(loaded)
+    editor = open_graph(loaded)
     if isinstance(plan, Plan):
         planned = plan
     elif plan is not None:
@@ -137,7 +137,15 @@ def plan(
     """What `rewrite` would do with a model, as a value to print, save, edit and apply. Arguments as there."""
     quiet_libraries()
     options = recipe_options(load_recipe(recipe), filter, pad, placement, first_conv, max_window)
-    return make_plan(GraphEditor(load(model)), options, input_shapes, tuple(only), tuple(skip))
+    return make_plan(open_graph(load(model)), options, input_shapes, tuple(only), tuple(skip))
+
+
+def open_graph(model: Model) -> GraphEditor:
+    """The model's graph with computed pads folded, for nothing is known of the shapes behind them otherwise."""
+    editor = GraphEditor(model)
+    if not fold_padding.candidates(editor) or not fold_padding.apply(editor, Shapes(editor)):
+        return editor
+    return GraphEditor(editor.export())
 
 
 def recipe_options(
@@ -160,15 +168,18 @@ def recipe_options(
 
 
 def apply_plan(planned: Plan, model: ModelSource, editor: GraphEditor | None = None, as_twin: bool = False) -> Model:
-    """Apply a plan to a model: every rewrite, then the folds. The twin gets the single tap 1 everywhere and leaves
-    out the sites whose operator the plan changes.
+    """Apply a plan to a model: every rewrite, then the folds. In the twin every filter passes one tap through, and
+    it leaves out the sites whose operator the plan changes.
 
     Raises:
         UsageError: A planned site is not in the model or cannot be rewritten there.
         CannotHandle: The model cannot be represented.
     """
     quiet_libraries()
-    editor = editor or GraphEditor(load(model))
+    loaded = load(model)
+    if not planned.rewrites:
+        return loaded
+    editor = editor or open_graph(loaded)
     shapes = Shapes(editor, planned.input_shapes)
     places = {(place.site.scope, place.site.node): place for place in find(editor, shapes)[0]}
     origins = {}
@@ -186,13 +197,22 @@ def apply_plan(planned: Plan, model: ModelSource, editor: GraphEditor | None = N
         merge_box.apply(editor, place, blur, geometry.blur)
         origins[blur] = _origin(entry, geometry)
     if not as_twin:
-        fold_padding.apply(editor, shapes)
         editor.metadata = {
             "aarewrite.version": aarewrite.__version__,
             "aarewrite.recipe": json.dumps(planned.recipe.to_dict()),
-            "aarewrite.blurs": json.dumps(origins),
+            "aarewrite.blurs": json.dumps(_recorded_blurs(loaded) | origins),
         }
     return editor.export()
+
+
+def _recorded_blurs(model: Model) -> dict[str, Any]:
+    """The origins that an earlier run recorded."""
+    text = next((entry.value for entry in model.proto.metadata_props if entry.key == "aarewrite.blurs"), "{}")
+    try:
+        recorded = json.loads(text)
+    except ValueError:
+        return {}
+    return recorded if isinstance(recorded, dict) else {}
 
 
 def _origin(entry: PlannedSite, geometry: Rewrite) -> dict[str, Any]:
@@ -246,7 +266,8 @@ def _onnx_checker(model: Model) -> str:
     del proto.graph.initializer[:]
     proto.graph.initializer.extend(inline)
     try:
-        onnx.checker.check_model(proto)
+        with stdout_to_stderr():  # it announces experimental operators there
+            onnx.checker.check_model(proto)
     except Exception as error:  # ValidationError, and RuntimeError from the C++ side
         return first_line(error)
     return ""

@@ -6,21 +6,21 @@ import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Any
 
 import onnx
 
 import aarewrite
+from aarewrite.alignment import misaligned
 from aarewrite.cost import model_macs, site_macs
-from aarewrite.decide import Choice, Rewrite, choose, keep, realise
+from aarewrite.decide import PLACEMENTS, Choice, Rewrite, choose, keep, realise
 from aarewrite.errors import UsageError
 from aarewrite.filters import LARGEST_FILTER, PADS
 from aarewrite.graph import GraphEditor
-from aarewrite.model_file import Model
-from aarewrite.recipe import Recipe, recipe_from_dict
+from aarewrite.model_file import Model, load
+from aarewrite.recipe import Recipe, check_strength, matches_glob, recipe_from_dict
 from aarewrite.shapes import Shapes
-from aarewrite.sites import Located, Site, Source, find
+from aarewrite.sites import Located, Site, Source, find, node_names
 
 FORMAT = 1
 NOMINAL_SIZES = {4: 224, 3: 1024, 5: 32}  # of symbolic spatial axes, by rank of the input; for costs only
@@ -92,12 +92,15 @@ class Plan:
             CannotHandle: The model cannot be represented.
             CheckFailed: The result is not valid ONNX.
         """
-        from aarewrite.pipeline import apply_plan
+        from aarewrite.pipeline import apply_plan, check
 
-        return apply_plan(self, model).to_proto()
+        loaded = load(model)
+        rewritten = apply_plan(self, loaded)
+        check(loaded, rewritten)
+        return rewritten.to_proto()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; `Plan.from_dict` reads them back."""
+        """Plain values for JSON; `aarewrite.rewrite(model, plan=values)` reads them back."""
         return {
             "format": FORMAT,
             "aarewrite": aarewrite.__version__,
@@ -176,14 +179,14 @@ def make_plan(
     """
     shapes = Shapes(editor, input_shapes)
     located, sources = find(editor, shapes)
-    _check_globs(located, sources, only=only, skip=skip, recipe=recipe)
+    _check_globs(editor, located, sources, only=only, skip=skip, recipe=recipe)
     choices = []
     for place in located:
         choice = choose(place.site, recipe)
         if choice.action == "blur" and only and not _matches(place.site, only):
-            choice = keep("not selected by --only")
+            choice = keep("not selected by --only", choice)
         if choice.action == "blur" and _matches(place.site, skip):
-            choice = keep("left out by --skip")
+            choice = keep("left out by --skip", choice)
         choices.append(choice)
     return _assemble(editor, shapes, recipe, located, sources, choices, input_shapes or {})
 
@@ -236,10 +239,12 @@ def _assemble(
         rewrite = None
         if choice.action == "blur":
             found = realise(place.site, choice)
-            rewrite, choice = (None, keep(found)) if isinstance(found, str) else (found, choice)
+            rewrite, choice = (None, keep(found, choice)) if isinstance(found, str) else (found, choice)
         concrete = sized.get((place.site.scope, place.site.node), place.site)
         macs = site_macs(place.site, rewrite, concrete.input_size, concrete.output_size)
         planned.append(PlannedSite(place.site, choice, rewrite, macs, place.region.end.name))
+    pairs = zip(located, planned, strict=True)
+    rewrites = {id(place.node): (place, entry.rewrite) for place, entry in pairs if entry.rewrite}
     return Plan(
         recipe=recipe,
         sites=tuple(planned),
@@ -247,7 +252,7 @@ def _assemble(
         input_shapes={name: tuple(shape) for name, shape in input_shapes.items()},
         cost_shapes=cost_shapes or {name: tuple(s) for name, s in _declared(editor).items()},
         macs=model_macs(editor, nominal),
-        warnings=tuple(_misaligned(located, planned)),
+        warnings=tuple(misaligned(editor, rewrites)),
     )
 
 
@@ -273,35 +278,29 @@ def _cost_shapes(editor: GraphEditor, given: Mapping[str, Sequence[int]]) -> dic
     return shapes if shapes != _declared(editor) else {}
 
 
-def _misaligned(located: list[Located], planned: list[PlannedSite]) -> Iterable[str]:
-    """Blurs of even size shift by half a pixel: branches that meet in an Add must have the same parity."""
-    ends: dict[int, list[tuple[str, bool]]] = {}
-    for place, decision in zip(located, planned, strict=True):
-        for reader in place.region.end.outputs:
-            if reader.op in ("Add", "Sum", "Concat"):
-                even = bool(decision.rewrite) and decision.choice.filter % 2 == 0
-                ends.setdefault(id(reader), []).append((place.site.node, even))
-    for branches in ends.values():
-        if len({even for _, even in branches}) > 1:
-            names = " and ".join(name for name, _ in branches)
-            yield f"{names} meet in one node, but only one has an even filter: half a pixel apart; use odd filters"
-
-
 def _matches(site: Site | Source, globs: Iterable[str]) -> bool:
     names = (site.node, f"{site.scope}/{site.node}" if site.scope else site.node)
-    return any(fnmatchcase(name, glob) for glob in globs for name in names)
+    return any(matches_glob(name, glob) for glob in globs for name in names)
 
 
 def _check_globs(
-    located: list[Located], sources: list[Source], only: Iterable[str], skip: Iterable[str], recipe: Recipe
+    editor: GraphEditor,
+    located: list[Located],
+    sources: list[Source],
+    only: Iterable[str],
+    skip: Iterable[str],
+    recipe: Recipe,
 ) -> None:
+    """Refuse a glob that names no node at all; one whose nodes are no sites (any more) is fine."""
     everything: list[Site | Source] = [*(place.site for place in located), *sources]
     options = [("--only", only), ("--skip", skip), ("recipe site", [o.match for o in recipe.sites])]
     for option, globs in options:
         for glob in globs:
-            if not any(_matches(site, [glob]) for site in everything):
+            if not any(_matches(site, [glob]) for site in everything) and not any(
+                matches_glob(name, glob) for name in node_names(editor).values()
+            ):
                 names = ", ".join(site.node for site in everything[:4]) or "none"
-                raise UsageError(f"{option} {glob!r} matches no site", f"the model's sites are {names} ...")
+                raise UsageError(f"{option} {glob!r} matches no node", f"the model's sites are {names} ...")
 
 
 def _parse(
@@ -309,27 +308,34 @@ def _parse(
 ) -> tuple[Recipe, dict[str, tuple[int, ...]], dict[tuple[str, str], Choice]]:
     if not isinstance(table, dict) or table.get("format") != FORMAT or not isinstance(table.get("sites"), list):
         raise UsageError(f"plan: not a plan of format {FORMAT}", "make one with --dry-run --json FILE")
-    recipe_table = dict(table.get("recipe", {}))
+    recipe_table, shape_table = table.get("recipe", {}), table.get("input_shapes", {})
+    if not isinstance(recipe_table, dict):
+        raise UsageError("plan: recipe is not a table", "make a new plan with --dry-run --json FILE")
     recipe = recipe_from_dict(recipe_table, str(recipe_table.get("name", "plan")))
-    shapes = {str(name): tuple(int(d) for d in dims) for name, dims in table.get("input_shapes", {}).items()}
+    shapes = _parse_shapes(shape_table)
     entries = {}
     for entry in table["sites"]:
         if not isinstance(entry, dict) or "node" not in entry:
             raise UsageError('plan: a site has no "node"')
         node = str(entry["node"])
         _check_entry(node, entry)
-        values = {name: entry[name] for name in (*EDITABLE, "reason") if name in entry}
-        if values.get("action") == "keep":
-            choice = keep(str(values.get("reason") or "kept by the plan"))
-        else:
-            choice = Choice(**(values | {"reason": "", "placement": values.get("placement") or "after"}))
+        choice = Choice(**{name: entry[name] for name in EDITABLE if name in entry})
+        if choice.action == "keep":
+            choice = keep(str(entry.get("reason") or "kept by the plan"), choice)
         entries[str(entry.get("scope", "")), node] = choice
     return recipe, shapes, entries
 
 
+def _parse_shapes(table: Any) -> dict[str, tuple[int, ...]]:
+    lists = isinstance(table, dict) and all(isinstance(dims, list) for dims in table.values())
+    if not lists or not all(type(d) is int and d > 0 for dims in table.values() for d in dims):
+        raise UsageError("plan: input_shapes is not a table of sizes", 'write it like {"data": [1, 3, 224, 224]}')
+    return {str(name): tuple(dims) for name, dims in table.items()}
+
+
 _ALLOWED: dict[str, tuple[Any, ...]] = {
     "action": ("blur", "keep"),
-    "placement": ("after", "before", "input", "instead", ""),
+    "placement": PLACEMENTS,
     "filter": tuple(range(1, LARGEST_FILTER + 1)),
     "pad": PADS,
     "pad_rule": ("centred", "symmetric"),
@@ -338,13 +344,24 @@ _ALLOWED: dict[str, tuple[Any, ...]] = {
 }
 
 
+REPORTED = (
+    "scope", "node", "op", "kernel", "strides", "dilations", "channels", "input_size", "output_size", "stride_so_far",
+    "macs", "smallest_map", "proven", "reason", "notes",
+)  # fmt: skip
+
+
 def _check_entry(node: str, entry: Mapping[str, Any]) -> None:
+    unknown = sorted(set(entry) - {*EDITABLE, *REPORTED})
+    if unknown:
+        raise UsageError(f"plan: {node}: unknown key {unknown[0]!r}", f"editable are {', '.join(EDITABLE)}")
+    if "action" not in entry:
+        raise UsageError(f'plan: {node}: no "action"', 'write "blur" or "keep"')
     for name, allowed in _ALLOWED.items():
-        if name in entry and (entry[name] not in allowed or isinstance(entry[name], float)):
+        if name in entry and (type(entry[name]) is not type(allowed[0]) or entry[name] not in allowed):
             choices = ", ".join(map(str, allowed))
             raise UsageError(f"plan: {node}: {name} = {entry[name]!r} is not one of {choices}")
-    if not isinstance(entry.get("strength", 1.0), int | float) or not 0 < entry.get("strength", 1.0) <= 1:
-        raise UsageError(f"plan: {node}: strength = {entry['strength']!r} is not above 0 and up to 1")
+    if "strength" in entry:
+        check_strength(f"plan: {node}", entry["strength"])
     for name in ("max_window", "keep_stride"):
         if name in entry and (type(entry[name]) is not int or entry[name] < 0):
             raise UsageError(f"plan: {node}: {name} = {entry[name]!r} is not a whole number")

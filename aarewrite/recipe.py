@@ -19,6 +19,11 @@ from aarewrite.filters import LARGEST_FILTER, PADS
 BUILT_IN = ("aligned", "zhang2019", "zhang2019-resnet", "timm", "composer")
 
 
+def matches_glob(name: str, glob: str) -> bool:
+    """Whether a node's name is the text of a glob or matches it, case-sensitive; names may hold brackets."""
+    return name == glob or fnmatchcase(name, glob)
+
+
 @dataclass(frozen=True)
 class SiteOverride:
     """What a recipe says about the sites whose node name matches a glob; None leaves the recipe's general word.
@@ -94,16 +99,21 @@ class Recipe:
         """
         for name, allowed in _CHOICES.items():
             _check(f"recipe {self.name}: {name}", getattr(self, name), allowed)
-        for name in ("filter", "max_window", "min_channels"):
-            if type(getattr(self, name)) is not int:
-                raise UsageError(f"recipe {self.name}: {name} = {getattr(self, name)!r} is not a whole number")
+        if not isinstance(self.name, str):
+            raise UsageError(f"recipe: name = {self.name!r} is not text")
+        for name in ("max_window", "min_channels"):
+            _check_count(f"recipe {self.name}: {name}", getattr(self, name))
         for name in ("every_axis", "unit_stride_max_pool", "first_conv", "halve_stem"):
             if type(getattr(self, name)) is not bool:
                 raise UsageError(f"recipe {self.name}: {name} = {getattr(self, name)!r} is not true or false")
-        _check_strength(f"recipe {self.name}", self.strength)
+        check_strength(f"recipe {self.name}", self.strength)
         for site in self.sites:
             if site.strength is not None:
-                _check_strength(f"recipe {self.name}: site {site.match!r}", site.strength)
+                check_strength(f"recipe {self.name}: site {site.match!r}", site.strength)
+            if not isinstance(site.match, str):
+                raise UsageError(f"recipe {self.name}: site {site.match!r}: match is not text")
+            if site.max_window is not None:
+                _check_count(f"recipe {self.name}: site {site.match!r}: max_window", site.max_window)
             for name, allowed in _SITE_CHOICES.items():
                 if getattr(site, name) is not None:
                     _check(f"recipe {self.name}: site {site.match!r}: {name}", getattr(site, name), allowed)
@@ -111,7 +121,7 @@ class Recipe:
     def override_for(self, node: str, scope: str = "") -> SiteOverride | None:
         """The last override that matches a node."""
         names = (node, f"{scope}/{node}" if scope else node)
-        matches = (o for o in reversed(self.sites) if any(fnmatchcase(name, o.match) for name in names))
+        matches = (o for o in reversed(self.sites) if any(matches_glob(name, o.match) for name in names))
         return next(matches, None)
 
     def with_options(self, **options: Any) -> Recipe:
@@ -149,9 +159,15 @@ def _check(what: str, value: Any, allowed: tuple[Any, ...]) -> None:
         raise UsageError(f"{what} = {value!r} is not one of {', '.join(map(str, allowed))}")
 
 
-def _check_strength(what: str, value: Any) -> None:
+def check_strength(what: str, value: Any) -> None:
+    """Refuse a strength that is not above 0 and up to 1."""
     if type(value) not in (int, float) or not 0 < value <= 1:
         raise UsageError(f"{what}: strength = {value!r} is not above 0 and up to 1")
+
+
+def _check_count(what: str, value: Any) -> None:
+    if type(value) is not int or value < 0:
+        raise UsageError(f"{what} = {value!r} is not a whole number of 0 or more")
 
 
 def load_recipe(name_or_file: str | Path | Recipe) -> Recipe:
@@ -195,7 +211,7 @@ def recipe_from_dict(table: dict[str, Any], name: str) -> Recipe:
     """
     entries = dict(table)
     sites = entries.pop("sites", entries.pop("site", []))
-    if not isinstance(sites, list):
+    if not isinstance(sites, list) or not all(isinstance(site, dict) for site in sites):
         raise UsageError(f"recipe {name}: write overrides as [[site]] tables")
     for entry, kind in [(entries, Recipe), *((site, SiteOverride) for site in sites)]:
         known = {field.name for field in dataclasses.fields(kind)}

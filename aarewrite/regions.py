@@ -46,6 +46,7 @@ NONLINEAR = frozenset(
     ]
 )
 AFFINE = frozenset(["Identity", "Dropout", "BatchNormalization", "Cast", "Neg", "Mul", "Div", "Add", "Sub"])
+FLOATS = frozenset((1, 10, 11, 16))  # FLOAT, FLOAT16, DOUBLE, BFLOAT16
 QUANTISATION = frozenset(("QuantizeLinear", "DequantizeLinear"))
 
 
@@ -78,7 +79,7 @@ def pointwise_region(editor: GraphEditor, scope: Scope, start: Any, spatial: int
     waiting = {start.name: _reader_count(scope, start)}  # region tensors -> readers not yet in the region
     dense: list[Any] = []
     best, best_inner, crossed, segment_nonlinear = start, 0, False, False
-    for node in _in_order(editor, local, start, spatial):
+    for node in _in_order(editor, scope, local, start, spatial):
         for tensor in node.inputs:
             if tensor.name in waiting:
                 waiting[tensor.name] -= 1
@@ -102,13 +103,13 @@ def pointwise_region(editor: GraphEditor, scope: Scope, start: Any, spatial: int
     return Region(best, inner, crossed, normalised)
 
 
-def _in_order(editor: GraphEditor, local: set[int], start: Any, spatial: int) -> Iterator[Any]:
+def _in_order(editor: GraphEditor, scope: Scope, local: set[int], start: Any, spatial: int) -> Iterator[Any]:
     """The region's nodes in topological order."""
     inside, done, tensors = {id(start)}, set[int](), [start]
     while True:
         readers = (reader for tensor in tensors for reader in tensor.outputs)
         fresh = (reader for reader in readers if id(reader) in local and id(reader) not in done)
-        node = next((reader for reader in fresh if _pointwise(editor, reader, inside, spatial)), None)
+        node = next((reader for reader in fresh if _pointwise(editor, scope, reader, inside, spatial)), None)
         if node is None:
             return
         done.add(id(node))
@@ -117,10 +118,15 @@ def _in_order(editor: GraphEditor, local: set[int], start: Any, spatial: int) ->
         yield node
 
 
-def _pointwise(editor: GraphEditor, node: Any, inside: set[int], spatial: int) -> bool:
+def _pointwise(editor: GraphEditor, scope: Scope, node: Any, inside: set[int], spatial: int) -> bool:
     """Whether a node maps region tensors point by point, every other operand being a per-channel constant."""
     known = node.op in NONLINEAR | AFFINE | QUANTISATION and node.domain in (None, "", "ai.onnx")
-    if not known or any(output.outputs for output in node.outputs[1:]):
+    training = node.attrs.get("training_mode") or (
+        node.op == "Dropout" and len(node.inputs) > 2 and node.inputs[2].name
+    )
+    if not known or training or any(output.outputs or scope.is_output(output) for output in node.outputs[1:]):
+        return False
+    if node.op == "Cast" and node.attrs.get("to") not in FLOATS:
         return False
     data = [tensor for tensor in node.inputs if id(tensor) in inside]
     others = [tensor for tensor in node.inputs if tensor.name and id(tensor) not in inside]

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import re
+import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +58,8 @@ def open_session(model: Model, optimise: bool = False) -> Any:
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
     options.add_session_config_entry("session.disable_prepacking", "1")  # one or two runs do not repay it
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a busy machine would pay twice
-    stubs = [tensor for tensor in model.proto.graph.initializer if is_stub(tensor)]
+    read = _read_names(model.proto.graph)
+    stubs = [tensor for tensor in model.proto.graph.initializer if is_stub(tensor) and tensor.name in read]
     values = [_value(tensor, model.weights[tensor.name]) for tensor in stubs]
     shared = bool(stubs) and not optimise and not external_files(model.proto)
     with tempfile.TemporaryDirectory() as empty:
@@ -66,11 +72,53 @@ def open_session(model: Model, optimise: bool = False) -> Any:
         elif stubs:
             options.add_external_initializers([tensor.name for tensor in stubs], values)
         try:
-            data = model.proto.SerializeToString()
+            data = _without_unread(model.proto, read).SerializeToString()
             return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime raises a dozen private types
             logging.getLogger(__name__).debug("session refused", exc_info=True)
-            raise CannotHandle(f"ONNX Runtime refuses the model: {first_line(error)}", NEWEST_HINT) from None
+            text = first_line(error)
+            hint = NEWEST_HINT if re.search(r"opset|ir_version|IR version", text, re.IGNORECASE) else ""
+            raise CannotHandle(f"ONNX Runtime refuses the model: {text}", hint) from None
+
+
+def _read_names(graph: onnx.GraphProto) -> set[str]:
+    """Names that a graph's nodes and outputs read, subgraphs included."""
+    names = {output.name for output in graph.output}
+    for node in graph.node:
+        names.update(node.input)
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                names |= _read_names(inner)
+    return names
+
+
+def _without_unread(proto: onnx.ModelProto, read: set[str]) -> onnx.ModelProto:
+    """The model without initializers that nothing reads: ONNX Runtime drops them before it is given their data."""
+    if all(tensor.name in read for tensor in proto.graph.initializer):
+        return proto
+    lean = onnx.ModelProto()
+    lean.CopyFrom(proto)
+    kept = [tensor for tensor in proto.graph.initializer if tensor.name in read]
+    del lean.graph.initializer[:]
+    lean.graph.initializer.extend(kept)
+    return lean
+
+
+@contextlib.contextmanager
+def stdout_to_stderr() -> Iterator[None]:
+    """Send what C++ libraries print to stdout to stderr: stdout belongs to the tool's result."""
+    sys.stdout.flush()
+    try:
+        saved = os.dup(1)
+    except OSError:  # no stdout at all
+        yield
+        return
+    try:
+        os.dup2(2, 1)
+        yield
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
 
 
 def _value(tensor: onnx.TensorProto, raw: bytes) -> Any:
@@ -85,6 +133,7 @@ def _value(tensor: onnx.TensorProto, raw: bytes) -> Any:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text, without ONNX Runtime's status prefix."""
+    """The first line of an error's text, without ONNX Runtime's status prefix and source location."""
     text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return text.split(" : ", 2)[-1][:300]
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    return re.sub(r"/\S*/onnxruntime/\S+:\d+ \S[^)]*\) ?", "", text)[:300]

@@ -65,6 +65,14 @@ class Shapes:
             current = current.parent
         return UNKNOWN
 
+    def spatial(self, scope: Scope, tensor: Any, rank: int | None = None) -> tuple[int | None, ...]:
+        """Spatial sizes of a map (all axes but batch and channels), None per axis where symbolic; `rank` is the
+        number of spatial axes, where the operator tells."""
+        found = self.of(scope, tensor)
+        if found.dims is None or (rank is not None and len(found.dims) != rank + 2):
+            return (None,) * (rank or 0)
+        return tuple(found.dim(axis) for axis in range(2, len(found.dims)))
+
     def _read(self, name: str, graph: onnx.GraphProto) -> None:
         for info in (*graph.value_info, *graph.input, *graph.output):
             if info.type.WhichOneof("value") == "tensor_type":
@@ -83,7 +91,7 @@ class Shapes:
                 if (node.domain or "", node.op) in calls:
                     calls[node.domain or "", node.op].append((scope, node))
         while pending:
-            ready = [key for key in pending if not any(_root(scope).function in pending for scope, _ in calls[key])]
+            ready = [key for key in pending if not any(scope.root.function in pending for scope, _ in calls[key])]
             if not ready:  # recursive functions are not valid ONNX
                 return
             for key in ready:
@@ -95,7 +103,7 @@ class Shapes:
                 ]
                 inferred = infer(_as_model(proto, function, arguments))
                 for scope in editor.scopes:
-                    if _root(scope) is bodies[key]:
+                    if scope.root is bodies[key]:
                         container = _locate(inferred, scope)
                         if container is not None:
                             self._read(scope.name, container)
@@ -156,10 +164,6 @@ def _locate(proto: onnx.ModelProto, scope: Scope) -> onnx.GraphProto | None:
     if position >= len(around.node):
         return None
     return next((a.g for a in around.node[position].attribute if a.name == name), None)
-
-
-def _root(scope: Scope) -> Scope:
-    return scope if scope.parent is None else _root(scope.parent)
 
 
 def _agreed(types: list[TensorType]) -> TensorType:

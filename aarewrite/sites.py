@@ -6,17 +6,16 @@ looking at the graph.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
-from aarewrite.filters import is_blur_kernel
+from aarewrite.existing_blurs import is_blur, is_wavelet, produced_by_blur, read_by_blurs, weight_of
 from aarewrite.flow import Flow
 from aarewrite.graph import GraphEditor, Scope
-from aarewrite.regions import Region, pointwise_region
+from aarewrite.other_sources import other_source
+from aarewrite.regions import FLOATS, Region, pointwise_region
 from aarewrite.shapes import Shapes
-from aarewrite.windows import Axes, Sizes, Window, explicit
+from aarewrite.windows import Axes, Sizes, Window, explicit, leaves_gaps
 
 SITE_KINDS = {
     "MaxPool": "max_pool",
@@ -25,7 +24,7 @@ SITE_KINDS = {
     "Conv": "conv",
     "QLinearConv": "conv",
 }
-FLOATS = frozenset((1, 10, 11, 16))  # FLOAT, FLOAT16, DOUBLE, BFLOAT16
+FEWEST_INPUTS = {"Conv": 2, "QLinearConv": 8}
 INTEGERS_8 = frozenset((2, 3))  # UINT8, INT8
 
 
@@ -136,7 +135,7 @@ def find(editor: GraphEditor, shapes: Shapes) -> tuple[list[Located], list[Sourc
     flow = Flow(editor, shapes)
     located: list[Located] = []
     sources: list[Source] = []
-    names = _node_names(editor)
+    names = node_names(editor)
     for scope in editor.scopes:
         for node in scope.nodes:
             found = _look_at(editor, shapes, flow, scope, node, names[id(node)])
@@ -147,44 +146,58 @@ def find(editor: GraphEditor, shapes: Shapes) -> tuple[list[Located], list[Sourc
     return located, sources
 
 
-def _node_names(editor: GraphEditor) -> dict[int, str]:
+def node_names(editor: GraphEditor) -> dict[int, str]:
     """A name for every node: its own where no other node of the scope has it, else its first output's."""
     names = {}
     for scope in editor.scopes:
         counts: dict[str, int] = {}
         for node in scope.nodes:
             counts[node.name] = counts.get(node.name, 0) + 1
+        outputs = {node.outputs[0].name for node in scope.nodes if node.outputs}
         for node in scope.nodes:
             output = node.outputs[0].name if node.outputs else node.op
-            names[id(node)] = node.name if node.name and counts[node.name] == 1 else output
+            clear = counts[node.name] == 1 and (node.name == output or node.name not in outputs)
+            names[id(node)] = node.name if node.name and clear else output
     return names
 
 
 def _look_at(
     editor: GraphEditor, shapes: Shapes, flow: Flow, scope: Scope, node: Any, name: str
 ) -> Located | Source | None:
-    source = _other_source(editor, shapes, scope, node)
-    if source:
-        sizes = _spatial(shapes, scope, node.inputs[0]), _spatial(shapes, scope, node.outputs[0])
-        return Source(scope.name, name, node.op, source, *sizes, flow.stride(node.inputs[0], sizes[0]))
-    kind = SITE_KINDS.get(node.op)
-    if kind is None or node.domain not in (None, "", "ai.onnx"):
+    if len(node.inputs) < FEWEST_INPUTS.get(node.op, 1) or not node.outputs:
         return None
-    sizes = _spatial(shapes, scope, node.inputs[0]), _spatial(shapes, scope, node.outputs[0])
-    window = _window(editor, shapes, scope, node)
-    if isinstance(window, str):
-        return Source(scope.name, name, node.op, window, *sizes, flow.stride(node.inputs[0], sizes[0]))
-    if not any(s > 1 for s in window.strides) and node.op != "MaxPool":
-        return None
-    if node.op != "Conv" and node.op != "QLinearConv" and _covers_everything(window, *sizes):
-        return None  # global pooling: one output, nothing is sampled
-    if kind == "conv" and _is_blur(editor, node):
-        reason = "a blur already: left as it is"
-        return Source(scope.name, name, node.op, reason, *sizes, flow.stride(node.inputs[0], sizes[0]))
-    if _is_wavelet(editor, node, window):
-        reason = "a Haar wavelet transform: loses nothing, left as it is"
-        return Source(scope.name, name, node.op, reason, *sizes, flow.stride(node.inputs[0], sizes[0]))
-    return _site(editor, shapes, flow, scope, node, name, kind, window)
+    kind = SITE_KINDS.get(node.op) if node.domain in (None, "", "ai.onnx") else None
+    sizes = shapes.spatial(scope, node.inputs[0]), shapes.spatial(scope, node.outputs[0])
+    reason = other_source(editor, shapes, scope, node)
+    if kind is not None:
+        window = _window(editor, shapes, scope, node)
+        if isinstance(window, Window):
+            if not _samples(node, window, *sizes):
+                return None
+            reason = _left_alone(editor, node, window)
+            if not reason:
+                return _site(editor, shapes, flow, scope, node, name, kind, window)
+        else:
+            reason = window
+    stride = flow.stride(node.inputs[0], sizes[0])
+    return Source(scope.name, name, node.op, reason, *sizes, stride) if reason else None
+
+
+def _samples(node: Any, window: Window, input_size: Sizes, output_size: Sizes) -> bool:
+    """Whether an operator is worth a row: MaxPool of any stride (recipes may blur stride 1), others when strided;
+    global pooling has one output and samples nothing."""
+    if SITE_KINDS[node.op] != "conv" and _covers_everything(window, input_size, output_size):
+        return False
+    return node.op == "MaxPool" or any(s > 1 for s in window.strides)
+
+
+def _left_alone(editor: GraphEditor, node: Any, window: Window) -> str:
+    """Why a convolution is no site although it is strided, "" if it is one."""
+    if is_blur(editor, node):
+        return "a blur already: left as it is"
+    if is_wavelet(editor, node, window):
+        return "a Haar wavelet transform: loses nothing, left as it is"
+    return ""
 
 
 def _site(
@@ -203,10 +216,10 @@ def _site(
     region = pointwise_region(editor, scope, node.outputs[0], spatial)
     if kind != "conv":  # a pool's blur follows it directly, inside the quantised domain where it is in one
         region = _pool_region(editor, scope, node.outputs[0])
-    weight = node.inputs[3 if node.op == "QLinearConv" else 1] if kind == "conv" else None
-    input_size = _spatial(shapes, scope, data, spatial)
+    weight = weight_of(node) if kind == "conv" else None
+    input_size = shapes.spatial(scope, data, spatial)
     dense = explicit(window, input_size)
-    group = int(_attribute(node, "group", 1))
+    group = int(node.attrs.get("group", 1))
     site = Site(
         scope=scope.name,
         node=name,
@@ -214,34 +227,30 @@ def _site(
         kind=kind,
         window=window,
         dense=dense if isinstance(dense, Window) else None,
-        obstacle=_obstacle(editor, shapes, scope, node, window, dense, region),
+        obstacle=_obstacle(editor, shapes, scope, node, window, dense, region, input_size),
         input_channels=shapes.of(scope, data).dim(1),
         channels=result.dim(1) or _weight_channels(editor, shapes, scope, weight),
         group=group,
         input_size=input_size,
-        output_size=_spatial(shapes, scope, node.outputs[0], spatial),
+        output_size=shapes.spatial(scope, node.outputs[0], spatial),
         dtype=_map_dtype(editor, shapes, scope, node, region.end),
         input_dtype=shapes.of(scope, data).dtype or _map_dtype(editor, shapes, scope, node, node.outputs[0]),
         stride_so_far=flow.stride(data, input_size),
-        count_include_pad=bool(_attribute(node, "count_include_pad", 0)),
+        count_include_pad=bool(node.attrs.get("count_include_pad", 0)),
         activation=region.nonlinear,
         normalised=region.normalised,
-        ends_in_add=_ends_in_add(region.end),
+        ends_in_add=_ends_in_add(editor, region.end),
         first_conv=kind == "conv" and not flow.convolved(data),
         bias=kind == "conv" and len(node.inputs) > 2 and bool(node.inputs[2].name),
         fused_bias=kind == "conv" and _fused_bias(node),
-        blurred_before=_produced_by_blur(editor, data),
-        blurred_after=_read_by_blurs(editor, region.end),
+        blurred_before=produced_by_blur(editor, data),
+        blurred_after=read_by_blurs(editor, region.end),
         quantised=_quantised(editor, shapes, scope, node, region.end),
     )
     return Located(site, scope, node, region)
 
 
 # ---- operators ---------------------------------------------------------------------------------------------
-
-
-def _attribute(node: Any, name: str, default: Any) -> Any:
-    return node.attrs.get(name, default)
 
 
 def _window(editor: GraphEditor, shapes: Shapes, scope: Scope, node: Any) -> Window | str:
@@ -251,22 +260,26 @@ def _window(editor: GraphEditor, shapes: Shapes, scope: Scope, node: Any) -> Win
     if parameters:
         return f"its {parameters[0]} is a parameter of the function: inline the function to rewrite it"
     kernel = node.attrs.get("kernel_shape")
-    if kernel is None:
-        weight = node.inputs[3 if node.op == "QLinearConv" else 1]
+    if kernel is None and SITE_KINDS[node.op] == "conv":
+        weight = weight_of(node)
         dims = shapes.of(scope, weight).dims
         kernel = dims[2:] if dims else editor.constant_shape(weight) and editor.constant_shape(weight)[2:]  # type: ignore[index]
     if not kernel or any(not isinstance(k, int) for k in kernel):
         return "its kernel size is not known statically"
     n = len(kernel)
-    pads = [int(p) for p in _attribute(node, "pads", None) or (0,) * 2 * n]
+    lengths = {"strides": n, "dilations": n, "pads": 2 * n}
+    wrong = [name for name, count in lengths.items() if len(node.attrs.get(name) or [0] * count) != count]
+    if wrong or any(int(s) < 1 for s in node.attrs.get("strides", None) or ()):
+        return f"its {(wrong or ['strides'])[0]} do not fit its kernel: the model is not valid"
+    pads = [int(p) for p in node.attrs.get("pads", None) or (0,) * 2 * n]
     return Window(
         kernel=tuple(int(k) for k in kernel),
-        strides=tuple(int(s) for s in _attribute(node, "strides", None) or (1,) * n),
-        dilations=tuple(int(d) for d in _attribute(node, "dilations", None) or (1,) * n),
+        strides=tuple(int(s) for s in node.attrs.get("strides", None) or (1,) * n),
+        dilations=tuple(int(d) for d in node.attrs.get("dilations", None) or (1,) * n),
         begin=tuple(pads[:n]),
         end=tuple(pads[n:]),
-        auto_pad=str(_attribute(node, "auto_pad", "NOTSET") or "NOTSET"),
-        ceil_mode=bool(_attribute(node, "ceil_mode", 0)),
+        auto_pad=str(node.attrs.get("auto_pad", "NOTSET") or "NOTSET"),
+        ceil_mode=bool(node.attrs.get("ceil_mode", 0)),
     )
 
 
@@ -291,6 +304,7 @@ def _obstacle(
     window: Window,
     dense: Window | str,
     region: Region,
+    input_size: Sizes,
 ) -> str:
     """Why a site cannot be rewritten whatever the recipe says, "" where it can.
 
@@ -302,7 +316,9 @@ def _obstacle(
         return "its Indices output is used: they name positions of the strided map"
     if isinstance(dense, str):
         return dense
-    if node.op == "AveragePool" and window.ceil_mode and _attribute(node, "count_include_pad", 0):
+    if node.op in ("Conv", "QLinearConv", "LpPool") and leaves_gaps(window, input_size):
+        return "auto_pad=SAME with a kernel smaller than the stride: ONNX Runtime shifts the window"
+    if node.op == "AveragePool" and window.ceil_mode and node.attrs.get("count_include_pad", 0):
         grown = any(a != b for a, b in zip(dense.end, window.end, strict=True))
         if grown:
             return "ceil_mode=1 with count_include_pad=1: the last windows divide by a count that stride 1 changes"
@@ -312,16 +328,16 @@ def _obstacle(
             return "the pads at stride 1 reach the kernel size, which ONNX Runtime refuses"
     if node.op == "LpPool" and scope.opset < 2:
         return "LpPool before opset 2 has one norm attribute that no runtime implements"
-    weight = node.inputs[3 if node.op == "QLinearConv" else 1] if SITE_KINDS[node.op] == "conv" else None
+    weight = weight_of(node) if SITE_KINDS[node.op] == "conv" else None
     if not (result.dim(1) or _weight_channels(editor, shapes, scope, weight)):
         return "its number of channels is not known statically, or differs between calls of the function"
     dtype = _map_dtype(editor, shapes, scope, node, region.end)
     if dtype in INTEGERS_8 and not _quantised(editor, shapes, scope, node, region.end):
-        return "an integer map whose scale is not in the graph: a blur needs one"
+        return "an integer map without constant scalar scale and zero point: a blur needs both"
     if dtype not in FLOATS | INTEGERS_8:
         return "the element type of its output is not known or not a float"
-    if scope.opset < 10 and dtype in INTEGERS_8:
-        return "quantised maps need opset 10 or newer"
+    if scope.opset < 11 and dtype in INTEGERS_8:
+        return "quantised maps need opset 11 or newer: Pad takes no integers before"
     return ""
 
 
@@ -365,8 +381,13 @@ def _fused_bias(node: Any) -> bool:
     return bool(bias.startswith("onnx::Conv_") or bias == f"{weight}_bias")
 
 
-def _ends_in_add(end: Any) -> bool:
-    adds = [node for node in end.outputs if node.op in ("Add", "Sum")]
+def _ends_in_add(editor: GraphEditor, end: Any) -> bool:
+    """Whether every reader adds the map to another branch; a constant, such as a position embedding, is none."""
+    adds = [
+        node
+        for node in end.outputs
+        if node.op in ("Add", "Sum") and not any(editor.is_constant(tensor) for tensor in node.inputs)
+    ]
     return bool(adds) and len(adds) == len(end.outputs)
 
 
@@ -389,133 +410,3 @@ def quantisation_of(editor: GraphEditor, tensor: Any) -> tuple[Any, Any] | None:
         reader = next((node for node in tensor.outputs if node.op == "DequantizeLinear"), None)
         pair = tuple(reader.inputs[1:3]) if reader is not None else ()
     return pair if len(pair) == 2 and _scalar_constants(editor, pair) else None
-
-
-# ---- blurs and other sources -------------------------------------------------------------------------------
-
-
-def _kernel(editor: GraphEditor, node: Any) -> Any:
-    """A convolution's constant weight as real numbers, None where it is computed."""
-    if node.op == "Conv":
-        return editor.constant_value(node.inputs[1])
-    values = [editor.constant_value(tensor) for tensor in node.inputs[3:6]]
-    if any(value is None for value in values) or values[1].size != 1:  # type: ignore[union-attr]
-        return None
-    return (values[0].astype("float64") - values[2]) * values[1]  # type: ignore[union-attr]
-
-
-def _is_blur(editor: GraphEditor, node: Any) -> bool:
-    """Whether a convolution is a depthwise low-pass filter, at any stride."""
-    if node.op not in ("Conv", "QLinearConv"):
-        return False
-    shape = editor.constant_shape(node.inputs[3 if node.op == "QLinearConv" else 1])
-    group = _attribute(node, "group", 1)
-    if shape is None or len(shape) < 3 or shape[1] != 1 or group != shape[0] or prod(shape[2:]) > 4096:
-        return False
-    if shape[0] == 1 and prod(shape[2:]) == 1:
-        return False  # a 1x1 conv of one channel is a scale, not the structural twin
-    kernel = _kernel(editor, node)
-    return kernel is not None and is_blur_kernel(kernel)
-
-
-def _is_wavelet(editor: GraphEditor, node: Any, window: Window) -> bool:
-    """Haar analysis: kernel and stride 2, every tap of the same magnitude, orthonormal."""
-    if node.op != "Conv" or window.kernel != window.strides or set(window.kernel) != {2}:
-        return False
-    shape = editor.constant_shape(node.inputs[1])
-    if shape is None or shape[1] != 1:
-        return False
-    kernel = editor.constant_value(node.inputs[1])
-    if kernel is None:
-        return False
-    size = prod(window.kernel)
-    return bool((abs(abs(kernel.astype("float64")) - size**-0.5) < 1e-3).all())
-
-
-def _produced_by_blur(editor: GraphEditor, tensor: Any) -> bool:
-    """Whether a tensor is the output of a blur that does filter (more than one tap)."""
-    producer = tensor.inputs[0] if tensor.inputs else None
-    if producer is None or producer.op != "Conv" or not _is_blur(editor, producer):
-        return False
-    shape = editor.constant_shape(producer.inputs[1])
-    return shape is not None and prod(shape[2:]) > 1
-
-
-def _read_by_blurs(editor: GraphEditor, tensor: Any) -> bool:
-    """Whether every reader of a tensor is a blur, directly or behind a Pad or a Dequantize step."""
-    readers = list(_through(tensor))
-    return bool(readers) and all(_is_blur(editor, node) for node in readers)
-
-
-def _through(tensor: Any) -> Iterator[Any]:
-    for node in tensor.outputs:
-        if node.op in ("Pad", "DequantizeLinear"):
-            yield from _through(node.outputs[0])
-        else:
-            yield node
-
-
-def _other_source(editor: GraphEditor, shapes: Shapes, scope: Scope, node: Any) -> str:
-    """What other downsampling a node does, "" if none."""
-    if node.op == "Slice":
-        steps = _slice_steps(editor, node)
-        if steps and any(abs(step) > 1 for step in steps):
-            text = ",".join(map(str, steps))
-            return f"a strided Slice (steps {text}) keeps every n-th sample: blur its input in the training code"
-    if node.op == "SpaceToDepth":
-        return "keeps every sample but splits the phases into channels: exact only for shifts by its block size"
-    if node.op in ("Resize", "Upsample"):
-        before, after = (_spatial(shapes, scope, t) for t in (node.inputs[0], node.outputs[0]))
-        scales = _resize_scales(editor, node, before, after)
-        if scales and min(scales) < 1 and not _attribute(node, "antialias", 0):
-            mode = str(_attribute(node, "mode", "nearest"))
-            if mode == "nearest" or min(scales) < 0.5:
-                return f"Resize down by {min(scales):.3g} ({mode}) without antialias: set antialias=1 (opset 18)"
-    if node.op == "Gather" and _regular_gather(editor, node):
-        return "gathers every n-th position (patch merging): blur its input in the training code"
-    if node.op in ("ConvInteger", "NhwcMaxPool", "FusedConv") or (
-        node.domain not in (None, "", "ai.onnx") and ("Pool" in node.op or "Conv" in node.op)
-    ):
-        if "Transpose" in node.op or "Global" in node.op:
-            return ""
-        if any(int(s) > 1 for s in _attribute(node, "strides", None) or ()):
-            return f"strided {node.domain or 'integer'} operator: rewrite the model before it is quantised or fused"
-    return ""
-
-
-def _slice_steps(editor: GraphEditor, node: Any) -> list[int]:
-    """Steps along axes other than the first two, [] where they are not constant."""
-    if len(node.inputs) < 5:
-        return []
-    steps = editor.constant_value(node.inputs[4])
-    axes = editor.constant_value(node.inputs[3]) if node.inputs[3].name else None
-    if steps is None:
-        return []
-    places = list(range(steps.size)) if axes is None else [int(axis) for axis in axes.reshape(-1)]
-    return [int(s) for s, axis in zip(steps.reshape(-1), places, strict=False) if axis != 0]
-
-
-def _resize_scales(editor: GraphEditor, node: Any, before: Sizes, after: Sizes) -> list[float]:
-    if before and len(before) == len(after) and all(before) and all(after):
-        return [b / a for a, b in zip(before, after, strict=True) if a and b]
-    candidates = [editor.constant_value(t) for t in node.inputs[1:3] if t.name]
-    scales = next((c for c in candidates if c is not None and c.dtype.kind == "f" and c.size >= 3), None)
-    if scales is None:
-        return [float(s) for s in (_attribute(node, "scales", None) or ())[2:]]
-    return [float(s) for s in scales.reshape(-1)[2:]]
-
-
-def _regular_gather(editor: GraphEditor, node: Any) -> bool:
-    indices = editor.constant_value(node.inputs[1]) if len(node.inputs) > 1 else None
-    if indices is None or indices.ndim != 1 or indices.size < 4:
-        return False
-    steps = set((indices[1:].astype(int) - indices[:-1].astype(int)).tolist())
-    return len(steps) == 1 and abs(steps.pop()) > 1
-
-
-def _spatial(shapes: Shapes, scope: Scope, tensor: Any, rank: int | None = None) -> Sizes:
-    """Spatial sizes of a map (all axes but batch and channels), None per axis where symbolic."""
-    found = shapes.of(scope, tensor)
-    if found.dims is None or (rank is not None and len(found.dims) != rank + 2):
-        return (None,) * (rank or 0)
-    return tuple(found.dim(axis) for axis in range(2, len(found.dims)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,8 +21,13 @@ def console() -> Console:
     """A console on stdout, wide enough for whole rows when it is not a terminal."""
     from rich.console import Console
 
-    plain = Console(highlight=False)
-    return plain if plain.is_terminal else Console(highlight=False, width=PAGE_WIDTH)
+    class Plain(Console):
+        def on_broken_pipe(self) -> None:
+            """Whoever reads the table may stop reading; the work goes on."""
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115, kept open until the process ends
+
+    plain = Plain(highlight=False)
+    return plain if plain.is_terminal else Plain(highlight=False, width=PAGE_WIDTH)
 
 
 def print_plan(plan: Plan, done: bool) -> None:
@@ -56,11 +63,25 @@ def print_plan(plan: Plan, done: bool) -> None:
         out.print(f"note: {warning}", markup=False)
     if plan.macs is not None and plan.macs_after is not None:
         shapes = ", ".join(f"{name} {_x(shape)}" for name, shape in plan.cost_shapes.items())
-        ratio = plan.macs_after / plan.macs if plan.macs else 1.0
+        ratio = f" ({plan.macs_after / plan.macs:.3f}x)" if plan.macs else ""
         text = f"{len(plan.rewrites)} of {len(plan.sites)} sites; model {si(plan.macs)} -> {si(plan.macs_after)}"
-        out.print(f"{text} multiply-accumulates ({ratio:.3f}x) at {shapes}", markup=False)
+        out.print(f"{text} multiply-accumulates{ratio} at {shapes}", markup=False)
     else:
         out.print(f"{len(plan.rewrites)} of {len(plan.sites)} sites", markup=False)
+
+
+def plan_rows(plan: Plan) -> list[dict[str, str]]:
+    """One row per site for a report: where, what, and what was done or why not."""
+    return [
+        {
+            "node": _name(planned.site.scope, planned.site.node),
+            "kind": planned.site.op,
+            "stride": _x(planned.site.strides),
+            "rewritten as": _what(planned),
+            "multiply-accumulates": _macs(planned),
+        }
+        for planned in plan.sites
+    ]
 
 
 def print_outcome(result: Result) -> None:
@@ -91,7 +112,8 @@ def _what(planned: PlannedSite) -> str:
     if rewrite is None:
         return f"kept: {choice.reason}"
     blur = rewrite.blur
-    text = f"blur {_x(blur.sizes)} stride {_x(blur.strides)} {blur.mode}"
+    mixed = f" strength {blur.strength:g}" if blur.strength < 1 else ""
+    text = f"blur {_x(blur.sizes)}{mixed} stride {_x(blur.strides)} {blur.mode}"
     op = planned.site.op
     form = {
         "after": f"{op} stride {_x(rewrite.window.strides)} -> {text}",

@@ -50,13 +50,21 @@ def explicit(window: Window, size: Sizes) -> Window | str:
     return _resolve_ceil(plain, size)
 
 
+def leaves_gaps(window: Window, size: Sizes) -> bool:
+    """Whether auto_pad=SAME comes out negative, by more than one: the windows leave gaps at the border too."""
+    if not window.auto_pad.startswith("SAME"):
+        return False
+    rows = zip(size, window.kernel, window.strides, strict=True)
+    return any((k - s if n is None else (-(-n // s) - 1) * s + k - n) < -1 for n, k, s in rows)
+
+
 def _resolve_same(window: Window, size: Sizes) -> Window | str:
     if any(d > 1 for d in window.dilations):
         return "auto_pad=SAME with dilation > 1 is not reliable in ONNX Runtime: export explicit pads"
     begin, end = [], []
     for n, k, s in zip(size, window.kernel, window.strides, strict=True):
-        if k == 1:
-            total = 0  # a window of one element needs no padding at any size
+        if k == 1 or s == 1:
+            total = k - 1  # the same at every size
         elif n is None:
             return "auto_pad=SAME over a symbolic size: the padding depends on it, give it with --input NAME:SHAPE"
         else:

@@ -6,7 +6,7 @@ makes the convolution s*s times cheaper. This is where residual shortcuts are bl
 
 from __future__ import annotations
 
-from aarewrite.blur import Quantisation, blur_nodes
+from aarewrite.blur import Quantisation, blur_nodes, conv_name
 from aarewrite.decide import Rewrite
 from aarewrite.graph import GraphEditor
 from aarewrite.passes.dense_then_blur import run_with_window
@@ -43,4 +43,4 @@ def blur_on_input(editor: GraphEditor, located: Located, rewrite: Rewrite) -> st
     )  # fmt: skip
     editor.insert_before(scope, node, [*nodes, *behind])
     editor.set_input(node, 0, blurred)
-    return str(next(n.name for n in nodes if n.op in ("Conv", "QLinearConv")))
+    return conv_name(nodes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aarewrite.blur import blur_nodes
+from aarewrite.blur import blur_nodes, conv_name
 from aarewrite.decide import Rewrite
 from aarewrite.graph import GraphEditor
 from aarewrite.sites import Located
@@ -19,4 +19,4 @@ def apply(editor: GraphEditor, located: Located, rewrite: Rewrite) -> str:
     )  # fmt: skip
     editor.insert_before(scope, node, nodes)
     editor.remove(scope, node)
-    return str(nodes[-1].name)
+    return conv_name(nodes)

@@ -5,7 +5,7 @@ R. Zhang, "Making Convolutional Networks Shift-Invariant Again", ICML 2019, sect
 
 from __future__ import annotations
 
-from aarewrite.blur import Quantisation, blur_nodes
+from aarewrite.blur import Quantisation, blur_nodes, conv_name
 from aarewrite.decide import Rewrite
 from aarewrite.graph import GraphEditor
 from aarewrite.sites import Located, quantisation_of
@@ -34,7 +34,7 @@ def apply(editor: GraphEditor, located: Located, rewrite: Rewrite) -> str:
         f"{site.node}/blur", quantisation, bias,
     )  # fmt: skip
     editor.insert_after(scope, producer, nodes)
-    return str(next(n.name for n in nodes if n.op in ("Conv", "QLinearConv")))
+    return conv_name(nodes)
 
 
 def run_with_window(editor: GraphEditor, located: Located, rewrite: Rewrite) -> None:

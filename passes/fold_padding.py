@@ -19,13 +19,17 @@ from aarewrite.shapes import Shapes
 LARGEST_CHAIN = 64  # nodes; an exporter's pad arithmetic has about ten
 
 
+def candidates(editor: GraphEditor) -> list[Any]:
+    """The Pads of the main graph whose pads are computed."""
+    computed = (node for node in _main(editor).nodes if node.op == "Pad" and len(node.inputs) > 1)
+    return [node for node in computed if not _written_down(node.inputs[1])]
+
+
 def apply(editor: GraphEditor, shapes: Shapes) -> int:
-    """Fold every Pad of the main graph whose pads can be known now; return how many were folded."""
-    main = next(scope for scope in editor.scopes if scope.kind == "main")
+    """Fold every candidate whose pads can be known now; return how many were folded."""
+    main = _main(editor)
     folded = 0
-    for node in list(main.nodes):
-        if node.op != "Pad" or len(node.inputs) < 2 or editor.constant_value(node.inputs[1]) is not None:
-            continue
+    for node in candidates(editor):
         chain = _constant_chain(editor, shapes, main, node.inputs[1])
         value = _evaluate(editor, shapes, main, chain, node.inputs[1]) if chain else None
         if value is None:
@@ -36,6 +40,15 @@ def apply(editor: GraphEditor, shapes: Shapes) -> int:
                 editor.remove(main, dead)
         folded += 1
     return folded
+
+
+def _main(editor: GraphEditor) -> Scope:
+    return next(scope for scope in editor.scopes if scope.kind == "main")
+
+
+def _written_down(tensor: Any) -> bool:
+    """Whether a tensor is an initializer or a Constant node as it is."""
+    return not tensor.inputs or tensor.inputs[0].op == "Constant"
 
 
 def _constant_chain(editor: GraphEditor, shapes: Shapes, scope: Scope, tensor: Any) -> list[Any]:

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from aarewrite.decide import Blur
-from aarewrite.filters import outer, taps
+from aarewrite.filters import Blur, outer
 from aarewrite.graph import GraphEditor
-from aarewrite.sites import FLOATS, Located
+from aarewrite.regions import FLOATS
+from aarewrite.sites import Located
 
 
 def apply(editor: GraphEditor, located: Located, blur_name: str, inserted: Blur) -> bool:
@@ -25,13 +25,14 @@ def apply(editor: GraphEditor, located: Located, blur_name: str, inserted: Blur)
     blur = next((node for node in scope.nodes if node.name == blur_name), None)
     if site.op != "AveragePool" or not pool.outputs or blur is None or blur.op != "Conv" or site.dtype not in FLOATS:
         return False
-    if any(d > 1 for d in pool.attrs.get("dilations", None) or ()):
+    written = site.window
+    if any(d > 1 for d in written.dilations):
         return False
     pool_pads, blur_pads = list(pool.attrs.get("pads") or ()), list(blur.attrs["pads"])
     box_is_convolution = not any(pool_pads) or site.count_include_pad
     if pool.outputs[0] is blur.inputs[0] and len(pool.outputs[0].outputs) == 1:
         first, last, between = pool, blur, blur_pads
-    elif blur.outputs[0] is pool.inputs[0]:
+    elif blur.outputs[0] is pool.inputs[0] and written.auto_pad == "NOTSET" and not written.ceil_mode:
         first, last, between = blur, pool, pool_pads
     else:
         return False
@@ -39,8 +40,7 @@ def apply(editor: GraphEditor, located: Located, blur_name: str, inserted: Blur)
         return False
     assert site.channels is not None
     box = [np.full(k, 1 / k) for k in site.window.kernel]
-    filters = [taps(size, inserted.strength) for size in inserted.sizes]
-    kernel = outer(np.convolve(b, t) for b, t in zip(box, filters, strict=True))
+    kernel = outer(np.convolve(b, t) for b, t in zip(box, inserted.axis_taps(), strict=True))
     weight = np.broadcast_to(kernel, (site.channels, 1, *kernel.shape))
     source, target = first.inputs[0], last.outputs[0]
     constant = editor.constant(scope, f"{blur_name}/box", np.asarray(weight), site.dtype)
@@ -49,8 +49,5 @@ def apply(editor: GraphEditor, located: Located, blur_name: str, inserted: Blur)
         kernel_shape=list(kernel.shape), dilations=[1] * kernel.ndim, strides=list(site.strides),
         pads=(list(first.attrs.get("pads") or ()) or [0] * 2 * kernel.ndim),
     )  # fmt: skip
-    editor.insert_after(scope, last, [merged])
-    editor.remove(scope, last)
-    editor.remove(scope, first)
-    merged.outputs.append(target)
+    editor.replace(scope, [last, first], merged, target)
     return True

@@ -16,6 +16,7 @@ from aarewrite.graph import GraphEditor
 from aarewrite.model_file import load
 from aarewrite.pipeline import plan, rewrite
 from aarewrite.planning import replan
+from aarewrite.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class PlanVariants:
     def __init__(
         self,
         original: onnx.ModelProto,
-        recipe: str = "aligned",
+        recipe: str | Recipe = "aligned",
         *,
         strengths: Sequence[float] = (1.0, 0.5),
         placements: Sequence[str] = ("after", "before"),

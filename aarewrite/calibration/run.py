@@ -1,0 +1,267 @@
+"""`aarewrite.calibrate`: rewrite a trained model, repair its weights on data, and judge it on data held out."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import onnx
+
+from aarewrite.calibration.calibrate import Calibration
+from aarewrite.calibration.calibrate import calibrate as fit_and_judge
+from aarewrite.calibration.canvases import Canvases
+from aarewrite.calibration.choices import PlanVariants
+from aarewrite.calibration.repair import RepairOptions
+from aarewrite.calibration.search import SearchOptions
+from aarewrite.errors import CheckFailed, UsageError
+from aarewrite.model_file import load
+from aarewrite.pipeline import ModelSource, Result, plan, rewrite
+from aarewrite.recipe import Recipe, load_recipe
+from aarewrite.verification.geometry import prepare
+from aarewrite.verification.preprocess import load_preprocess
+from aarewrite.verification.progress import progress_bar
+from aarewrite.verification.run import Setup, open_setup
+
+STRENGTH = 0.5  # of the blur, by default: full strength costs trained weights more than repair gives back
+LATENCY_RUNS = 15
+CROPS_PER_RUN = 8
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What `calibrate` returns.
+
+    Attributes:
+        outcome: The repaired model, what was done to each layer, and the judgement on samples held out.
+        rewritten: Plan and proof of the rewrite before the repair; None where the search chose the plan.
+        data: What it was calibrated on, one line.
+        preprocess: What was applied to it, one line.
+        cost: Multiply-accumulates relative to the original's, None where unknown.
+        latency: Measured latency relative to the original's, None where no budget was given.
+        failures: Why the result should not be used, one line each; empty when it is better within its limits.
+    """
+
+    outcome: Calibration
+    rewritten: Result | None
+    data: str
+    preprocess: str
+    cost: float | None
+    latency: float | None
+    failures: tuple[str, ...] = ()
+
+    @property
+    def model(self) -> onnx.ModelProto:
+        """The calibrated ModelProto."""
+        return self.outcome.model
+
+    @property
+    def better(self) -> bool:
+        """Whether it is better than the original on samples held out, within all limits."""
+        return not self.failures
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: judgement, layers, trials."""
+        outcome = self.outcome
+        drift = outcome.drift
+        return {
+            "better": self.better,
+            "failures": list(self.failures),
+            "data": self.data,
+            "preprocess": self.preprocess,
+            "fitted": outcome.fitted,
+            "held_out": outcome.judged,
+            "cost": self.cost,
+            "latency": self.latency,
+            "verdict": dataclasses.asdict(outcome.verdict) if outcome.verdict else None,
+            "drift": {"before": drift.before, "after": drift.after, "apart": drift.apart} if drift else None,
+            "chosen": [list(pair) for pair in outcome.chosen],
+            "trials": [_finite(dataclasses.asdict(trial)) for trial in outcome.trials],
+            "layers": [_finite(dataclasses.asdict(layer)) for layer in outcome.layers],
+        }
+
+
+def calibrate(
+    model: ModelSource,
+    data: str | Path,
+    *,
+    recipe: str | Path | Recipe = "aligned",
+    strength: float | str | None = None,
+    budget: str | float | None = None,
+    max_disagreement: float | None = None,
+    crops: int = 1,
+    limit: int | None = None,
+    seed: int = 0,
+    hold_out: float = 1 / 3,
+    labels: str | Path | None = None,
+    preprocess: str | None = None,
+    progress: bool = False,
+    **options: Any,
+) -> Calibrated:
+    """Anti-alias trained weights without training.
+
+    Args:
+        model: Path or ModelProto; never changed.
+        data: Folder of images or an .npz, as for `aarewrite.verify`; no labels are needed.
+        recipe: What is blurred, as for `aarewrite.rewrite`.
+        strength: 0..1, how much of the blur is mixed with the identity; "auto" searches strength, placement and a last
+            stage a trous per site. None: the recipe's where it is a file or `Recipe`, else 0.5.
+        budget: Largest cost, "1.15x" of the original's multiply-accumulates and latency, or "120MMAC".
+        max_disagreement: Largest share of crops with another class than the original's, 0..1.
+        crops: Random crops of each sample to fit on.
+        limit: Use only the first so many samples.
+        seed: Of every random choice.
+        hold_out: Share of the samples that nothing is fitted to or chosen by.
+        labels: CSV of labels; the judgement then has accuracies.
+        preprocess: Preset or TOML file, as for `aarewrite.verify`.
+        progress: Show progress on stderr when it is a terminal.
+        options: Further options of `aarewrite.rewrite`: filter, pad, placement, first_conv, max_window, only, skip.
+
+    Raises:
+        UsageError: The request or the data are wrong.
+        CannotHandle: The model cannot be rewritten or repaired.
+        CheckFailed: The rewrite's proof failed, or its cost is over the budget.
+    """
+    original = load(model).to_proto()
+    chosen = _with_strength(recipe, strength)
+    applied = load_preprocess(preprocess) if preprocess is not None else None
+    setup = open_setup(original, None, None, "cpu", applied, data, labels, limit, seed, None)
+    canvases = _canvases(setup, seed)
+    repair_options = RepairOptions(crops=crops, seed=seed)
+    rewritten, variants, search_options, cost = None, None, None, None
+    if strength == "auto":
+        variants = PlanVariants(original, chosen)
+        limit_cost = _relative_budget(budget, original, chosen)
+        defaults = SearchOptions()
+        search_options = SearchOptions(
+            budget=defaults.budget if limit_cost is None else limit_cost,
+            max_disagreement=defaults.max_disagreement if max_disagreement is None else max_disagreement,
+        )
+    else:
+        rewritten = rewrite(original, chosen, **options)
+        if not rewritten.changed:
+            raise UsageError(
+                "nothing to calibrate: no site is rewritten", "see aarewrite inspect, or choose another recipe"
+            )
+        cost = _cost(rewritten)
+        limit_cost = _relative_budget(budget, original, chosen)
+        if limit_cost is not None and cost is not None and cost > limit_cost:
+            raise CheckFailed(
+                f"the plan costs {cost:.2f}x, over the budget of {limit_cost:.2f}x",
+                "search within it with --strength auto, or use --placement before or --only",
+            )
+    with progress_bar("calibrating", None, progress) as advance:
+        outcome = fit_and_judge(
+            original,
+            canvases,
+            rewritten=rewritten.model if rewritten else None,
+            variants=variants,
+            hold_out=hold_out,
+            seed=seed,
+            repair_options=repair_options,
+            search_options=search_options,
+            on_trial=lambda trial: advance(1),
+            on_layer=lambda layer, index, count: advance(1),
+        )
+    latency = None if budget is None else _latency_ratio(original, outcome.model, canvases)
+    failures = tuple(_failures(outcome, max_disagreement, limit_cost, latency))
+    return Calibrated(outcome, rewritten, setup.data.description, setup.recipe.describe(), cost, latency, failures)
+
+
+def _with_strength(recipe: str | Path | Recipe, strength: float | str | None) -> Recipe:
+    chosen = load_recipe(recipe)
+    if strength == "auto":
+        return chosen
+    if strength is None:
+        own = isinstance(recipe, Recipe) or Path(str(recipe)).suffix == ".toml"
+        return chosen if own or chosen.filter % 2 == 0 else chosen.with_options(strength=STRENGTH)
+    try:
+        return chosen.with_options(strength=float(strength))
+    except ValueError:
+        raise UsageError(f"--strength {strength!r} is neither auto nor a number", "write 0.5 or auto") from None
+
+
+def _canvases(setup: Setup, seed: int) -> Canvases:
+    opened = setup.models[0]
+    return Canvases(
+        count=len(setup.data),
+        load=lambda i: prepare(setup.data, i, setup.spec, setup.recipe, setup.geometry, seed).canvas,
+        input=setup.spec.name,
+        size=setup.geometry.size,
+        axes=tuple(axis - 1 for axis in setup.spec.axes),
+        labels=None if setup.data.labels is None else np.asarray(setup.data.labels, np.int64),
+        batch=opened.batch or CROPS_PER_RUN,
+        constants=tuple(opened.constants.items()),
+    )
+
+
+def _cost(rewritten: Result) -> float | None:
+    plan = rewritten.plan
+    return plan.macs_after / plan.macs if plan.macs and plan.macs_after is not None else None
+
+
+def _relative_budget(budget: str | float | None, original: onnx.ModelProto, recipe: Recipe) -> float | None:
+    """The budget relative to the original's cost."""
+    if budget is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(x|[kMG]MACs?)?", str(budget).strip())
+    if not found:
+        raise UsageError(f"--budget {budget!r} is not a cost", "write 1.15x or 120MMAC")
+    value, unit = float(found[1]), found[2] or "x"
+    if unit == "x":
+        return value
+    macs = plan(original, recipe).macs
+    if not macs:
+        raise UsageError("--budget: the model's multiply-accumulates are not known", "write it as a ratio, 1.15x")
+    return value * {"k": 1e3, "M": 1e6, "G": 1e9}[unit[0]] / macs
+
+
+def _latency_ratio(before: onnx.ModelProto, after: onnx.ModelProto, canvases: Canvases) -> float:
+    """Median latency of `after` relative to `before`, on one sample each, alternating."""
+    import onnxruntime as ort
+
+    sample = canvases.load(0)
+    feed = next(iter(dataclasses.replace(canvases, batch=1).feeds([canvases.crop(sample, [0] * len(canvases.axes))])))
+    sessions = [
+        ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]) for model in (before, after)
+    ]
+    ratios = []
+    for run in range(LATENCY_RUNS + 2):
+        seconds = []
+        for session in sessions:
+            begin = time.perf_counter()
+            session.run(None, feed)
+            seconds.append(time.perf_counter() - begin)
+        if run >= 2:  # the first runs warm up
+            ratios.append(seconds[1] / seconds[0])
+    return median(ratios)
+
+
+def _failures(
+    outcome: Calibration, max_disagreement: float | None, budget: float | None, latency: float | None
+) -> list[str]:
+    found = []
+    verdict, drift = outcome.verdict, outcome.drift
+    if verdict is not None and not verdict.better:
+        found.append(
+            f"not better on {verdict.images} samples held out: consistency {verdict.consistency.change:+.2f}, "
+            f"1-px agreement {verdict.one_pixel.change:+.2f} points"
+        )
+    if drift is not None and not drift.after < drift.before:
+        found.append(f"not better on samples held out: drift {drift.before:.4f} -> {drift.after:.4f}")
+    if verdict is not None and max_disagreement is not None and 1 - verdict.agreement > max_disagreement:
+        found.append(f"disagrees with the original on {1 - verdict.agreement:.1%}, over {max_disagreement:.1%}")
+    if budget is not None and latency is not None and latency > budget:
+        found.append(f"takes {latency:.2f}x the original's time, over the budget of {budget:.2f}x")
+    return found
+
+
+def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON has no infinity and no NaN."""
+    return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in values.items()}

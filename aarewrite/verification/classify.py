@@ -1,0 +1,288 @@
+"""Classifiers: does the answer survive a shift? Consistency, agreement, worst case, flips, drift, accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+
+from aarewrite.errors import CheckFailed, UsageError
+from aarewrite.verification.geometry import Sample
+from aarewrite.verification.protocols import ShiftPlan, Views
+from aarewrite.verification.statistics import Mean, Proportion, RunningMean
+from aarewrite.verification.types import Array, Offset
+
+THUMBNAIL = 112  # pixels, long side, of the crops shown in the report
+SHOWN_FLIPS = 6
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Share of images whose class at the centre equals the class `distance` px away in one direction."""
+
+    direction: str
+    distance: float
+    share: Proportion
+
+
+@dataclass(frozen=True)
+class Classification:
+    """What one protocol says about one classifier.
+
+    Attributes:
+        model: Label of the model.
+        protocol: `crop`, `circular` or `fractional`.
+        description: Geometry and sampling in one line.
+        seed: Seed of the random offsets.
+        consistency: Share of images whose class is the same at two random offsets (Zhang 2019).
+        agreement: One entry a direction and distance.
+        worst_radius: r of `worst_case`, px.
+        worst_case: Share of images for which some shift of at most r px changes the class.
+        flip_rate: Class changes per frame of a pan along each direction, mean over images.
+        drift_mean: Mean |change of an output| relative to the range of the image's outputs.
+        drift_max: The same, largest over outputs and shifts; its `.largest` is over images too.
+        outputs: `logits` or `probabilities`: what drift is measured on.
+        top1: Share right at the centre crop, None without labels.
+        top5: Share with the label among the five highest, None without labels.
+        same_as_against: Share with the other model's class at the centre crop, None without another model.
+    """
+
+    model: str
+    protocol: str
+    description: str
+    seed: int
+    n: int
+    consistency: Proportion
+    agreement: tuple[Agreement, ...]
+    worst_radius: float
+    worst_case: Proportion
+    flip_rate: Mean
+    drift_mean: Mean
+    drift_max: Mean
+    outputs: str
+    top1: Proportion | None = None
+    top5: Proportion | None = None
+    same_as_against: Proportion | None = None
+
+
+@dataclass(frozen=True)
+class Flip:
+    """An image whose class differs between the two random crops in at least one model.
+
+    Attributes:
+        classes: Per model, the class at the first and at the second crop.
+        pictures: The two crops, `(h, w, 3)` uint8 thumbnails; empty where the data are no pictures.
+    """
+
+    name: str
+    offsets: tuple[Offset, Offset]
+    classes: tuple[tuple[int, int], ...]
+    pictures: tuple[Array, ...] = field(default=(), repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class FlipCounts:
+    """How the images divide between two models, on the same pairs of views."""
+
+    both_steady: int
+    only_against_flips: int
+    only_model_flips: int
+    both_flip: int
+
+
+class _Tally:
+    """Running counts of one model."""
+
+    def __init__(self, plan: ShiftPlan) -> None:
+        self.n = 0
+        self.consistent = 0
+        self.agree = {(name, d): 0 for name in plan.directions for d in plan.distances}
+        self.unstable = 0
+        self.flips, self.drift_mean, self.drift_max = RunningMean(), RunningMean(), RunningMean()
+        self.top1 = self.top5 = self.labelled = self.same = 0
+        self.probabilities = True
+
+
+class ClassifyStudy:
+    """Counts as the images come; keeps the outputs of the one image in work and a few flips to show.
+
+    Args:
+        plan: Which shifts.
+        views: How to make them.
+        models: Labels of the models, the one under test first, the one it is held against second.
+        outputs: Per model, the output that holds the classes.
+        names: One name a sample.
+        labels: One class index a sample, or None.
+    """
+
+    def __init__(
+        self,
+        plan: ShiftPlan,
+        views: Views,
+        models: Sequence[str],
+        outputs: Sequence[str],
+        names: Sequence[str],
+        labels: Sequence[int] | None,
+    ) -> None:
+        self.plan, self.views, self.outputs = plan, views, tuple(outputs)
+        self._models, self._names, self._labels = tuple(models), names, labels
+        self._tallies = [_Tally(plan) for _ in models]
+        self._rows: dict[Offset, list[Array]] = {}
+        self._pairs: list[tuple[bool, ...]] = []
+        self.flips: list[Flip] = []
+
+    def requests(self, sample: Sample) -> Iterator[tuple[Offset, tuple[Array, ...]]]:
+        """Yield every view of a sample, the centre first."""
+        state = self.views.prepare(sample.canvas)
+        for offset in self.plan.offsets(sample.index):
+            yield offset, (self.views.at(state, offset),)
+
+    def count(self, i: int) -> int:
+        """Return the number of views of sample i."""
+        return len(self.plan.offsets(i))
+
+    def receive(self, sample: Sample, offset: Offset, results: Sequence[dict[str, Array]]) -> None:
+        """Take every model's outputs (one row each) for one view."""
+        rows = []
+        for model, output, result in zip(self._models, self.outputs, results, strict=True):
+            row = result[output].reshape(-1).astype(np.float64)
+            if np.isnan(row).any():
+                raise CheckFailed(
+                    f"{model}: output {output!r} is NaN for {self._names[sample.index]} shifted by {offset}",
+                    "check the preprocessing and the model",
+                )
+            rows.append(row)
+        self._rows[offset] = rows
+
+    def finish(self, sample: Sample) -> None:
+        """Count the image, all its views having been received."""
+        tables = [{offset: rows[m] for offset, rows in self._rows.items()} for m in range(len(self._models))]
+        self._rows = {}
+        centres = [self._count(tally, table, sample) for tally, table in zip(self._tallies, tables, strict=True)]
+        if len(centres) == 2:
+            for tally in self._tallies:
+                tally.same += centres[0] == centres[1]
+        first, second = self.plan.pair(sample.index)
+        classes = tuple((_top(table[first]), _top(table[second])) for table in tables)
+        flipped = tuple(a != b for a, b in classes)
+        self._pairs.append(flipped)
+        # The reference's flips are what a rewrite should cure; show those the rewrite causes too.
+        group = sum(tuple(a != b for a, b in flip.classes) == flipped for flip in self.flips)
+        if any(flipped) and group < SHOWN_FLIPS:
+            pictures = _crops(sample, self.plan, (first, second))
+            self.flips.append(Flip(self._names[sample.index], (first, second), classes, pictures))
+
+    def _count(self, tally: _Tally, table: dict[Offset, Array], sample: Sample) -> int:
+        plan = self.plan
+        base = next(iter(table.values()))  # the centre comes first
+        centre = _top(base)
+        first, second = plan.pair(sample.index)
+        tally.n += 1
+        tally.consistent += _top(table[first]) == _top(table[second])
+        changes = steps = 0
+        for name in plan.directions:
+            pan = [centre] + [_top(table[plan.step(name, d)]) for d in plan.distances]
+            for d, top in zip(plan.distances, pan[1:], strict=True):
+                tally.agree[name, d] += top == centre
+            changes += sum(a != b for a, b in pairwise(pan))
+            steps += len(pan) - 1
+        tally.flips.add(changes / steps)
+        tally.unstable += any(_top(table[offset]) != centre for offset in plan.neighbourhood())
+        shifted = np.stack([row for offset, row in table.items() if any(offset)])
+        scale = float(np.ptp(base)) or 1.0
+        change = np.abs(shifted - base) / scale
+        tally.drift_mean.add(float(change.mean()))
+        tally.drift_max.add(float(change.max()))
+        tally.probabilities &= bool((base >= 0).all()) and abs(float(base.sum()) - 1) < 1e-2
+        if self._labels is not None:
+            label = self._labels[sample.index]
+            if label >= base.size:
+                raise UsageError(
+                    f"label {label} of {self._names[sample.index]} does not fit {base.size} classes",
+                    "check the labels against the model, or label_offset in the preprocessing file",
+                )
+            tally.labelled += 1
+            tally.top1 += centre == label
+            tally.top5 += label in np.argsort(-base, kind="stable")[:5]
+        return centre
+
+    def results(self) -> tuple[Classification, ...]:
+        """Return one result a model, in the models' order."""
+        found = []
+        for model, tally in zip(self._models, self._tallies, strict=True):
+            n, labelled = tally.n, tally.labelled
+            found.append(
+                Classification(
+                    model,
+                    self.plan.protocol,
+                    describe(self.plan),
+                    self.plan.seed,
+                    n,
+                    Proportion.of(tally.consistent, n),
+                    tuple(Agreement(*key, Proportion.of(count, n)) for key, count in tally.agree.items()),
+                    self.plan.worst_radius,
+                    Proportion.of(tally.unstable, n),
+                    tally.flips.result(),
+                    tally.drift_mean.result(),
+                    tally.drift_max.result(),
+                    "probabilities" if tally.probabilities else "logits",
+                    Proportion.of(tally.top1, labelled) if labelled else None,
+                    Proportion.of(tally.top5, labelled) if labelled else None,
+                    Proportion.of(tally.same, n) if len(self._models) == 2 else None,
+                )
+            )
+        return tuple(found)
+
+    def flip_counts(self) -> FlipCounts | None:
+        """Return how the images divide between the two models, None for a single model."""
+        if len(self._models) != 2:
+            return None
+        count = self._pairs.count
+        return FlipCounts(
+            both_steady=count((False, False)),
+            only_against_flips=count((False, True)),
+            only_model_flips=count((True, False)),
+            both_flip=count((True, True)),
+        )
+
+
+def describe(plan: ShiftPlan) -> str:
+    """Say a plan's geometry and sampling in one line."""
+    pairs = "one pair an image" if plan.batch_offsets == 1 else f"one pair per {plan.batch_offsets} images"
+    where = {
+        "crop": plan.geometry.describe(),
+        "circular": "centre crop rolled by whole pixels",
+        "fractional": "centre crop shifted by fractions of a pixel (band-limited, circular)",
+    }[plan.protocol]
+    return f"{where}; {pairs}, seed {plan.seed}"
+
+
+def _top(row: Array) -> int:
+    return int(row.argmax())
+
+
+def _crops(sample: Sample, plan: ShiftPlan, offsets: tuple[Offset, Offset]) -> tuple[Array, ...]:
+    if sample.picture is None or plan.protocol == "fractional":
+        return ()
+    (height, width), base = plan.geometry.size, plan.geometry.base
+    crops = []
+    for offset in offsets:
+        if plan.protocol == "crop":
+            top, left = (int(b + o) for b, o in zip(base, offset, strict=True))
+            crop = sample.picture[top : top + height, left : left + width]
+        else:
+            crop = sample.picture[base[0] : base[0] + height, base[1] : base[1] + width]
+            crop = np.roll(crop, tuple(-int(o) for o in offset), (0, 1))
+        crops.append(_thumbnail(crop))
+    return tuple(crops)
+
+
+def _thumbnail(picture: Array) -> Array:
+    """Shrink by averaging whole blocks, so that the thumbnail does not alias either."""
+    factor = max(1, round(max(picture.shape[:2]) / THUMBNAIL))
+    height, width = (extent // factor * factor for extent in picture.shape[:2])
+    blocks = picture[:height, :width].reshape(height // factor, factor, width // factor, factor, 3)
+    result: Array = blocks.mean(axis=(1, 3)).astype(np.uint8)
+    return result

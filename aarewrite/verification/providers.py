@@ -1,0 +1,79 @@
+"""Which execution providers this machine has, and which nodes really ran on them."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from aarewrite.errors import CannotHandle
+from aarewrite.verification.model import Model, ModelLike
+from aarewrite.verification.types import Array
+
+EXECUTION_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the nodes of one run were executed.
+
+    Attributes:
+        model: Label of the model.
+        provider: `cpu` or `cuda`: what was asked for.
+        counts: Nodes by execution provider (after ONNX Runtime's own fusions).
+        fallen_back: `name (operator)` of the nodes that ran on the CPU although CUDA was asked for.
+        milliseconds: Time of one run, the best of three, with the given batch.
+    """
+
+    model: str
+    provider: str
+    counts: Mapping[str, int]
+    fallen_back: tuple[str, ...]
+    milliseconds: float
+
+
+def cuda_available() -> bool:
+    """Whether this onnxruntime has a CUDA provider at all; starting it may still fail."""
+    import onnxruntime as ort
+
+    return EXECUTION_PROVIDERS["cuda"] in ort.get_available_providers()
+
+
+def node_placement(
+    source: ModelLike,
+    provider: str,
+    feeds: Mapping[str, Array],
+    constants: Mapping[str, Array],
+    label: str,
+    layout: str,
+) -> Placement:
+    """Run a model under ONNX Runtime's profiler and read where each node ran.
+
+    Raises:
+        CannotHandle: The provider is not there or the model does not run.
+    """
+    import time
+
+    with tempfile.TemporaryDirectory() as folder:
+        model = Model(source, provider, layout=layout, label=label, profile=Path(folder) / "profile")
+        model.constants = dict(constants)
+        times = []
+        for _ in range(3):
+            start = time.perf_counter()
+            model.run(feeds)
+            times.append((time.perf_counter() - start) * 1e3)
+        events = json.loads(Path(model.session.end_profiling()).read_text(encoding="utf-8"))
+    nodes = {
+        event["name"].removesuffix("_kernel_time"): (event["args"]["provider"], event["args"]["op_name"])
+        for event in events
+        if event.get("cat") == "Node" and event.get("args", {}).get("provider")
+    }
+    if not nodes:
+        raise CannotHandle(f"{label}: ONNX Runtime's profile names no node", "report this with the model")
+    wanted = EXECUTION_PROVIDERS[provider]
+    fallen = tuple(f"{name} ({op})" for name, (where, op) in nodes.items() if where != wanted)
+    counts = dict(Counter(where for where, _ in nodes.values()))
+    return Placement(label, provider, counts, fallen, min(times))

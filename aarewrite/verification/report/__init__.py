@@ -1,0 +1,1 @@
+"""Showing a `VerifyReport`: a terminal table, JSON, and a self-contained HTML page."""

@@ -1,0 +1,131 @@
+"""What a verification found: one frozen value with plain attributes, and its JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from aarewrite.errors import CheckFailed
+from aarewrite.verification.classify import Classification, Flip, FlipCounts
+from aarewrite.verification.layers import LayerResult
+from aarewrite.verification.maps import MapResult
+from aarewrite.verification.metric import MetricResult
+from aarewrite.verification.parity import Parity
+from aarewrite.verification.preconditions import Violation
+from aarewrite.verification.providers import Placement
+
+
+@dataclass(frozen=True)
+class CircularClaim:
+    """Whether a model can be exact under circular shifts, and the nodes that keep it from being so."""
+
+    model: str
+    exact_possible: bool
+    violations: tuple[Violation, ...]
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """Everything a verification found. Each tuple of results holds the model first, `--against` second.
+
+    Attributes:
+        model: Label of the model.
+        against: Label of what it was held against, None without.
+        task: `classify`, `dense`, `metric` or `vector`, and `task_why` how that was told.
+        data: What was measured on, one line; `n` samples.
+        preprocess: What was applied, one line.
+        input: Name, layout and dtype of the input; `geometry` the sizes.
+        seed: Seed of every random choice.
+        provider: Where the measures were taken.
+        classification: Per protocol and model.
+        maps: Per protocol, model and output (dense and vector tasks).
+        metrics: Per model (metric task).
+        circular: Precondition check per model, when a circular protocol was run.
+        layers: Per model, with `--layers`.
+        parity: Every numeric comparison.
+        placement: Node placement per model, when CUDA was used.
+        flips: Some images whose class flips between the two crops; `flip_counts` how all divide.
+        class_names: Names of classes by index, as far as known.
+        notes: What a reader must know about these numbers.
+        failures: Why the verification failed, one line each; empty when it passed.
+        plan: The rewrite's plan as rows to print, when given.
+        versions: Versions of the tool and of what it ran on.
+    """
+
+    model: str
+    against: str | None
+    task: str
+    task_why: str
+    data: str
+    n: int
+    preprocess: str
+    input: str
+    geometry: str
+    seed: int
+    provider: str
+    classification: tuple[Classification, ...] = ()
+    maps: tuple[MapResult, ...] = ()
+    metrics: tuple[MetricResult, ...] = ()
+    circular: tuple[CircularClaim, ...] = ()
+    layers: tuple[LayerResult, ...] = ()
+    parity: tuple[Parity, ...] = ()
+    placement: tuple[Placement, ...] = ()
+    flips: tuple[Flip, ...] = ()
+    flip_counts: FlipCounts | None = None
+    class_names: Mapping[int, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
+    plan: tuple[Mapping[str, Any], ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """Whether no check and no limit failed."""
+        return not self.failures
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """The protocols that were run, in order."""
+        results: Sequence[Any] = (*self.classification, *self.maps, *self.metrics)
+        return tuple(dict.fromkeys(result.protocol for result in results))
+
+    def raise_for_failures(self) -> None:
+        """Raise the first failure.
+
+        Raises:
+            CheckFailed: A check or a limit failed.
+        """
+        if self.failures:
+            more = f" (and {len(self.failures) - 1} more)" if len(self.failures) > 1 else ""
+            raise CheckFailed(self.failures[0] + more)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but pictures as JSON's own types; NaN and infinities become None."""
+        return {
+            "passed": self.passed,
+            **{f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)},
+        }
+
+    def to_json(self) -> str:
+        """Return `to_dict` as indented JSON."""
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.name != "pictures"}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)

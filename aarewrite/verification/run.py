@@ -1,0 +1,458 @@
+"""Putting it together: open model and data, one pass over the samples, then layers, parity and limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+
+from aarewrite import __version__
+from aarewrite.errors import CannotHandle, UsageError
+from aarewrite.verification.classify import ClassifyStudy
+from aarewrite.verification.data import Data, open_data, prefetch
+from aarewrite.verification.engine import BATCH, Study, run_studies
+from aarewrite.verification.geometry import Geometry, Sample, plan_geometry, prepare
+from aarewrite.verification.graphs import open_graph
+from aarewrite.verification.layers import LayerResult, measure_layers
+from aarewrite.verification.maps import MapStudy
+from aarewrite.verification.metric import MetricStudy
+from aarewrite.verification.model import InputSpec, Model, ModelLike
+from aarewrite.verification.parity import Parity, compare, run_model, split_reference
+from aarewrite.verification.preconditions import find_violations
+from aarewrite.verification.preprocess import PRESETS, Preprocess, load_preprocess
+from aarewrite.verification.progress import progress_bar
+from aarewrite.verification.protocols import CropViews, make_views, plan_shifts
+from aarewrite.verification.providers import Placement, cuda_available, node_placement
+from aarewrite.verification.result import CircularClaim, VerifyReport
+from aarewrite.verification.task import Task, infer_task, same_inputs
+from aarewrite.verification.types import Array
+
+KEPT_SAMPLES = 4  # samples that layers and parity run on
+PROVIDERS = ("cpu", "cuda", "all")
+
+
+def verify(
+    model: ModelLike,
+    data: str | Path = "synthetic",
+    *,
+    against: ModelLike | None = None,
+    labels: str | Path | None = None,
+    preprocess: str | Preprocess | None = None,
+    provider: str = "cpu",
+    protocols: Sequence[str] = ("crop",),
+    max_shift: int | None = None,
+    worst_radius: int = 1,
+    layers: bool = False,
+    heat_map: str | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    task: str | None = None,
+    size: Sequence[int] | None = None,
+    batch: int | None = None,
+    batch_offsets: int = 1,
+    min_consistency: float | None = None,
+    max_diff: float | None = None,
+    names: tuple[str, str] | None = None,
+    plan: Sequence[Mapping[str, Any]] = (),
+    progress: bool = False,
+) -> VerifyReport:
+    """Measure how shift-invariant a model is and how it compares numerically with another.
+
+    Args:
+        model: Path or ModelProto; never changed.
+        data: Folder of images, .npy/.npz of samples, or `synthetic[:N]`.
+        against: Another model (path or ModelProto), or an .npz of saved outputs (with the inputs they belong
+            to, under the model's input names; otherwise the first samples of `data` are used).
+        labels: CSV with columns `file` and `class_index`, optionally `name`.
+        preprocess: Preset name, TOML file or `Preprocess`; by default `imagenet` for images and bytes (`unit`
+            for one channel, `raw255` for integer inputs) and `none` for floating-point arrays and noise.
+        provider: `cpu`, `cuda`, or `all` (measures on the CPU, parity and placement with CUDA where it is).
+        protocols: Any of `crop`, `circular`, `fractional`.
+        max_shift: Largest distance of the agreement over distance, px; by default up to 8.
+        worst_radius: r of the worst case, px; costs (2r + 1)^2 views an image.
+        layers: Measure every downsampling layer on the first samples.
+        heat_map: Downsampling layer whose heat map is measured; by default the one that adds most error.
+        limit: Use only the first so many samples.
+        seed: Seed of every random choice.
+        task: `classify`, `dense`, `metric` or `vector`; inferred from the outputs by default.
+        size: Spatial input size where the model leaves it open, px.
+        batch: Views a run; by default 8 on the CPU and 64 on CUDA.
+        batch_offsets: Samples that share one pair of random offsets; 1 draws one pair a sample.
+        min_consistency: Fail when the model's consistency (pixel agreement for class maps) is lower, 0..1.
+        max_diff: Fail when any output differs more from `against` (or between providers), absolute.
+        names: Labels of model and `against` in the report.
+        plan: Rows of the rewrite's plan, shown in the report.
+        progress: Show progress bars on stderr when it is a terminal.
+
+    Returns:
+        The report; `report.failures` says which checks failed, nothing is raised for them.
+
+    Raises:
+        UsageError: The request or the data are wrong.
+        CannotHandle: The model or this machine cannot do it.
+        CheckFailed: The model's output is NaN.
+    """
+    if provider not in PROVIDERS:
+        raise UsageError(f"--provider {provider}: unknown", f"use one of {', '.join(PROVIDERS)}")
+    if min_consistency is not None and not 0 <= min_consistency <= 1:
+        raise UsageError(f"--min-consistency {min_consistency}: not a share", "give a number from 0 to 1, such as 0.9")
+    if max_diff is not None and not max_diff >= 0:
+        raise UsageError(f"--max-diff {max_diff}: not a difference", "give a number of at least 0")
+    if max_diff is not None and against is None and provider == "cpu":
+        raise UsageError("--max-diff: nothing to compare with", "add --against or --provider all")
+    if not protocols:
+        raise UsageError("--protocol: none given", "use crop, circular or fractional")
+    chosen = load_preprocess(preprocess) if isinstance(preprocess, str) else preprocess
+    setup = open_setup(model, against, names, provider, chosen, data, labels, limit, seed, size)
+    notes = list(setup.notes)
+    kept: list[Sample] = []
+    studies, tasks = _studies(setup, protocols, task, max_shift, worst_radius, seed, batch_offsets)
+    one_by_one = any(m.constants for m in setup.models)
+    batch = batch or (1 if one_by_one else BATCH[setup.models[0].provider])
+    views = sum(study.count(i) for study in studies for i in range(len(setup.data)))
+    with progress_bar(f"shifting {len(setup.data)} samples", views, progress) as advance:
+        run_studies(setup.models, _samples(setup, seed, kept), studies, batch, advance)
+    claims = _circular_claims(setup, protocols, notes)
+    measured = _layers(setup, kept, heat_map, progress, notes) if layers else ()
+    parity, placement = _parity(setup, kept, provider, max_diff, notes)
+    report = VerifyReport(
+        setup.models[0].label,
+        setup.against_label,
+        tasks[0].name,
+        tasks[0].why,
+        setup.data.description,
+        len(setup.data),
+        setup.recipe.describe(),
+        f"{setup.spec.name}: {setup.spec.describe()}",
+        setup.geometry.describe(),
+        seed,
+        setup.models[0].provider,
+        classification=tuple(r for s in studies if isinstance(s, ClassifyStudy) for r in s.results()),
+        maps=tuple(r for s in studies if isinstance(s, MapStudy) for r in s.results()),
+        metrics=tuple(r for s in studies if isinstance(s, MetricStudy) for r in s.results()),
+        circular=claims,
+        layers=measured,
+        parity=parity,
+        placement=placement,
+        class_names=setup.data.class_names,
+        notes=tuple(notes),
+        plan=tuple(plan),
+        versions={"aarewrite": __version__, "onnxruntime": ort.__version__, "numpy": np.__version__},
+    )
+    if first := next((s for s in studies if isinstance(s, ClassifyStudy)), None):
+        report = replace(report, flips=tuple(first.flips), flip_counts=first.flip_counts())
+    return replace(report, failures=_failures(report, min_consistency))
+
+
+def before_after(
+    before: ModelLike,
+    after: ModelLike,
+    data: str | Path,
+    *,
+    names: tuple[str, str] = ("after", "before"),
+    **options: Any,
+) -> VerifyReport:
+    """Verify a rewritten model against the one it was made from.
+
+    Args:
+        before: The model as it was.
+        after: The rewritten model: the limits apply to it.
+        data: As for `verify`.
+        names: Labels of after and before in the report.
+        options: As for `verify`.
+
+    Returns:
+        The report; call `report.raise_for_failures()` before writing anything.
+
+    Raises:
+        AarewriteError: As `verify`.
+    """
+    return verify(after, data, against=before, names=names, **options)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What was opened: models on one provider, the data, and how samples become input."""
+
+    models: tuple[Model, ...]
+    against_label: str | None
+    reference: Path | None
+    data: Data
+    spec: InputSpec
+    recipe: Preprocess
+    geometry: Geometry
+    notes: tuple[str, ...]
+
+
+def open_setup(
+    model: ModelLike,
+    against: ModelLike | None,
+    names: tuple[str, str] | None,
+    provider: str,
+    recipe: Preprocess | None,
+    source: str | Path,
+    labels: str | Path | None,
+    limit: int | None,
+    seed: int,
+    size: Sequence[int] | None,
+) -> Setup:
+    """Open models and data, and settle preprocessing and crop geometry; arguments and errors as `verify`."""
+    notes = []
+    if provider == "all" and not cuda_available():
+        notes.append("CUDA: no CUDAExecutionProvider on this machine; only the CPU was measured")
+    where = "cuda" if provider == "cuda" else "cpu"
+    layout = recipe.layout if recipe else "auto"
+    reference = None
+    if against is not None and not isinstance(against, onnx.ModelProto) and Path(against).suffix == ".npz":
+        reference = Path(against)
+    labelled = names or ("", "")
+    models = [Model(model, where, layout=layout, label=labelled[0])]
+    if against is not None and reference is None:
+        models.append(Model(against, where, layout=layout, label=labelled[1]))
+        if models[0].label == models[1].label:
+            models[1].label = f"{models[1].label} (against)"
+    data = open_data(source, labels, limit, seed, tuple(v.name for v in models[0].session.get_inputs()))
+    for opened in models:
+        _set_constants(opened, data)
+    same_inputs(models)
+    spec = _merged(models)
+    recipe = recipe or _default_recipe(spec, data)
+    if labels_offset := _label_offset(recipe, models[0], data):
+        data = replace(data, labels=tuple(label + labels_offset for label in data.labels or ()))
+        data = replace(data, class_names={i + labels_offset: name for i, name in data.class_names.items()})
+        notes.append(f"labels moved by {labels_offset}: class 0 of the model is background")
+    geometry = plan_geometry(spec, data, recipe, size)
+    if geometry.padded:
+        notes.append("samples are no larger than the input: their borders were reflected to make room for crops")
+    if data.kind == "synthetic":
+        notes.append("synthetic noise: absolute numbers say little, use them to compare models")
+    against_label = reference.name if reference else (models[1].label if len(models) > 1 else None)
+    return Setup(tuple(models), against_label, reference, data, spec, recipe, geometry, tuple(notes))
+
+
+def _set_constants(model: Model, data: Data) -> None:
+    """Give inputs that carry no samples their array of the .npz.
+
+    Raises:
+        CannotHandle: An input has no data; the message says how to give some.
+    """
+    inputs = model.session.get_inputs()
+    shiftable = [spec for spec in model.inputs if spec is not None]
+    model.constants = {name: array for name, array in data.constants.items() if name in {v.name for v in inputs}}
+    left = [spec for spec in shiftable if spec.name not in model.constants]
+    lacking = [v.name for v, spec in zip(inputs, model.inputs, strict=True) if spec is None]
+    lacking = [name for name in lacking if name not in model.constants]
+    twin = len(left) == 2 and left[0].layout == left[1].layout and left[0].channels == left[1].channels
+    if len(left) > 1 and not twin:
+        lacking += [spec.name for spec in left[1:]]
+    if lacking:
+        raise CannotHandle(
+            f"{model.label}: input {lacking[0]!r} has no data",
+            f"give an .npz with the samples under {left[0].name if left else 'the input'!r} and an array "
+            f"{lacking[0]!r} for one sample",
+        )
+
+
+def _merged(models: Sequence[Model]) -> InputSpec:
+    """The input that fits all models: sizes and channels fixed by any of them."""
+    spec = models[0].image_inputs[0]
+    for other in models[1:]:
+        more = other.image_inputs[0]
+        size = tuple(a or b for a, b in zip(spec.size, more.size, strict=True))
+        spec = replace(spec, size=size, channels=spec.channels or more.channels)
+    return spec
+
+
+def _default_recipe(spec: InputSpec, data: Data) -> Preprocess:
+    if data.is_float:
+        return replace(PRESETS["none"], name="none (default for floating-point samples)")
+    if spec.dtype.kind in "iu":
+        choice = "raw255"
+    else:
+        choice = "unit" if spec.channels == 1 or len(spec.axes) != 2 else "imagenet"
+    return replace(PRESETS[choice], name=f"{choice} (assumed; set --preprocess)")
+
+
+def _label_offset(recipe: Preprocess, model: Model, data: Data) -> int:
+    if data.labels is None:
+        return 0
+    if recipe.label_offset is not None:
+        return recipe.label_offset
+    background = any(1001 in (v.shape or ()) for v in model.session.get_outputs())
+    return 1 if background and max(data.labels) < 1000 else 0
+
+
+def _samples(setup: Setup, seed: int, kept: list[Sample]) -> Iterator[Sample]:
+    """Yield every sample, decoded once in the background; keep the first few for layers and parity."""
+
+    def load(i: int) -> Sample:
+        return prepare(setup.data, i, setup.spec, setup.recipe, setup.geometry, seed)
+
+    for _, sample in prefetch(load, len(setup.data)):
+        if len(kept) < KEPT_SAMPLES:
+            kept.append(sample)
+        yield sample
+
+
+def _studies(
+    setup: Setup,
+    protocols: Sequence[str],
+    asked: str | None,
+    max_shift: int | None,
+    worst_radius: int,
+    seed: int,
+    batch_offsets: int,
+) -> tuple[list[Study], list[Task]]:
+    tasks = [infer_task(model, setup.geometry, asked) for model in setup.models]
+    if len({task.name for task in tasks}) > 1:
+        raise CannotHandle(
+            "the models' tasks differ: "
+            + ", ".join(f"{m.label} {t.name}" for m, t in zip(setup.models, tasks, strict=True)),
+            "set --task",
+        )
+    name = tasks[0].name
+    labels = [model.label for model in setup.models]
+    outputs = [task.grids[0].output for task in tasks]
+    axes = tuple(axis - 1 for axis in setup.spec.axes)
+    studies: list[Study] = []
+    for protocol in dict.fromkeys(protocols):
+        plan = plan_shifts(protocol, setup.geometry, max_shift, seed, batch_offsets, worst_radius)
+        views = make_views(protocol, setup.geometry, axes)
+        if name == "classify":
+            studies.append(ClassifyStudy(plan, views, labels, outputs, setup.data.names, setup.data.labels))
+        elif name == "metric":
+            if setup.data.triplets is None and setup.data.kind == "arrays":
+                raise UsageError("a two-input metric needs arrays ref, p0 and p1 in the .npz", "add them")
+            plan = plan_shifts(protocol, setup.geometry, max_shift or min(3, setup.geometry.reach), seed)
+            studies.append(MetricStudy(plan, views, labels, outputs))
+        else:
+            studies.append(MapStudy(plan, views, labels, [task.grids for task in tasks], name))
+    return studies, tasks
+
+
+def _circular_claims(setup: Setup, protocols: Sequence[str], notes: list[str]) -> tuple[CircularClaim, ...]:
+    if not {"circular", "fractional"} & set(protocols):
+        return ()
+    claims = []
+    for model in setup.models:
+        try:
+            violations = find_violations(open_graph(model, setup.geometry.size))
+        except CannotHandle as error:  # the measurement stands without the check; say that it is missing
+            notes.append(f"circular preconditions not checked: {error}")
+            continue
+        claims.append(CircularClaim(model.label, not violations, violations))
+    return tuple(claims)
+
+
+def _layers(
+    setup: Setup, kept: Sequence[Sample], heat_map: str | None, progress: bool, notes: list[str]
+) -> tuple[LayerResult, ...]:
+    if len(setup.models[0].image_inputs) != 1:
+        notes.append("--layers: not measured for models with two image inputs")
+        return ()
+    with progress_bar("looking inside the network", None, progress) as advance:
+        canvases = [sample.canvas for sample in kept]
+        return measure_layers(setup.models, canvases, setup.geometry, heat_map, advance)
+
+
+def _parity(
+    setup: Setup, kept: Sequence[Sample], provider: str, max_diff: float | None, notes: list[str]
+) -> tuple[tuple[Parity, ...], tuple[Placement, ...]]:
+    model = setup.models[0]
+    feeds = [_feeds(setup, sample) for sample in kept]
+    ran = f"the centre crops of the first {len(feeds)} samples"
+    on_cuda = model.provider == "cuda"
+    found: list[Parity] = []
+    placement: list[Placement] = []
+    if len(setup.models) == 2:
+        got, want = (run_model(each, feeds) for each in setup.models)
+        required = max_diff is not None
+        found.append(
+            compare(
+                model.label,
+                setup.models[1].label,
+                got,
+                want,
+                ran,
+                max_diff=max_diff,
+                cuda=on_cuda,
+                required=required,
+            )
+        )
+    if setup.reference is not None:
+        found.append(_against_reference(setup, setup.reference, feeds, ran, max_diff))
+    if provider == "cuda" or (provider == "all" and cuda_available()):
+        for each in setup.models:
+            layout = each.image_inputs[0].layout
+            sides = {
+                p: Model(each.source, p, layout=layout, label=f"{each.label} on {p.upper()}") for p in ("cuda", "cpu")
+            }
+            for side in sides.values():
+                side.constants = each.constants
+            got, want = run_model(sides["cuda"], feeds), run_model(sides["cpu"], feeds)
+            labels = sides["cuda"].label, sides["cpu"].label
+            found.append(compare(*labels, got, want, ran, max_diff=max_diff, cuda=True))
+            for p in sides:
+                named = {spec.name: array for spec, array in zip(each.image_inputs, feeds[0], strict=True)}
+                placement.append(node_placement(each.source, p, named, each.constants, each.label, layout))
+        for place in placement:
+            if place.provider == "cuda" and place.fallen_back:
+                notes.append(
+                    f"{place.model}: {len(place.fallen_back)} nodes ran on the CPU: {', '.join(place.fallen_back[:5])}"
+                )
+    return tuple(found), tuple(placement)
+
+
+def _feeds(setup: Setup, sample: Sample) -> tuple[Array, ...]:
+    """The sample's centre crop (of each of its canvases), one array an image input, batch axis 1."""
+    views = CropViews(setup.geometry, tuple(axis - 1 for axis in setup.spec.axes))
+    centre = (0,) * len(setup.geometry.size)
+    canvases = (sample.canvas, *(sample.pair or ()))[: len(setup.models[0].image_inputs)]
+    return tuple(np.ascontiguousarray(views.at(canvas, centre))[None] for canvas in canvases)
+
+
+def _against_reference(
+    setup: Setup, reference: Path, feeds: list[tuple[Array, ...]], ran: str, max_diff: float | None
+) -> Parity:
+    model = setup.models[0]
+    inputs, outputs = split_reference(reference, model)
+    if inputs is None:
+        columns = (np.concatenate(column) for column in zip(*feeds, strict=True))
+        batched = [model.run({spec.name: column for spec, column in zip(model.image_inputs, columns, strict=True)})]
+        rows = {len(array) for array in outputs.values() if array.ndim}
+        if rows and max(rows) < len(feeds):
+            batched = [{name: array[: max(rows)] for name, array in batched[0].items()}]
+        want = {name: array[: len(feeds)] for name, array in outputs.items()}
+    else:
+        batched, want, ran = [model.run(inputs)], outputs, f"the inputs in {reference.name}"
+    cuda = model.provider == "cuda"
+    return compare(model.label, reference.name, batched, [want], ran, max_diff=max_diff, cuda=cuda)
+
+
+def _failures(report: VerifyReport, min_consistency: float | None) -> tuple[str, ...]:
+    failures = [reason for parity in report.parity for reason in parity.failures]
+    if min_consistency is not None:
+        measured = [
+            (f"{r.protocol} consistency", r.consistency.value) for r in report.classification if r.model == report.model
+        ]
+        measured += [
+            (f"{r.protocol} pixel agreement of {r.output!r}", r.pixel_agreement.value)
+            for r in report.maps
+            if r.model == report.model and r.pixel_agreement is not None
+        ]
+        if not measured:
+            raise UsageError(
+                f"--min-consistency: task {report.task} has no classes to be consistent",
+                "leave the option out",
+            )
+        failures += [
+            f"{what} of {report.model} is {value:.4f}, below {min_consistency:g}"
+            for what, value in measured
+            if not value >= min_consistency
+        ]
+    return tuple(failures)

@@ -1,0 +1,108 @@
+"""What kind of answer a model gives, told from the rank and shape of its outputs as measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from aarewrite.errors import CannotHandle, UsageError
+from aarewrite.verification.geometry import Geometry
+from aarewrite.verification.maps import MapGrid, find_grid
+from aarewrite.verification.model import Model
+from aarewrite.verification.types import Array
+
+TASKS = ("classify", "dense", "metric", "vector")
+
+
+@dataclass(frozen=True)
+class Task:
+    """The task of one model and the outputs it concerns.
+
+    Attributes:
+        name: One of `TASKS`.
+        why: How it was found, for the report.
+        grids: The outputs; for `classify` and `metric` one entry with empty axes.
+    """
+
+    name: str
+    why: str
+    grids: tuple[MapGrid, ...]
+
+
+def infer_task(model: Model, geometry: Geometry, asked: str | None) -> Task:
+    """Run the model once and tell its task; `asked` overrules the guess.
+
+    Raises:
+        UsageError: `asked` is unknown.
+        CannotHandle: No output fits the task asked for, with the shapes named.
+    """
+    if asked is not None and asked not in TASKS:
+        raise UsageError(f"--task {asked}: unknown", f"use one of {', '.join(TASKS)}")
+    outputs = _probe(model, geometry)
+    listing = ", ".join(f"{name} {array.shape}" for name, array in outputs.items())
+    layout = model.image_inputs[0].layout
+    maps = [find_grid(name, a.shape, a.dtype, geometry.size, layout) for name, a in outputs.items()]
+    grids = tuple(grid for grid in maps if grid is not None)
+    numbers = [name for name, a in outputs.items() if a.dtype.kind in "fiu"]
+    ranks = (2, 2 + len(geometry.size))  # (N, K) or (N, K, 1, 1); other ranks are lists, of anchors for example
+    classes = [n for n in numbers if outputs[n].ndim in ranks and outputs[n].shape[1] == outputs[n].size >= 2]
+    task = asked or _guess(model, bool(grids), bool(classes))
+    why = "given" if asked else f"inferred from outputs {listing}"
+    if task == "dense" and grids:
+        return Task(task, why, grids)
+    if task == "classify" and classes:
+        return Task(task, why, (_whole(classes[0]),))
+    if task == "metric" and len(model.image_inputs) == 2 and numbers:
+        return Task(task, why, (_whole(numbers[0]),))
+    if task == "vector" and numbers:
+        return Task(task, why, tuple(_whole(name) for name in numbers))
+    raise CannotHandle(
+        f"{model.label}: no output fits task {task} (outputs: {listing})",
+        "set --task classify, dense, metric or vector",
+    )
+
+
+def _guess(model: Model, has_maps: bool, has_classes: bool) -> str:
+    if len(model.image_inputs) == 2:
+        return "metric"
+    if has_maps:
+        return "dense"
+    return "classify" if has_classes else "vector"
+
+
+def _whole(output: str) -> MapGrid:
+    return MapGrid(output, (), (), None)
+
+
+def _probe(model: Model, geometry: Geometry) -> dict[str, Array]:
+    feeds = {}
+    for spec in model.image_inputs:
+        shape = (1, *spec.shape(geometry.size, channels=3 if len(spec.axes) == 2 else 1))
+        feeds[spec.name] = np.ones(shape, np.float32)
+    return model.run(feeds)
+
+
+def same_inputs(models: Sequence[Model]) -> None:
+    """Check that two models take the same samples.
+
+    Raises:
+        CannotHandle: Their inputs differ in layout, channels, dtype or fixed size, with both named.
+    """
+    first, *others = models
+    for other in others:
+        pairs = zip(first.image_inputs, other.image_inputs, strict=False)
+        unequal = len(first.image_inputs) != len(other.image_inputs) or any(
+            a.layout != b.layout
+            or (a.channels or b.channels) != (b.channels or a.channels)
+            or any(x and y and x != y for x, y in zip(a.size, b.size, strict=True))
+            or (a.dtype.kind != b.dtype.kind)
+            for a, b in pairs
+        )
+        if unequal:
+            left, right = (", ".join(s.describe() for s in m.image_inputs) for m in (first, other))
+            raise CannotHandle(
+                f"inputs differ: {first.label} takes {left}, {other.label} takes {right}",
+                "compare models that take the same samples",
+            )

@@ -73,7 +73,14 @@ SUBJECTS = {
     "mobilenet_v2": Subject(
         "mobilenet_v2_tv_fp32", "imagenet", 256, 224, recipe(strength=0.5, first_conv=True), a_trous=True
     ),
-    "resnet18": Subject("resnet18_ktb_small_ts_op13", "imagenet", 256, 224, recipe(conv="before", shortcut="conv")),
+    "resnet18": Subject(
+        "resnet18_ktb_small_ts_op13",
+        "imagenet",
+        256,
+        224,
+        recipe({"/maxpool/*": 1.0}, conv="before", shortcut="conv", strength=0.5),
+        a_trous=True,
+    ),
     "cifar_resnet20": Subject("cifar10_resnet20_ts_op11", "imagenet", 32, 32, recipe(strength=0.5)),
     "mobilenet_v1": Subject(
         "mobilenet_v1_075_192_tf_fp32", "pm1", 219, 192, recipe(strength=0.5, first_conv=True), a_trous=True, offset=1

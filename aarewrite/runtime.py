@@ -93,14 +93,16 @@ def _read_names(graph: onnx.GraphProto) -> set[str]:
 
 
 def _without_unread(proto: onnx.ModelProto, read: set[str]) -> onnx.ModelProto:
-    """The model without initializers that nothing reads: ONNX Runtime drops them before it is given their data."""
-    if all(tensor.name in read for tensor in proto.graph.initializer):
+    """The model without stubs that nothing reads: ONNX Runtime drops them before it could be given their data."""
+    unread = {tensor.name for tensor in proto.graph.initializer if is_stub(tensor)} - read
+    if not unread:
         return proto
     lean = onnx.ModelProto()
     lean.CopyFrom(proto)
-    kept = [tensor for tensor in proto.graph.initializer if tensor.name in read]
-    del lean.graph.initializer[:]
-    lean.graph.initializer.extend(kept)
+    for field in ("initializer", "input"):
+        kept = [value for value in getattr(proto.graph, field) if value.name not in unread]
+        del getattr(lean.graph, field)[:]
+        getattr(lean.graph, field).extend(kept)
     return lean
 
 

@@ -335,3 +335,14 @@ def test_unused_weights_do_no_harm() -> None:
     result = aarewrite.rewrite(model)
     assert result.changed
     assert "unused" in {tensor.name for tensor in result.model.graph.initializer}
+
+
+def test_unread_initializers_that_are_inputs_are_not_asked_for() -> None:
+    """Before IR version 4 every initializer is a graph input too; those that nothing reads stay as they are."""
+    model = strided()
+    for name, shape in (("counter", ()), ("unused", (300,))):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(shape, np.float32), name))
+        model.graph.input.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape))
+    proof = aarewrite.rewrite(model).proof
+    assert proof is not None
+    assert [sorted(run) for run in proof.inputs] == [["x"]]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 from aarewrite import filters
 from aarewrite.filters import Blur
@@ -107,7 +108,7 @@ def _reason_to_keep(site: Site, recipe: Recipe, choice: Choice, override: SiteOv
     return "" if forced else _REASONS[site.kind](site, recipe)
 
 
-def _choice(recipe: Recipe, placement: str, **changes: int | str) -> Choice:
+def _choice(recipe: Recipe, placement: str, **changes: Any) -> Choice:
     base = Choice(
         placement=placement,
         filter=recipe.filter,
@@ -117,7 +118,7 @@ def _choice(recipe: Recipe, placement: str, **changes: int | str) -> Choice:
         after=recipe.after,
         strength=recipe.strength,
     )
-    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(base, **changes)
 
 
 def _place_max_pool(site: Site, recipe: Recipe) -> Choice:

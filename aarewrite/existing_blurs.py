@@ -66,10 +66,10 @@ def _kernel(editor: GraphEditor, node: Any) -> Any:
     """A convolution's constant weight as real numbers, None where it is computed."""
     if node.op == "Conv":
         return editor.constant_value(node.inputs[1])
-    values = [editor.constant_value(tensor) for tensor in node.inputs[3:6]]
-    if any(value is None for value in values) or values[1].size != 1:  # type: ignore[union-attr]
+    weight, scale, zero = (editor.constant_value(tensor) for tensor in node.inputs[3:6])
+    if weight is None or scale is None or zero is None or scale.size != 1:
         return None
-    return (values[0].astype("float64") - values[2]) * values[1]  # type: ignore[union-attr]
+    return (weight.astype("float64") - zero) * scale
 
 
 def _through(tensor: Any) -> Iterator[Any]:

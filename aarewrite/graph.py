@@ -55,7 +55,8 @@ class Scope:
     @property
     def nodes(self) -> list[Any]:
         """The scope's GraphSurgeon nodes in topological order (the live list)."""
-        return self.graph.nodes  # type: ignore[no-any-return]
+        nodes: list[Any] = self.graph.nodes
+        return nodes
 
     @property
     def root(self) -> Scope:

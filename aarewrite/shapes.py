@@ -82,7 +82,7 @@ class Shapes:
 
     def _infer_functions(self, editor: GraphEditor, proto: onnx.ModelProto) -> None:
         """Infer each function's body with the argument types on which all of its calls agree."""
-        bodies = {scope.function: scope for scope in editor.scopes if scope.kind == "function"}
+        bodies = {scope.function: scope for scope in editor.scopes if scope.kind == "function" and scope.function}
         protos = {(f.domain, f.name): f for f in proto.functions}
         pending = set(bodies)
         calls: dict[Any, list[tuple[Scope, Any]]] = {key: [] for key in bodies}
@@ -96,7 +96,7 @@ class Shapes:
                 return
             for key in ready:
                 pending.discard(key)
-                function = protos[key]  # type: ignore[index]
+                function = protos[key]
                 arguments = [
                     _agreed([self.of(scope, node.inputs[k]) for scope, node in calls[key] if k < len(node.inputs)])
                     for k in range(len(function.input))

@@ -262,8 +262,7 @@ def _window(editor: GraphEditor, shapes: Shapes, scope: Scope, node: Any) -> Win
     kernel = node.attrs.get("kernel_shape")
     if kernel is None and SITE_KINDS[node.op] == "conv":
         weight = weight_of(node)
-        dims = shapes.of(scope, weight).dims
-        kernel = dims[2:] if dims else editor.constant_shape(weight) and editor.constant_shape(weight)[2:]  # type: ignore[index]
+        kernel = (shapes.of(scope, weight).dims or editor.constant_shape(weight) or ())[2:]
     if not kernel or any(not isinstance(k, int) for k in kernel):
         return "its kernel size is not known statically"
     n = len(kernel)

@@ -18,9 +18,26 @@ from aarewrite.calibration.stream import consumed
 from aarewrite.errors import CannotHandle
 
 ACTIVATIONS = frozenset(
-    "Celu Clip Elu Erf Gelu HardSigmoid HardSwish LeakyRelu Mish PRelu Relu Selu Sigmoid Softplus Softsign Tanh".split()  # noqa: SIM905
+    [
+        "Celu",
+        "Clip",
+        "Elu",
+        "Erf",
+        "Gelu",
+        "HardSigmoid",
+        "HardSwish",
+        "LeakyRelu",
+        "Mish",
+        "PRelu",
+        "Relu",
+        "Selu",
+        "Sigmoid",
+        "Softplus",
+        "Softsign",
+        "Tanh",
+    ]
 )
-ARITHMETIC = frozenset("Abs Add Div Exp Max Min Mul Neg Pow Sqrt Sub Sum".split())  # noqa: SIM905
+ARITHMETIC = frozenset(("Abs", "Add", "Div", "Exp", "Max", "Min", "Mul", "Neg", "Pow", "Sqrt", "Sub", "Sum"))
 POINTWISE = ACTIVATIONS | ARITHMETIC | {"BatchNormalization", "Cast", "Concat", "Dropout", "Identity", "Split"}
 GLOBAL = frozenset(("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"))
 

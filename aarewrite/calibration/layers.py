@@ -133,7 +133,10 @@ def find_layers(original: onnx.ModelProto, rewritten: onnx.ModelProto) -> tuple[
         twin = original.graph.node[original_index] if original_index >= 0 else None
         if node.op_type in KINDS and twin is not None and twin.op_type == node.op_type and node.input[0] in changed:
             found = _layer(rewritten, node, index, twin, original_index, constants, users)
-            (layers if isinstance(found, Layer) else left).append(found)  # type: ignore[arg-type]
+            if isinstance(found, Layer):
+                layers.append(found)
+            else:
+                left.append(found)
         if consumed(node) & changed:
             left += [
                 Left(label(inner), inner.op_type, "it is inside an If, Loop or Scan body") for inner in _inside(node)

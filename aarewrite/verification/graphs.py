@@ -11,7 +11,8 @@ import onnx.inliner
 import onnx.numpy_helper
 
 from aarewrite.errors import CannotHandle
-from aarewrite.verification.model import LAYOUTS, Model, one_line
+from aarewrite.runtime import first_line
+from aarewrite.verification.model import LAYOUTS, Model
 from aarewrite.verification.types import Array
 
 POINTWISE = {
@@ -125,5 +126,5 @@ def open_graph(model: Model, size: Sequence[int], batch: int = 1) -> OpenGraph:
         return OpenGraph(inferred, tuple(size))
     except Exception as error:  # protobuf, checker and inference errors share no base
         raise CannotHandle(
-            f"{model.label}: its graph cannot be read: {one_line(error)}", "run onnx.checker on the model"
+            f"{model.label}: its graph cannot be read: {first_line(error)}", "run onnx.checker on the model"
         ) from None

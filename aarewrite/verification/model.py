@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import onnx
 import onnxruntime as ort
 
 from aarewrite.errors import CannotHandle, UsageError
+from aarewrite.runtime import first_line
 from aarewrite.verification.types import Array
 
 ModelLike = str | Path | onnx.ModelProto
@@ -176,11 +176,12 @@ class Model:
 
     def _run_once(self, feeds: Mapping[str, Array]) -> list[Array]:
         try:
-            return self.session.run(None, {**feeds, **self.constants})  # type: ignore[no-any-return]
+            outputs: list[Array] = self.session.run(None, {**feeds, **self.constants})
+            return outputs
         except Exception as error:  # ONNX Runtime's exceptions share no public base
             shapes = ", ".join(f"{name} {array.shape}" for name, array in feeds.items())
             raise CannotHandle(
-                f"{self.label}: does not run on {shapes}: {one_line(error)}",
+                f"{self.label}: does not run on {shapes}: {first_line(error)}",
                 "check the data's size against the model's input, or set --size or --preprocess",
             ) from None
 
@@ -206,20 +207,13 @@ def open_session(source: ModelLike, provider: str, options: ort.SessionOptions, 
     try:
         session = ort.InferenceSession(content, options, providers=wanted, provider_options=extra)
     except Exception as error:
-        raise CannotHandle(f"{label}: ONNX Runtime does not load it: {one_line(error)}", "check the model") from None
+        raise CannotHandle(f"{label}: ONNX Runtime does not load it: {first_line(error)}", "check the model") from None
     if session.get_providers()[0] != wanted[0]:  # ONNX Runtime falls back to the CPU with only a warning
         raise CannotHandle(
             f"{label}: ONNX Runtime could not start {wanted[0]} and fell back to {session.get_providers()[0]}",
             "install the CUDA and cuDNN versions this onnxruntime-gpu needs, or use --provider cpu",
         )
     return session
-
-
-def one_line(error: BaseException) -> str:
-    """ONNX Runtime's message without its status prefix, source location and line breaks."""
-    text = re.sub(r"\s+", " ", str(error)).strip()
-    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
-    return re.sub(r"/\S+/(\S+?\.(?:cc|h)):\d+ .*?\] ?", r"\1: ", text)[:300]
 
 
 def _input_spec(value: Any, layout: str, label: str) -> InputSpec | None:

@@ -20,7 +20,6 @@ from aarewrite.verification.command import verify_command
 
 if TYPE_CHECKING:
     from aarewrite.calibration.run import Calibrated
-    from aarewrite.pipeline import Result
 
 DEFAULT_COMMAND = "rewrite"
 UNTRAINED = (
@@ -184,7 +183,6 @@ def rewrite(
     edited = _read_json(plan) if plan is not None else None
     arguments |= {"plan": edited, "verify": not (no_verify or dry_run)}
     calibrated: Calibrated | None = None
-    result: Result | None = None
     if calibrate is None:
         result = pipeline.rewrite(loaded, **arguments)
         changed, rewritten = result.changed, result.rewritten
@@ -196,10 +194,10 @@ def rewrite(
             crops=crops, limit=limit, seed=seed, hold_out=hold_out, labels=labels, preprocess=preprocess, progress=True,
         )  # fmt: skip
         result, changed, rewritten = calibrated.rewritten, True, model_file.load(calibrated.model)
-    if show and result is not None:
+    if show:
         table.print_plan(result.plan, done=not dry_run)
         table.print_outcome(result)
-    report = result.report if result is not None else {}
+    report = result.report if calibrated is None else calibrated.report
     if calibrated is not None:
         from aarewrite.calibration.terminal import print_calibrated
 
@@ -207,7 +205,6 @@ def rewrite(
             print_calibrated(calibrated, verbose)
         if calibrated.failures and not force:
             raise CheckFailed(calibrated.failures[0], "nothing was written; --force writes it all the same")
-        report["calibration"] = calibrated.to_dict()
     if verify is not None:
         from aarewrite.verification import before_after
         from aarewrite.verification.command import show as show_verification
@@ -217,7 +214,7 @@ def rewrite(
             loaded.to_proto(), rewritten.to_proto(), verify, names=names, labels=labels, preprocess=preprocess,
             provider=provider, protocols=tuple(protocol.split(",")), max_shift=max_shift, layers=layers, limit=limit,
             seed=seed, min_consistency=min_consistency, max_diff=max_diff,
-            plan=table.plan_rows(result.plan) if result is not None else (),
+            plan=table.plan_rows(result.plan), trials=report["calibration"]["trials"] if calibrated is not None else (),
             progress=True,
         )  # fmt: skip
         show_verification(measured, quiet=not show)

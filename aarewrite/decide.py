@@ -17,6 +17,7 @@ from aarewrite.sites import INTEGERS_8, Site
 from aarewrite.windows import Axes, Sizes, Window
 
 PLACEMENTS = ("after", "before", "input", "instead")
+A_TROUS = "a trous"  # the action and the recipe's word for it
 EVEN_SIZES = (64, 66)
 
 
@@ -25,8 +26,8 @@ class Choice:
     """What is to be done with a site: the editable part of a plan.
 
     Attributes:
-        action: "blur" or "keep".
-        reason: Why it is kept, "" when blurred.
+        action: "blur", "keep" or "a trous": the stride is removed and what follows is dilated.
+        reason: Why it is kept, "" when it is not.
         placement: "after" the operator (and its activation), "before" it at stride 1, "input": on a 1x1 conv's
             input with the stride, "instead" of an AveragePool.
         filter: Taps per subsampled axis, 1..7.

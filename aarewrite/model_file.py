@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import filecmp
 import io
+import json
 import os
 import shutil
 import tempfile
@@ -222,3 +223,13 @@ def _bring_external_files(model: Model, folder: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             with atomic_file(target) as temporary:
                 shutil.copyfile(source, temporary)
+
+
+def recorded(model: Model, key: str) -> dict[str, Any]:
+    """What an earlier run recorded in the model's metadata under `key`; {} for nothing."""
+    text = next((entry.value for entry in model.proto.metadata_props if entry.key == key), "{}")
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -12,11 +12,11 @@ from typing import Any
 import onnx
 
 import aarewrite
-from aarewrite.decide import Rewrite, realise, twin
+from aarewrite.decide import A_TROUS, Rewrite, realise, twin
 from aarewrite.errors import CannotHandle, CheckFailed, UsageError
 from aarewrite.graph import GraphEditor
-from aarewrite.model_file import Model, load
-from aarewrite.passes import BY_PLACEMENT, fold_padding, merge_box
+from aarewrite.model_file import Model, load, recorded
+from aarewrite.passes import BY_PLACEMENT, a_trous, fold_padding, merge_box
 from aarewrite.planning import Plan, PlannedSite, make_plan, replan
 from aarewrite.proof import Proof, prove
 from aarewrite.recipe import Recipe, load_recipe
@@ -47,7 +47,7 @@ class Result:
     @property
     def changed(self) -> bool:
         """Whether any site was rewritten."""
-        return bool(self.plan.rewrites)
+        return self.plan.changes
 
     @property
     def model(self) -> onnx.ModelProto:
@@ -108,7 +108,7 @@ def rewrite(
     else:
         options = recipe_options(load_recipe(recipe), filter, pad, placement, first_conv, max_window)
         planned = make_plan(editor, options, input_shapes, tuple(only), tuple(skip))
-    if not planned.rewrites:
+    if not planned.changes:
         return Result(planned, loaded)
     rewritten = apply_plan(planned, loaded, editor)
     warnings = check(loaded, rewritten)
@@ -177,9 +177,12 @@ def apply_plan(planned: Plan, model: ModelSource, editor: GraphEditor | None = N
     """
     quiet_libraries()
     loaded = load(model)
-    if not planned.rewrites:
+    if not planned.changes:
         return loaded
     editor = editor or open_graph(loaded)
+    stages = {p.site.node: list(p.site.strides) for p in planned.sites if p.choice.action == A_TROUS}
+    if stages:
+        editor = a_trous.applied(editor.model, stages, planned.input_shapes, as_twin)
     shapes = Shapes(editor, planned.input_shapes)
     places = {(place.site.scope, place.site.node): place for place in find(editor, shapes)[0]}
     origins = {}
@@ -200,19 +203,11 @@ def apply_plan(planned: Plan, model: ModelSource, editor: GraphEditor | None = N
         editor.metadata = {
             "aarewrite.version": aarewrite.__version__,
             "aarewrite.recipe": json.dumps(planned.recipe.to_dict()),
-            "aarewrite.blurs": json.dumps(_recorded_blurs(loaded) | origins),
+            "aarewrite.blurs": json.dumps(recorded(loaded, "aarewrite.blurs") | origins),
         }
+        if stages:
+            editor.metadata["aarewrite.a_trous"] = json.dumps(stages)
     return editor.export()
-
-
-def _recorded_blurs(model: Model) -> dict[str, Any]:
-    """The origins that an earlier run recorded."""
-    text = next((entry.value for entry in model.proto.metadata_props if entry.key == "aarewrite.blurs"), "{}")
-    try:
-        recorded = json.loads(text)
-    except ValueError:
-        return {}
-    return recorded if isinstance(recorded, dict) else {}
 
 
 def _origin(entry: PlannedSite, geometry: Rewrite) -> dict[str, Any]:

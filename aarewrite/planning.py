@@ -13,11 +13,12 @@ import onnx
 import aarewrite
 from aarewrite.alignment import misaligned
 from aarewrite.cost import model_macs, site_macs
-from aarewrite.decide import PLACEMENTS, Choice, Rewrite, choose, keep, realise
-from aarewrite.errors import UsageError
+from aarewrite.decide import A_TROUS, PLACEMENTS, Choice, Rewrite, choose, keep, realise
+from aarewrite.errors import CannotHandle, UsageError
 from aarewrite.filters import LARGEST_FILTER, PADS
 from aarewrite.graph import GraphEditor
-from aarewrite.model_file import Model, load
+from aarewrite.model_file import Model, load, recorded
+from aarewrite.passes import a_trous
 from aarewrite.recipe import Recipe, check_strength, matches_glob, recipe_from_dict
 from aarewrite.shapes import Shapes
 from aarewrite.sites import Located, Site, Source, find, node_names
@@ -62,6 +63,7 @@ class Plan:
         cost_shapes: Input shapes at which the costs hold.
         macs: Multiply-accumulates of the whole model before the rewrite; None where unknown.
         warnings: What concerns several sites, e.g. branches whose filters shift by half a pixel.
+        a_trous_macs: Multiply-accumulates that a stage a trous adds; None where unknown.
     """
 
     recipe: Recipe
@@ -71,18 +73,29 @@ class Plan:
     cost_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     macs: int | None = None
     warnings: tuple[str, ...] = ()
+    a_trous_macs: int | None = 0
 
     @property
     def rewrites(self) -> tuple[PlannedSite, ...]:
-        """The sites that will be changed."""
+        """The sites that get a blur."""
         return tuple(planned for planned in self.sites if planned.rewrite)
+
+    @property
+    def a_trous(self) -> tuple[str, ...]:
+        """The strided convs whose stage runs a trous instead."""
+        return tuple(planned.site.node for planned in self.sites if planned.choice.action == A_TROUS)
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything is to be changed."""
+        return bool(self.rewrites or self.a_trous)
 
     @property
     def macs_after(self) -> int | None:
         """Multiply-accumulates of the whole model after the rewrite; None where unknown."""
-        if self.macs is None or any(planned.macs is None for planned in self.rewrites):
+        if self.macs is None or self.a_trous_macs is None or any(planned.macs is None for planned in self.rewrites):
             return None
-        return self.macs + sum(p.macs[1] - p.macs[0] for p in self.rewrites if p.macs)
+        return self.macs + self.a_trous_macs + sum(p.macs[1] - p.macs[0] for p in self.rewrites if p.macs)
 
     def apply(self, model: onnx.ModelProto | Model | str) -> onnx.ModelProto:
         """The model rewritten by this plan (a copy, folded and checked, not proven).
@@ -188,7 +201,32 @@ def make_plan(
         if choice.action == "blur" and _matches(place.site, skip):
             choice = keep("left out by --skip", choice)
         choices.append(choice)
-    return _assemble(editor, shapes, recipe, located, sources, choices, input_shapes or {})
+    notes: list[str] = []
+    if recipe.last_stage == A_TROUS:
+        choices, notes = _with_last_stage(editor, located, choices, input_shapes or {})
+    return _assemble(editor, shapes, recipe, located, sources, choices, input_shapes or {}, notes)
+
+
+def _with_last_stage(
+    editor: GraphEditor, located: list[Located], choices: list[Choice], input_shapes: Mapping[str, Sequence[int]]
+) -> tuple[list[Choice], list[str]]:
+    """The choices with the last stage a trous, or a note on why it keeps its stride."""
+    stage = a_trous.last_stage(editor)
+    why = "" if stage else "no strided conv is the last to downsample"
+    if recorded(editor.model, "aarewrite.a_trous"):
+        why = "an earlier run left a stage a trous"
+    try:
+        if not why:
+            a_trous.applied(editor.model, stage, input_shapes)
+    except CannotHandle as error:
+        why = error.message
+    if why:
+        return choices, [f"the last stage keeps its stride: {why}"]
+    members = [not place.site.scope and place.site.node in stage for place in located]
+    return [
+        dataclasses.replace(choice, action=A_TROUS, reason="") if member else choice
+        for choice, member in zip(choices, members, strict=True)
+    ], []
 
 
 def replan(editor: GraphEditor, table: Mapping[str, Any]) -> Plan:
@@ -214,6 +252,12 @@ def replan(editor: GraphEditor, table: Mapping[str, Any]) -> Plan:
             if reason:
                 raise UsageError(f"plan: {place.site.node}: {reason}", 'set its "action" to "keep"')
         choices.append(choice)
+    stage = [node for (_, node), choice in entries.items() if choice.action == A_TROUS]
+    try:
+        if stage:
+            a_trous.applied(editor.model, stage, shapes_given)
+    except CannotHandle as error:
+        raise UsageError(f"plan: a trous: {error}") from None
     return _assemble(editor, shapes, recipe, located, sources, choices, shapes_given)
 
 
@@ -230,9 +274,17 @@ def _assemble(
     sources: list[Source],
     choices: list[Choice],
     input_shapes: Mapping[str, Sequence[int]],
+    notes: Sequence[str] = (),
 ) -> Plan:
     cost_shapes = _cost_shapes(editor, input_shapes)
     nominal = Shapes(editor, cost_shapes) if cost_shapes else shapes
+    total = model_macs(editor, nominal)
+    stage = [p.site.node for p, choice in zip(located, choices, strict=True) if choice.action == A_TROUS]
+    added: int | None = 0
+    if stage:
+        finer = a_trous.applied(editor.model, stage, input_shapes)
+        total_finer = model_macs(finer, Shapes(finer, cost_shapes or input_shapes))
+        added = None if total is None or total_finer is None else total_finer - total
     sized = {(p.site.scope, p.site.node): p.site for p in find(editor, nominal)[0]} if cost_shapes else {}
     planned = []
     for place, choice in zip(located, choices, strict=True):
@@ -251,8 +303,9 @@ def _assemble(
         sources=tuple(sources),
         input_shapes={name: tuple(shape) for name, shape in input_shapes.items()},
         cost_shapes=cost_shapes or {name: tuple(s) for name, s in _declared(editor).items()},
-        macs=model_macs(editor, nominal),
-        warnings=tuple(misaligned(editor, rewrites)),
+        macs=total,
+        warnings=(*notes, *misaligned(editor, rewrites)),
+        a_trous_macs=added,
     )
 
 
@@ -334,7 +387,7 @@ def _parse_shapes(table: Any) -> dict[str, tuple[int, ...]]:
 
 
 _ALLOWED: dict[str, tuple[Any, ...]] = {
-    "action": ("blur", "keep"),
+    "action": ("blur", "keep", A_TROUS),
     "placement": PLACEMENTS,
     "filter": tuple(range(1, LARGEST_FILTER + 1)),
     "pad": PADS,
@@ -346,7 +399,7 @@ _ALLOWED: dict[str, tuple[Any, ...]] = {
 
 REPORTED = (
     "scope", "node", "op", "kernel", "strides", "dilations", "channels", "input_size", "output_size", "stride_so_far",
-    "macs", "smallest_map", "proven", "reason", "notes",
+    "macs", "smallest_map", "proven", "reason", "notes", "measured",
 )  # fmt: skip
 
 
@@ -355,7 +408,7 @@ def _check_entry(node: str, entry: Mapping[str, Any]) -> None:
     if unknown:
         raise UsageError(f"plan: {node}: unknown key {unknown[0]!r}", f"editable are {', '.join(EDITABLE)}")
     if "action" not in entry:
-        raise UsageError(f'plan: {node}: no "action"', 'write "blur" or "keep"')
+        raise UsageError(f'plan: {node}: no "action"', 'write "blur", "keep" or "a trous"')
     for name, allowed in _ALLOWED.items():
         if name in entry and (type(entry[name]) is not type(allowed[0]) or entry[name] not in allowed):
             choices = ", ".join(map(str, allowed))

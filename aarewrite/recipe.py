@@ -70,6 +70,8 @@ class Recipe:
             "blur-first" (a 1x1 is blurred on its input; others as any Conv), "conv" (as any Conv), "keep".
         average_pool: "dense" (stride 1, then blur), "replace" (a blur takes its place) or "keep".
         strength: How much of the blur is mixed with the identity, above 0 and up to 1 (the full filter).
+        last_stage: "blur" as any other, or "a trous": a classifier's last stage keeps its weights, loses its stride
+            and is dilated instead, where it ends in global pooling.
         sites: Overrides per site; the last match wins.
     """
 
@@ -89,6 +91,7 @@ class Recipe:
     shortcut: str = "blur-first"
     average_pool: str = "dense"
     strength: float = 1.0
+    last_stage: str = "blur"
     sites: tuple[SiteOverride, ...] = ()
 
     def __post_init__(self) -> None:
@@ -145,6 +148,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "after": ("activation", "conv"),
     "shortcut": ("blur-first", "conv", "keep"),
     "average_pool": ("dense", "replace", "keep"),
+    "last_stage": ("blur", "a trous"),
 }
 _SITE_CHOICES: dict[str, tuple[Any, ...]] = {
     "action": ("blur", "keep"),

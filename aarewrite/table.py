@@ -6,6 +6,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from aarewrite.decide import A_TROUS
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -46,7 +48,7 @@ def print_plan(plan: Plan, done: bool) -> None:
         table.add_row(
             Text(_name(site.scope, site.node)), site.op, _x(site.window.kernel), _x(site.strides),
             _x(site.stride_so_far), f"{_x(site.input_size)} -> {_x(site.output_size)}",
-            Text(_what(planned), style="" if planned.rewrite else "dim"), _macs(planned),
+            Text(_what(planned), style="dim" if planned.choice.action == "keep" else ""), _macs(planned),
         )  # fmt: skip
     for source in plan.sources:
         sizes = f"{_x(source.input_size)} -> {_x(source.output_size)}" if source.input_size else ""
@@ -61,13 +63,14 @@ def print_plan(plan: Plan, done: bool) -> None:
         out.print(f"note: the image size is open; every blurred map must be at least {widest} wide", markup=False)
     for warning in plan.warnings:
         out.print(f"note: {warning}", markup=False)
+    changed = f"{len(plan.rewrites) + len(plan.a_trous)} of {len(plan.sites)} sites"
     if plan.macs is not None and plan.macs_after is not None:
         shapes = ", ".join(f"{name} {_x(shape)}" for name, shape in plan.cost_shapes.items())
         ratio = f" ({plan.macs_after / plan.macs:.3f}x)" if plan.macs else ""
-        text = f"{len(plan.rewrites)} of {len(plan.sites)} sites; model {si(plan.macs)} -> {si(plan.macs_after)}"
+        text = f"{changed}; model {si(plan.macs)} -> {si(plan.macs_after)}"
         out.print(f"{text} multiply-accumulates{ratio} at {shapes}", markup=False)
     else:
-        out.print(f"{len(plan.rewrites)} of {len(plan.sites)} sites", markup=False)
+        out.print(changed, markup=False)
 
 
 def plan_rows(plan: Plan) -> list[dict[str, str]]:
@@ -109,6 +112,8 @@ def proof_line(proof: Proof) -> str:
 
 def _what(planned: PlannedSite) -> str:
     rewrite, choice = planned.rewrite, planned.choice
+    if choice.action == A_TROUS:
+        return f"{planned.site.op} stride 1, what follows dilated"
     if rewrite is None:
         return f"kept: {choice.reason}"
     blur = rewrite.blur

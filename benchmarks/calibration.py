@@ -29,11 +29,9 @@ from aarewrite.calibration import (
     Canvases,
     RepairOptions,
     Verdict,
-    a_trous,
     answer,
     compare,
     from_array,
-    last_stage,
     repair,
 )
 from aarewrite.recipe import Recipe, SiteOverride
@@ -49,7 +47,6 @@ class Subject:
         short: Short side the photographs are resized to.
         size: Side of the crop.
         recipe: What is blurred and how.
-        a_trous: Whether the last stage runs a trous.
         offset: Added to the labels (1001 outputs: 1).
     """
 
@@ -58,7 +55,6 @@ class Subject:
     short: int
     size: int
     recipe: Recipe
-    a_trous: bool = False
     offset: int = 0
 
 
@@ -71,19 +67,23 @@ def recipe(strengths: dict[str, float] | None = None, **general: object) -> Reci
 SUBJECTS = {
     "squeezenet": Subject("squeezenet1_1_fp32", "caffe", 256, 224, recipe()),
     "mobilenet_v2": Subject(
-        "mobilenet_v2_tv_fp32", "imagenet", 256, 224, recipe(strength=0.5, first_conv=True), a_trous=True
+        "mobilenet_v2_tv_fp32", "imagenet", 256, 224, recipe(strength=0.5, first_conv=True, last_stage="a trous")
     ),
     "resnet18": Subject(
         "resnet18_ktb_small_ts_op13",
         "imagenet",
         256,
         224,
-        recipe({"/maxpool/*": 1.0}, conv="before", shortcut="conv", strength=0.5),
-        a_trous=True,
+        recipe({"/maxpool/*": 1.0}, conv="before", shortcut="conv", strength=0.5, last_stage="a trous"),
     ),
     "cifar_resnet20": Subject("cifar10_resnet20_ts_op11", "imagenet", 32, 32, recipe(strength=0.5)),
     "mobilenet_v1": Subject(
-        "mobilenet_v1_075_192_tf_fp32", "pm1", 219, 192, recipe(strength=0.5, first_conv=True), a_trous=True, offset=1
+        "mobilenet_v1_075_192_tf_fp32",
+        "pm1",
+        219,
+        192,
+        recipe(strength=0.5, first_conv=True, last_stage="a trous"),
+        offset=1,
     ),
 }
 
@@ -145,12 +145,6 @@ def model_path(shared: Path, subject: Subject) -> Path:
     return shared / "models" / f"{subject.file}.onnx"
 
 
-def rewritten(original: onnx.ModelProto, subject: Subject) -> onnx.ModelProto:
-    """The subject's rewrite, not repaired; a trous first, so that its convs are no sites any more."""
-    model = a_trous(original, last_stage(original)) if subject.a_trous else original
-    return rewrite(model, subject.recipe).model
-
-
 def joined(parts: Sequence[tuple[np.ndarray, Answers]], count: int) -> Answers:
     """Answers of both halves in the order of the photographs."""
     order = np.argsort(np.concatenate([indices for indices, _ in parts]))
@@ -162,18 +156,24 @@ def joined(parts: Sequence[tuple[np.ndarray, Answers]], count: int) -> Answers:
     return Answers(*(together(name) for name in ("centre", "pairs", "near", "labels")))
 
 
-def measure(shared: Path, name: str, pairs: int, limit: int | None, options: RepairOptions) -> dict[str, object]:
+def measure(shared: Path, name: str, pairs: int, limit: int | None, crops: int) -> dict[str, object]:
     """Calibrate on each half, judge on the other; prints as it goes."""
     subject = SUBJECTS[name]
     canvases = photographs(shared, subject, limit)
     original = onnx.load(model_path(shared, subject))
-    blurred = rewritten(original, subject)
+    blurred = rewrite(original, subject.recipe).model
+    options = RepairOptions(crops=crops)
     everything = np.arange(canvases.count)
     parts, seconds = [], []
     for half in (0, 1):
         fitted, judged = everything[half::2], everything[1 - half :: 2]
         begin = time.perf_counter()
-        model, layers = repair(original, blurred, canvases.batches(fitted, crops=options.crops), options)
+        model, layers = repair(
+            original,
+            blurred,
+            canvases.batches(fitted, crops=options.crops, shifted=options.ensemble is not None),
+            options,
+        )
         seconds.append(time.perf_counter() - begin)
         parts.append((judged, answer(model, canvases, judged, pairs=pairs)))
         print(f"{name}: {len(layers)} layers in {seconds[-1]:.0f} s on {len(fitted)} photographs", flush=True)
@@ -196,15 +196,21 @@ def show(name: str, verdict: Verdict) -> None:
     sys.stdout.flush()
 
 
-def scaling(shared: Path, name: str, sizes: Sequence[int], options: RepairOptions) -> None:
+def scaling(shared: Path, name: str, sizes: Sequence[int], crops: int) -> None:
     """Time of the repair for several numbers of photographs; the peak is the process's so far."""
     subject = SUBJECTS[name]
     canvases = photographs(shared, subject, max(sizes))
     original = onnx.load(model_path(shared, subject))
-    blurred = rewritten(original, subject)
+    blurred = rewrite(original, subject.recipe).model
+    options = RepairOptions(crops=crops)
     for size in sorted(sizes):
         begin = time.process_time(), time.perf_counter()
-        repair(original, blurred, canvases.batches(range(size), crops=options.crops), options)
+        repair(
+            original,
+            blurred,
+            canvases.batches(range(size), crops=options.crops, shifted=options.ensemble is not None),
+            options,
+        )
         cpu, wall = time.process_time() - begin[0], time.perf_counter() - begin[1]
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(f"{name}: {size} photographs, {wall:.0f} s wall, {cpu:.0f} s processor, peak {peak:.2f} GiB", flush=True)
@@ -221,15 +227,14 @@ def main() -> None:
     parser.add_argument("--scaling", type=int, nargs="+", help="only time the repair on so many photographs")
     args = parser.parse_args()
     shared = Path(os.environ.get("AAREWRITE_SHARED", "../shared"))
-    options = RepairOptions(crops=args.crops)
     unknown = set(args.models) - set(SUBJECTS)
     if unknown:
         parser.error(f"no model {sorted(unknown)[0]}; there are {', '.join(SUBJECTS)}")
     if args.scaling:
         for name in args.models or SUBJECTS:
-            scaling(shared, name, args.scaling, options)
+            scaling(shared, name, args.scaling, args.crops)
         return
-    results = [measure(shared, name, args.pairs, args.limit, options) for name in args.models or SUBJECTS]
+    results = [measure(shared, name, args.pairs, args.limit, args.crops) for name in args.models or SUBJECTS]
     if args.json:
         args.json.write_text(json.dumps(results, indent=1))
 

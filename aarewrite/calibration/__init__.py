@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from aarewrite.calibration.a_trous import a_trous, last_stage
 from aarewrite.calibration.calibrate import Calibration, calibrate
 from aarewrite.calibration.canvases import Canvases, from_array
 from aarewrite.calibration.judge import Answers, Difference, Drift, Effect, Judge, Verdict, answer, compare, drift
@@ -28,14 +27,12 @@ __all__ = [
     "Trial",
     "Variants",
     "Verdict",
-    "a_trous",
     "answer",
     "calibrate",
     "compare",
     "drift",
     "find_layers",
     "from_array",
-    "last_stage",
     "repair",
     "search",
 ]

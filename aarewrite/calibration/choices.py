@@ -1,29 +1,19 @@
-"""What the search may do at the sites of a plan: strengths, placements, a last stage a trous."""
+"""What the search may do at the sites of a plan: strengths, filters, placements, a last stage a trous."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import onnx
 
-from aarewrite.calibration.a_trous import a_trous, last_stage
 from aarewrite.calibration.layers import label
 from aarewrite.calibration.search import Choice
-from aarewrite.errors import CannotHandle
-from aarewrite.graph import GraphEditor
+from aarewrite.decide import A_TROUS
 from aarewrite.model_file import load
-from aarewrite.pipeline import plan, rewrite
+from aarewrite.pipeline import open_graph, plan, rewrite
 from aarewrite.planning import replan
-from aarewrite.recipe import Recipe
-
-
-@dataclass(frozen=True)
-class Edit:
-    """Values to put into a site's entry of the plan; none of them: the stage runs a trous."""
-
-    values: tuple[tuple[str, Any], ...] = ()
+from aarewrite.recipe import Recipe, load_recipe
 
 
 class PlanVariants:
@@ -33,10 +23,11 @@ class PlanVariants:
 
     Args:
         original: The model.
-        recipe: The recipe whose sites, filters and pads are taken; strength and placement are the search's.
+        recipe: The recipe whose sites and pads are taken; strength, filter and placement are the search's.
         strengths: Of the filter, each tried.
         placements: Of convs' blurs, each tried.
-        with_a_trous: Whether the last stage may run a trous.
+        filters: Taps, each tried; (): the recipe's.
+        options: Further options of `aarewrite.plan`: only, skip, first_conv, input_shapes, ...
     """
 
     def __init__(
@@ -46,40 +37,39 @@ class PlanVariants:
         *,
         strengths: Sequence[float] = (1.0, 0.5),
         placements: Sequence[str] = ("after", "before"),
-        with_a_trous: bool = True,
+        filters: Sequence[int] = (),
+        options: Mapping[str, Any] | None = None,
     ) -> None:
-        self._original, self._recipe = original, recipe
+        self._model = load(original)
+        asked = load_recipe(recipe).with_options(last_stage=A_TROUS)
+        planned = plan(self._model, asked, **(options or {}))
         self._strengths, self._placements = strengths, placements
-        self._stage: tuple[str, ...] = last_stage(original) if with_a_trous else ()
-        if self._stage:
-            try:
-                a_trous(original, self._stage)
-            except CannotHandle:
-                self._stage = ()
-        self._table = plan(original, recipe).to_dict()
+        self._filters = tuple(filters) or (asked.filter,)
+        self._stage = planned.a_trous
+        self._table = plan(self._model, load_recipe(recipe), **(options or {})).to_dict()
         reads = {label(node): node.input[0] for node in original.graph.node if node.op_type == "Conv"}
-        self._groups: dict[str, list[dict[str, Any]]] = {}
+        groups: dict[str, list[dict[str, Any]]] = {}
         for entry in self._table["sites"]:
             if entry["action"] == "blur" and not entry["scope"]:
-                self._groups.setdefault(reads.get(entry["node"], entry["node"]), []).append(entry)
+                groups.setdefault(reads.get(entry["node"], entry["node"]), []).append(entry)
         # A group goes by the name of its first operator.
-        self._groups = {entries[0]["node"]: entries for entries in self._groups.values()}
+        self._groups = {entries[0]["node"]: entries for entries in groups.values()}
 
     def sites(self) -> Sequence[str]:
         """The groups of sites, each by its first operator, in graph order."""
         return list(self._groups)
 
     def choices(self, site: str) -> Sequence[Choice]:
-        """Every placement and strength; a trous for the last stage."""
+        """Every placement, filter and strength; a trous for the last stage."""
         entries = self._groups[site]
-        conv = entries[0]["op"] == "Conv"
         found = []
-        for placement in self._placements if conv else ("after",):
-            for strength in self._strengths:
-                values = (("placement", placement), ("strength", strength))
-                found.append(Choice(f"{placement}, strength {strength:g}", Edit(values)))
+        for placement in self._placements if entries[0]["op"] == "Conv" else ("after",):
+            for taps in self._filters:
+                for strength in self._strengths if taps % 2 else (1.0,):
+                    change = {"placement": placement, "filter": taps, "strength": strength}
+                    found.append(Choice(f"{placement}, f={taps}, strength {strength:g}", change))
         if {entry["node"] for entry in entries} == set(self._stage):
-            found.append(Choice("a trous", Edit()))
+            found.append(Choice(A_TROUS, {"action": A_TROUS}))
         return found
 
     def build(self, chosen: Mapping[str, Choice]) -> onnx.ModelProto:
@@ -88,47 +78,25 @@ class PlanVariants:
         Raises:
             CannotHandle, UsageError: As `aarewrite.rewrite`.
         """
-        model, table = self._planned(chosen)
-        if not any(entry["action"] == "blur" for entry in table["sites"]):
-            return model
-        return rewrite(model, plan=table, verify=False).model
+        return rewrite(self._model, plan=self.table(chosen), verify=False).model
 
     def cost(self, chosen: Mapping[str, Choice]) -> float:
         """Multiply-accumulates relative to the original's; 1 where they are not known."""
-        model, table = self._planned(chosen)
-        before = self._table["macs"]["before"]
-        stage = plan(model, self._recipe).macs
-        if not before or not stage:
-            return 1.0
-        edited = _macs(model, table)
-        return float((edited if edited is not None else stage) / before)
+        planned = replan(open_graph(self._model), self.table(chosen))
+        return planned.macs_after / planned.macs if planned.macs and planned.macs_after is not None else 1.0
 
-    def _planned(self, chosen: Mapping[str, Choice]) -> tuple[onnx.ModelProto, dict[str, Any]]:
-        """The model with its last stage a trous if chosen, and its plan with everything else chosen."""
-        model = self._original
-        if any(isinstance(choice.change, Edit) and not choice.change.values for choice in chosen.values()):
-            model = a_trous(model, self._stage)
-        table = plan(model, self._recipe).to_dict()
-        edits = {
-            entry["node"]: (entry, choice.change)
-            for site, choice in chosen.items()
-            if choice.change.values
-            for entry in self._groups[site]
-        }
-        for entry in table["sites"]:
-            if entry["node"] not in edits:
-                if entry["action"] == "blur":
-                    entry.update(action="keep", reason="left by the search")
-                continue
-            values = dict(edits[entry["node"]][1].values)
-            if entry["placement"] == "input" and values["placement"] == "after":
-                del values["placement"]  # a 1x1 shortcut is blurred in front of the conv: the same, and cheaper
+    def table(self, chosen: Mapping[str, Choice]) -> dict[str, Any]:
+        """The plan, as values for JSON, with what was chosen; the other sites are left."""
+        edits = {entry["node"]: choice.change for site, choice in chosen.items() for entry in self._groups[site]}
+        sites = []
+        for given in self._table["sites"]:
+            entry = dict(given)
+            change = dict(edits.get(entry["node"], {}))
+            if entry["placement"] == "input" and change.get("placement") == "after":
+                del change["placement"]  # a 1x1 shortcut is blurred in front of the conv: the same, and cheaper
             if entry["placement"] == "instead":
-                values = {}
-            entry.update(values)
-        return model, table
-
-
-def _macs(model: onnx.ModelProto, table: Mapping[str, Any]) -> int | None:
-    """Multiply-accumulates of the whole model after a plan given as a table."""
-    return replan(GraphEditor(load(model)), table).macs_after
+                change = {}
+            if entry["node"] not in edits and entry["action"] == "blur":
+                change = {"action": "keep", "reason": "left by the search"}
+            sites.append(entry | change)
+        return self._table | {"sites": sites}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -19,8 +19,8 @@ from aarewrite.calibration.calibrate import calibrate as fit_and_judge
 from aarewrite.calibration.canvases import Canvases
 from aarewrite.calibration.choices import PlanVariants
 from aarewrite.calibration.repair import RepairOptions
-from aarewrite.calibration.search import SearchOptions
-from aarewrite.errors import CheckFailed, UsageError
+from aarewrite.calibration.search import Choice, SearchOptions, Trial, search
+from aarewrite.errors import CannotHandle, CheckFailed, UsageError
 from aarewrite.model_file import load
 from aarewrite.pipeline import ModelSource, Result, plan, rewrite
 from aarewrite.recipe import Recipe, load_recipe
@@ -40,20 +40,22 @@ class Calibrated:
 
     Attributes:
         outcome: The repaired model, what was done to each layer, and the judgement on samples held out.
-        rewritten: Plan and proof of the rewrite before the repair; None where the search chose the plan.
+        rewritten: Plan and proof of the rewrite before the repair.
         data: What it was calibrated on, one line.
         preprocess: What was applied to it, one line.
-        cost: Multiply-accumulates relative to the original's, None where unknown.
+        trials: What the search for a plan tried, in order: the trade-off curve. Empty when the plan was given.
+        chosen: Site and label of what the search chose.
         latency: Measured latency relative to the original's, None where no budget was given.
         failures: Why the result should not be used, one line each; empty when it is better within its limits.
     """
 
     outcome: Calibration
-    rewritten: Result | None
+    rewritten: Result
     data: str
     preprocess: str
-    cost: float | None
-    latency: float | None
+    trials: tuple[Trial, ...] = ()
+    chosen: tuple[tuple[str, str], ...] = ()
+    latency: float | None = None
     failures: tuple[str, ...] = ()
 
     @property
@@ -65,6 +67,19 @@ class Calibrated:
     def better(self) -> bool:
         """Whether it is better than the original on samples held out, within all limits."""
         return not self.failures
+
+    @property
+    def cost(self) -> float | None:
+        """Multiply-accumulates relative to the original's, None where unknown."""
+        return _cost(self.rewritten)
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """Plan, proof and calibration as plain values, as `--json` writes them; `rewrite(plan=...)` reads them."""
+        table = self.rewritten.report
+        for entry in table["sites"]:
+            entry["measured"] = [_effect(t) for t in self.trials if [site for site, _ in t.chosen] == [entry["node"]]]
+        return table | {"calibration": self.to_dict()}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: judgement, layers, trials."""
@@ -81,8 +96,8 @@ class Calibrated:
             "latency": self.latency,
             "verdict": dataclasses.asdict(outcome.verdict) if outcome.verdict else None,
             "drift": {"before": drift.before, "after": drift.after, "apart": drift.apart} if drift else None,
-            "chosen": [list(pair) for pair in outcome.chosen],
-            "trials": [_finite(dataclasses.asdict(trial)) for trial in outcome.trials],
+            "chosen": [list(pair) for pair in self.chosen],
+            "trials": [_finite(dataclasses.asdict(trial)) for trial in self.trials],
             "layers": [_finite(dataclasses.asdict(layer)) for layer in outcome.layers],
         }
 
@@ -121,57 +136,95 @@ def calibrate(
         labels: CSV of labels; the judgement then has accuracies.
         preprocess: Preset or TOML file, as for `aarewrite.verify`.
         progress: Show progress on stderr when it is a terminal.
-        options: Further options of `aarewrite.rewrite`: filter, pad, placement, first_conv, max_window, only, skip.
+        options: Further options of `aarewrite.rewrite`: filter, pad, placement, first_conv, only, skip, plan, ...
 
     Raises:
         UsageError: The request or the data are wrong.
-        CannotHandle: The model cannot be rewritten or repaired.
+        CannotHandle: The model cannot be rewritten or repaired; or the search finds nothing within the limits.
         CheckFailed: The rewrite's proof failed, or its cost is over the budget.
     """
+    if options.get("plan") is not None and strength is not None:
+        raise UsageError("--plan and --strength exclude each other", "edit the strengths in the plan file instead")
     original = load(model).to_proto()
-    chosen = _with_strength(recipe, strength)
+    asked = _with_strength(recipe, strength)
     applied = load_preprocess(preprocess) if preprocess is not None else None
     setup = open_setup(original, None, None, "cpu", applied, data, labels, limit, seed, None)
     canvases = _canvases(setup, seed)
-    repair_options = RepairOptions(crops=crops, seed=seed)
-    rewritten, variants, search_options, cost = None, None, None, None
-    if strength == "auto":
-        variants = PlanVariants(original, chosen)
-        limit_cost = _relative_budget(budget, original, chosen)
-        defaults = SearchOptions()
-        search_options = SearchOptions(
-            budget=defaults.budget if limit_cost is None else limit_cost,
-            max_disagreement=defaults.max_disagreement if max_disagreement is None else max_disagreement,
-        )
-    else:
-        rewritten = rewrite(original, chosen, **options)
+    limit_cost = _relative_budget(budget, original, asked)
+    settings = RepairOptions(crops=crops, seed=seed)
+    trials: tuple[Trial, ...] = ()
+    chosen: dict[str, Choice] = {}
+    with progress_bar("calibrating", None, progress) as advance:
+        if strength == "auto":
+            verify = options.pop("verify", True)
+            variants = PlanVariants(original, asked, options=_given(options))
+            limits = _limits(limit_cost, max_disagreement)
+            fitted, _ = canvases.split(hold_out, seed)
+            found = search(
+                original, variants, canvases, [int(i) for i in fitted], limits, progress=lambda trial: advance(1)
+            )
+            if not found.chosen:
+                raise CannotHandle(
+                    f"no choice at any site is better within the limits ({_nearest(found.trials)})",
+                    "allow more with --max-disagreement or --budget, or give more images",
+                )
+            trials, chosen = found.trials, found.chosen
+            rewritten = rewrite(original, plan=variants.table(chosen), verify=verify)
+        else:
+            rewritten = rewrite(original, asked, **options)
         if not rewritten.changed:
             raise UsageError(
                 "nothing to calibrate: no site is rewritten", "see aarewrite inspect, or choose another recipe"
             )
         cost = _cost(rewritten)
-        limit_cost = _relative_budget(budget, original, chosen)
         if limit_cost is not None and cost is not None and cost > limit_cost:
             raise CheckFailed(
                 f"the plan costs {cost:.2f}x, over the budget of {limit_cost:.2f}x",
                 "search within it with --strength auto, or use --placement before or --only",
             )
-    with progress_bar("calibrating", None, progress) as advance:
         outcome = fit_and_judge(
             original,
+            rewritten.model,
             canvases,
-            rewritten=rewritten.model if rewritten else None,
-            variants=variants,
             hold_out=hold_out,
             seed=seed,
-            repair_options=repair_options,
-            search_options=search_options,
-            on_trial=lambda trial: advance(1),
+            repair_options=settings,
             on_layer=lambda layer, index, count: advance(1),
         )
     latency = None if budget is None else _latency_ratio(original, outcome.model, canvases)
-    failures = tuple(_failures(outcome, max_disagreement, limit_cost, latency))
-    return Calibrated(outcome, rewritten, setup.data.description, setup.recipe.describe(), cost, latency, failures)
+    return Calibrated(
+        outcome,
+        rewritten,
+        setup.data.description,
+        setup.recipe.describe(),
+        trials,
+        tuple((site, choice.label) for site, choice in chosen.items()),
+        latency,
+        tuple(_failures(outcome, max_disagreement, limit_cost, latency)),
+    )
+
+
+def _given(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name != "plan"}
+
+
+def _limits(budget: float | None, max_disagreement: float | None) -> SearchOptions:
+    limits = SearchOptions()
+    if budget is not None:
+        limits = dataclasses.replace(limits, budget=budget)
+    return limits if max_disagreement is None else dataclasses.replace(limits, max_disagreement=max_disagreement)
+
+
+def _nearest(trials: Sequence[Trial]) -> str:
+    """What speaks against the trial with the least noise, for the message that there is none to take."""
+    measured = [trial for trial in trials if np.isfinite(trial.noise)]
+    return min(measured, key=lambda trial: trial.noise).reason if measured else "everything is over the budget"
+
+
+def _effect(trial: Trial) -> dict[str, Any]:
+    """One choice at one site alone, as measured."""
+    values = _finite(dataclasses.asdict(trial))
+    return {"choice": trial.chosen[0][1]} | {name: values[name] for name in ("cost", "noise", "disagreement", "reason")}
 
 
 def _with_strength(recipe: str | Path | Recipe, strength: float | str | None) -> Recipe:

@@ -18,7 +18,7 @@ def print_calibrated(calibrated: Calibrated, verbose: bool = False) -> None:
     repaired = sum(layer.repaired for layer in outcome.layers)
     out.print(f"calibrated on {outcome.fitted} samples of {calibrated.data}, judged on {outcome.judged} held out")
     out.print(f"preprocess {calibrated.preprocess}", markup=False)
-    for site, label in outcome.chosen:
+    for site, label in calibrated.chosen:
         out.print(f"chose {label} at {site}", markup=False)
     if verbose:
         layers = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")

@@ -55,6 +55,7 @@ class VerifyReport:
         notes: What a reader must know about these numbers.
         failures: Why the verification failed, one line each; empty when it passed.
         plan: The rewrite's plan as rows to print, when given.
+        trials: What a calibration tried, when given: the trade-off of cost, agreement and consistency.
         versions: Versions of the tool and of what it ran on.
     """
 
@@ -82,6 +83,7 @@ class VerifyReport:
     notes: tuple[str, ...] = ()
     failures: tuple[str, ...] = ()
     plan: tuple[Mapping[str, Any], ...] = ()
+    trials: tuple[Mapping[str, Any], ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @property

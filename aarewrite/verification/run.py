@@ -59,6 +59,7 @@ def verify(
     max_diff: float | None = None,
     names: tuple[str, str] | None = None,
     plan: Sequence[Mapping[str, Any]] = (),
+    trials: Sequence[Mapping[str, Any]] = (),
     progress: bool = False,
 ) -> VerifyReport:
     """Measure how shift-invariant a model is and how it compares numerically with another.
@@ -87,6 +88,7 @@ def verify(
         max_diff: Fail when any output differs more from `against` (or between providers), absolute.
         names: Labels of model and `against` in the report.
         plan: Rows of the rewrite's plan, shown in the report.
+        trials: What a calibration tried (`Calibrated.to_dict()["trials"]`), drawn in the report.
         progress: Show progress bars on stderr when it is a terminal.
 
     Returns:
@@ -142,6 +144,7 @@ def verify(
         class_names=setup.data.class_names,
         notes=tuple(notes),
         plan=tuple(plan),
+        trials=tuple(trials),
         versions={"aarewrite": __version__, "onnxruntime": ort.__version__, "numpy": np.__version__},
     )
     if first := next((s for s in studies if isinstance(s, ClassifyStudy)), None):

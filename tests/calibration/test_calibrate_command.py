@@ -73,6 +73,77 @@ def test_a_budget_the_plan_exceeds_names_the_way_out() -> None:
         aarewrite.calibrate(SAMPLES / "resnet.onnx", DIGITS, preprocess="unit", budget="1.1x")
 
 
+def test_a_searched_plan_holds_what_was_measured_and_can_be_applied_again(tmp_path: Path) -> None:
+    out, report, page = (tmp_path / name for name in ("out.onnx", "out.json", "out.html"))
+    request = [SAMPLES / "resnet.onnx", "--calibrate", DIGITS, "--preprocess", "unit", "--limit", "150", "-q"]
+    ran = run(
+        *request, "-o", out, "--strength", "auto", "--budget", "3x", "--max-disagreement", "0.5", "--force", "--json",
+        report, "--verify", DIGITS, "--report", page,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    table = json.loads(report.read_text())
+    chosen = dict(table["calibration"]["chosen"])
+    assert chosen
+    for site in table["sites"]:
+        if site["node"] in chosen:
+            taken = next(one for one in site["measured"] if one["choice"] == chosen[site["node"]])
+            assert taken["noise"] < 1
+            assert site["action"] != "keep"
+    assert table["proof"]["passed"]
+    assert "What was tried before choosing this" in page.read_text()
+    # The plan, edited or not, leads to the same graph without the search.
+    again = tmp_path / "again.onnx"
+    ran = run(*request, "-o", again, "--plan", report, "--force")
+    assert ran.returncode == 0, ran.stderr
+    first, second = (onnx.load(path) for path in (out, again))
+    assert first.graph.node == second.graph.node
+    assert run(*request, "-o", again, "--plan", report, "--strength", "0.5").returncode == 2
+
+
+def test_nothing_within_the_limits_is_said() -> None:
+    with pytest.raises(aarewrite.CannotHandle, match="no choice at any site is better within the limits") as caught:
+        aarewrite.calibrate(SAMPLES / "vgg.onnx", DIGITS, preprocess="unit", limit=40, strength="auto", budget="1x")
+    assert "everything is over the budget); allow more with" in str(caught.value)
+
+
+def tensorflow_like() -> onnx.ModelProto:
+    """A fixed batch of 1, channels last, an explicit Pad in front of a VALID strided conv."""
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["": 13]>
+        net (float[1, 32, 32, 3] image) => (float[1, 5] scores)
+        <int64[8] pads = {0, 0, 0, 0, 0, 0, 1, 1}> {
+            first = Transpose <perm = [0, 3, 1, 2]> (image)
+            stem = Conv <auto_pad = "SAME_UPPER"> (first, w1)
+            stem_act = Relu (stem)
+            padded = Pad (stem_act, pads)
+            down = Conv <strides = [2, 2], auto_pad = "VALID"> (padded, w2)
+            down_act = Relu (down)
+            deep = Conv <pads = [1, 1, 1, 1]> (down_act, w3)
+            pooled = GlobalAveragePool (deep)
+            flat = Flatten (pooled)
+            scores = Gemm (flat, w4)
+        }"""
+    )
+    rng = np.random.default_rng(0)
+    for name, shape in (("w1", (6, 3, 3, 3)), ("w2", (8, 6, 3, 3)), ("w3", (8, 8, 3, 3)), ("w4", (8, 5))):
+        value = rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
+        model.graph.initializer.append(onnx.numpy_helper.from_array(value.astype(np.float32), name))
+    return model
+
+
+def test_a_fixed_batch_of_one_channels_last_with_explicit_pads(tmp_path: Path) -> None:
+    images = np.random.default_rng(1).integers(0, 256, (30, 40, 40, 3), dtype=np.uint8)
+    np.savez(tmp_path / "images.npz", x=images)
+    found = aarewrite.calibrate(tensorflow_like(), tmp_path / "images.npz", preprocess="unit")
+    deep, scores = found.outcome.layers
+    assert (deep.name, scores.name) == ("deep", "scores")
+    assert deep.repaired
+    assert deep.own_after < 0.6 * deep.own_before
+    assert scores.own_after <= scores.own_before
+    onnx.checker.check_model(found.model, full_check=True)
+    assert found.model.graph.input[0] == tensorflow_like().graph.input[0]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

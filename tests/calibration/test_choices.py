@@ -7,8 +7,10 @@ import pytest
 from onnx import numpy_helper
 from test_a_trous import two_stages
 
-from aarewrite.calibration import Choice, a_trous, find_layers
+from aarewrite import rewrite
+from aarewrite.calibration import Choice, find_layers
 from aarewrite.calibration.choices import PlanVariants
+from aarewrite.recipe import Recipe
 
 
 @pytest.fixture
@@ -23,16 +25,16 @@ def chosen(variants: PlanVariants, site: str, label: str) -> dict[str, Choice]:
 def test_a_block_and_its_shortcut_are_one_site(variants: PlanVariants) -> None:
     assert variants.sites() == ["second"]  # the first conv is left strided by `aligned`
     assert [choice.label for choice in variants.choices("second")] == [
-        "after, strength 1",
-        "after, strength 0.5",
-        "before, strength 1",
-        "before, strength 0.5",
+        "after, f=3, strength 1",
+        "after, f=3, strength 0.5",
+        "before, f=3, strength 1",
+        "before, f=3, strength 0.5",
         "a trous",
     ]
 
 
 def test_choices_are_built_as_they_say(variants: PlanVariants) -> None:
-    built = variants.build(chosen(variants, "second", "before, strength 0.5"))
+    built = variants.build(chosen(variants, "second", "before, f=3, strength 0.5"))
     taps = np.array([0.125, 0.75, 0.125])
     blurs = [t for t in built.graph.initializer if list(t.dims) == [4, 1, 3, 3]]
     assert len(blurs) in (1, 2)  # one for both convs, or one each
@@ -48,8 +50,8 @@ def test_choices_are_built_as_they_say(variants: PlanVariants) -> None:
 
 def test_costs_are_relative_and_ordered(variants: PlanVariants) -> None:
     leave = variants.cost({})
-    before = variants.cost(chosen(variants, "second", "before, strength 1"))
-    after = variants.cost(chosen(variants, "second", "after, strength 1"))
+    before = variants.cost(chosen(variants, "second", "before, f=3, strength 1"))
+    after = variants.cost(chosen(variants, "second", "after, f=3, strength 1"))
     trous = variants.cost(chosen(variants, "second", "a trous"))
     assert leave == 1.0
     assert 1.0 < before < after < trous < 4.0
@@ -57,4 +59,10 @@ def test_costs_are_relative_and_ordered(variants: PlanVariants) -> None:
 
 def test_a_trous_leaves_nothing_to_blur_there(variants: PlanVariants) -> None:
     built = variants.build(chosen(variants, "second", "a trous"))
-    assert built.SerializeToString() == a_trous(two_stages(), ("second", "shortcut")).SerializeToString()
+    assert built.graph == rewrite(two_stages(), Recipe(last_stage="a trous")).model.graph
+
+
+def test_filters_are_offered_where_asked_for() -> None:
+    labels = [choice.label for choice in PlanVariants(two_stages(), filters=(3, 5)).choices("second")]
+    assert "before, f=5, strength 0.5" in labels
+    assert len(labels) == 9

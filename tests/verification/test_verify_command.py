@@ -127,6 +127,21 @@ def test_plan_rows_reach_the_page(files):
     assert "pool1 &lt;b&gt;" in page
 
 
+def test_a_calibrations_trials_reach_the_page(files):
+    from aarewrite.verification.report.html import render_html
+
+    figures = {"cost": 1.25, "noise": 0.875, "disagreement": 0.04, "accepted": True, "reason": "less crop noise"}
+    trials = [
+        {"chosen": [["pool <1>", "after"]], **figures},
+        {"chosen": [["conv", "a trous"]], **figures, "noise": None, "reason": "over the budget"},
+    ]
+    page = render_html(before_after(phase_classifier(), blurred_classifier(), "synthetic:2", trials=trials))
+    assert "What was tried" in page
+    assert page.count("pool &lt;1&gt;: after") == 2  # the dot's tip and the table's row
+    assert "1.25x" in page
+    assert "over the budget" not in page
+
+
 def test_importing_the_command_is_light():
     heavy = "{'onnx', 'onnxruntime', 'numpy', 'polygraphy'}"
     code = f"import sys, aarewrite.verification.command; print(sorted({heavy} & set(sys.modules)))"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from string import Template
@@ -35,6 +35,7 @@ def render_html(report: VerifyReport) -> str:
         _circular(report),
         _parity(report),
         _plan(report),
+        _trials(report),
         _numbers(report),
         _method(report),
     )
@@ -371,6 +372,29 @@ def _plan(report: VerifyReport) -> str:
     head = list(dict.fromkeys(key for row in report.plan for key in row))
     rows = [[str(row.get(key, "")) for key in head] for row in report.plan]
     return f'<section><h2>What was changed in the network</h2><div class="scroll">{_table(head, rows)}</div></section>'
+
+
+def _trials(report: VerifyReport) -> str:
+    measured = [trial for trial in report.trials if trial["noise"] is not None]
+    if not measured:
+        return ""
+    dots = [(t["cost"], t["noise"], svg.AFTER if t["accepted"] else "#8a949b", _tried(t)) for t in measured]
+    head = ["what was tried", "multiply-accumulates", "crop noise", "other class than before", "outcome"]
+    rows = [
+        [_tried(t), f"{t['cost']:.2f}x", f"{t['noise']:.3f}", _percent(t["disagreement"]), str(t["reason"])]
+        for t in measured
+    ]
+    return (
+        "<section><h2>What was tried before choosing this</h2><p>Each dot is a way of rewriting the network, with "
+        "repaired weights: to the right it costs more, further down its answers scatter less when the picture moves "
+        "(1: as much as before). Filled in colour: a step that was worth going on from.</p>"
+        f"{svg.scatter(dots, 'multiply-accumulates relative to before', 'crop noise')}"
+        f'<div class="scroll">{_table(head, rows)}</div></section>'
+    )
+
+
+def _tried(trial: Mapping[str, Any]) -> str:
+    return "; ".join(f"{site}: {label}" for site, label in trial["chosen"])
 
 
 def _numbers(report: VerifyReport) -> str:

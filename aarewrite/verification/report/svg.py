@@ -64,6 +64,35 @@ def line_chart(
     return _svg(width, height, parts, f"{y_title} over {x_title}")
 
 
+def scatter(dots: Sequence[tuple[float, float, str, str]], x_title: str, y_title: str) -> str:
+    """Draw dots (x, y, colour, tip) within the range they take up."""
+    width, height, left, right, top, bottom = 640, 280, 62, 24, 28, 46
+    ranges = []
+    for values in zip(*((x, y) for x, y, _, _ in dots), strict=True):
+        margin = 0.05 * (max(values) - min(values)) or 0.05 * abs(values[0]) or 1.0
+        ranges.append((min(values) - margin, max(values) + margin))
+    (x_low, x_high), (y_low, y_high) = ranges
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        across, up = (x - x_low) / (x_high - x_low), (y - y_low) / (y_high - y_low)
+        return left + across * (width - left - right), height - bottom - up * (height - top - bottom)
+
+    parts = []
+    for k in range(5):
+        x_value, y_value = x_low + (x_high - x_low) * k / 4, y_low + (y_high - y_low) * k / 4
+        x, y = at(x_value, y_value)
+        parts.append(f'<line x1="{left}" x2="{width - right}" y1="{y:.1f}" y2="{y:.1f}" stroke="{GRID}"/>')
+        parts.append(_text(left - 8, y + 4, f"{y_value:.2f}", "end"))
+        parts.append(_text(x, height - bottom + 18, f"{x_value:.2f}"))
+    parts.append(_text((left + width - right) / 2, height - 6, x_title, bold=True))
+    parts.append(_text(left - 44, 14, y_title, "start", bold=True))
+    for x_value, y_value, colour, tip in dots:
+        x, y = at(x_value, y_value)
+        title = _title(f"{tip}: {x_value:.2f}, {y_value:.3f}")
+        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{colour}" opacity="0.8">{title}</circle>')
+    return _svg(width, height, parts, f"{y_title} over {x_title}")
+
+
 def heat_map(errors: Sequence[Sequence[float]], rows: Sequence[int], columns: Sequence[int], largest: float) -> str:
     """Draw one cell a shift: white is 0, dark red is `largest`."""
     cell = max(14, min(34, 300 // max(len(columns), len(rows))))

@@ -1,0 +1,145 @@
+"""The last stage a trous: weights untouched, invariance one octave finer.
+
+The strides of a stage are removed, every conv behind them is dilated by them, and the global pooling at the end sees
+all phases instead of one. At the positions that the original computed, every value is the same; the others are what
+the original computes for shifted inputs. It costs stride^2 times the stage.
+Source: Holschneider et al. 1989 (algorithme a trous); as in dilated ResNets, but with the weights as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from aarewrite.errors import CannotHandle
+from aarewrite.graph import GraphEditor, Scope
+from aarewrite.model_file import Model
+from aarewrite.shapes import Shapes
+from aarewrite.sites import node_names
+
+ACTIVATIONS = frozenset(
+    (
+        "Celu", "Clip", "Elu", "Erf", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "PRelu", "Relu", "Selu",
+        "Sigmoid", "Softplus", "Softsign", "Tanh",
+    )
+)  # fmt: skip
+ARITHMETIC = frozenset(("Abs", "Add", "Div", "Exp", "Max", "Min", "Mul", "Neg", "Pow", "Sqrt", "Sub", "Sum"))
+POINTWISE = ACTIVATIONS | ARITHMETIC | {"BatchNormalization", "Cast", "Concat", "Dropout", "Identity", "Split"}
+GLOBAL = frozenset(("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", "ReduceMean", "ReduceMax"))
+SIZED_POOLS = frozenset(("AveragePool", "MaxPool"))  # global where they cover the whole map
+
+
+class Grid(NamedTuple):
+    """A map that is finer than the original's, per spatial axis: how much, and its size where that is known."""
+
+    factors: tuple[int, ...]
+    size: tuple[int | None, ...]
+
+
+def last_stage(editor: GraphEditor) -> tuple[str, ...]:
+    """The strided convs of the main graph that no other downsampling follows: the ones to run a trous together."""
+    names = node_names(editor)
+    main = editor.scopes[0]
+    above: dict[str, frozenset[str]] = {}  # per tensor: the strided convs right above it
+    for node in main.nodes:
+        found = frozenset[str]().union(*(above.get(tensor.name, frozenset()) for tensor in node.inputs))
+        if node.op in ("Conv", "MaxPool", "LpPool") and max(node.attrs.get("strides", [1])) > 1:
+            found = frozenset((names[id(node)],)) if node.op == "Conv" else frozenset()
+        for tensor in node.outputs:
+            above[tensor.name] = found
+    last = frozenset[str]().union(*(above.get(tensor.name, frozenset()) for tensor in main.graph.outputs))
+    return tuple(names[id(node)] for node in main.nodes if names[id(node)] in last)
+
+
+def applied(
+    model: Model, convs: Collection[str], input_shapes: Mapping[str, Sequence[int]], as_twin: bool = False
+) -> GraphEditor:
+    """The model without the strides of `convs`, all strided convs of one stage, and with everything behind them
+    dilated up to global pooling.
+
+    In the twin the poolings see the original's positions only, so that every value behind them is the original's.
+
+    Raises:
+        CannotHandle: Something behind the convs depends on the size of the map; the message names it.
+    """
+    editor = GraphEditor(model)
+    shapes = Shapes(editor, input_shapes)
+    main = editor.scopes[0]
+    names = node_names(editor)
+    wanted = set(convs)
+    grids: dict[str, Grid] = {}
+    for node in list(main.nodes):
+        name = names[id(node)]
+        finer = [grids[tensor.name] for tensor in node.inputs if tensor.name in grids]
+        grid = finer[0] if finer else None
+        if any(other != grid for other in finer):
+            raise CannotHandle(f"{name}: the finer maps that meet here differ in size", "leave this stage's stride")
+        if name in wanted or (node.op == "Conv" and grid):
+            grid = _dilate(editor, shapes, main, node, name, grid, name in wanted)
+            wanted.discard(name)
+        elif grid is None:
+            continue
+        elif node.op in GLOBAL or node.op in SIZED_POOLS:
+            _pool(editor, shapes, main, node, name, grid, as_twin)
+            continue
+        elif node.op not in POINTWISE or node.domain not in (None, "", "ai.onnx"):
+            raise CannotHandle(f"{name}: {node.op} behind a stage a trous", "leave this stage's stride")
+        elif node.op == "Add" and any(t.name not in grids and not editor.is_constant(t) for t in node.inputs):
+            raise CannotHandle(f"{name}: it adds a map with the original's grid", "name all convs of the stage")
+        for tensor in node.outputs:
+            grids[tensor.name] = grid
+            editor.mark_stale(main, tensor)
+    if wanted:
+        raise CannotHandle(f"{sorted(wanted)[0]}: no strided conv of this name", "see `aarewrite inspect`")
+    inner = {t.name for s in editor.scopes if s.root is main and s is not main for n in s.nodes for t in n.inputs}
+    for tensor in (*main.graph.outputs, *(tensor for node in main.nodes for tensor in node.outputs)):
+        if tensor.name in grids and (main.is_output(tensor) or tensor.name in inner):
+            raise CannotHandle(f"{tensor.name}: the stage ends in a map, not in global pooling", "leave its stride")
+    return GraphEditor(editor.export())
+
+
+def _dilate(
+    editor: GraphEditor, shapes: Shapes, scope: Scope, node: Any, name: str, grid: Grid | None, chosen: bool
+) -> Grid:
+    """Dilate a conv by the grid that comes in and drop the stride of a chosen one. Returns the grid that goes out."""
+    kernel = list((editor.constant_shape(node.inputs[1]) or ())[2:] if node.op == "Conv" else ())
+    rank = len(kernel)
+    strides = list(node.attrs.get("strides") or [1] * rank)
+    if not rank or (chosen and max(strides) == 1):
+        raise CannotHandle(f"{name}: no strided conv", "see `aarewrite inspect`")
+    if node.attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+        raise CannotHandle(f"{name}: auto_pad behind a stage a trous", "make the pads explicit first")
+    if not chosen and max(strides) > 1:
+        raise CannotHandle(f"{name}: it is strided again", "name all strided convs of the stage")
+    grid = grid or Grid((1,) * rank, shapes.spatial(scope, node.inputs[0], rank))
+    dilations = [d * f for d, f in zip(node.attrs.get("dilations") or [1] * rank, grid.factors, strict=True)]
+    pads = [p * f for p, f in zip(node.attrs.get("pads") or [0] * (2 * rank), grid.factors * 2, strict=True)]
+    editor.set_attributes(node, dilations=dilations, pads=pads, strides=[1] * rank, auto_pad=None)
+    around = [b + e - (k - 1) * d for b, e, k, d in zip(pads[:rank], pads[rank:], kernel, dilations, strict=True)]
+    return Grid(
+        tuple(f * s for f, s in zip(grid.factors, strides, strict=True)),
+        tuple(None if n is None else n + more for n, more in zip(grid.size, around, strict=True)),
+    )
+
+
+def _pool(editor: GraphEditor, shapes: Shapes, scope: Scope, node: Any, name: str, grid: Grid, as_twin: bool) -> None:
+    """Let a pooling over the whole of the original's map cover the finer one."""
+    if node.op in SIZED_POOLS:
+        size = shapes.spatial(scope, node.inputs[0])
+        kernel = list(node.attrs["kernel_shape"])
+        if list(size) != kernel or any(node.attrs.get("pads") or [0]):
+            raise CannotHandle(f"{name}: it does not cover the whole map", "leave this stage's stride")
+        if not as_twin:
+            op = {"AveragePool": "GlobalAveragePool", "MaxPool": "GlobalMaxPool"}[node.op]
+            editor.insert_after(scope, node, [new := editor.node(op, f"{name}/global", [node.inputs[0]], [])])
+            output = node.outputs[0]
+            editor.remove(scope, node)
+            new.outputs.append(output)
+    if as_twin:
+        kept = editor.variable(f"{node.inputs[0].name}/original_positions")
+        ones = [1] * len(grid.factors)
+        taken = editor.node(
+            "MaxPool", f"{name}/positions", [node.inputs[0]], [kept], kernel_shape=ones, strides=list(grid.factors)
+        )
+        editor.insert_before(scope, node, [taken])
+        editor.set_input(node, 0, kept)

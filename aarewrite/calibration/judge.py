@@ -31,7 +31,7 @@ class Answers:
     Attributes:
         centre: For the centre crop, (n,).
         pairs: For two random crops each, (n, p, 2).
-        near: For a random crop and its one-pixel neighbours, (n, 1 + neighbours).
+        near: For a third as many random crops and the one-pixel neighbours of each, (n, bases, 1 + neighbours).
         labels: The true classes, (n,); None when unknown.
     """
 
@@ -121,7 +121,7 @@ def answer(
         classes = np.concatenate([row.reshape(len(row), -1).argmax(1) for row in rows])
         centre.append(classes[0])
         paired.append(classes[1 : 1 + 2 * pairs].reshape(pairs, 2))
-        near.append(classes[1 + 2 * pairs :])
+        near.append(classes[1 + 2 * pairs :].reshape(_bases(pairs), -1))
     labels = None if canvases.labels is None else canvases.labels[np.asarray(indices)]
     return Answers(np.array(centre), np.array(paired), np.array(near), labels)
 
@@ -130,7 +130,7 @@ def compare(before: Answers, after: Answers, *, seed: int = 0) -> Verdict:
     """Judge one model's answers against another's to the same crops."""
 
     def same(a: Answers) -> tuple[F64, F64]:
-        return (a.pairs[..., 0] == a.pairs[..., 1]).mean(1), (a.near[:, 1:] == a.near[:, :1]).mean(1)
+        return (a.pairs[..., 0] == a.pairs[..., 1]).mean(1), (a.near[..., 1:] == a.near[..., :1]).mean((1, 2))
 
     old, new = same(before), same(after)
     top1 = centre = None
@@ -234,15 +234,20 @@ def _relative(value: Array, reference: Array) -> float:
 
 
 def _crops(canvases: Canvases, sample: Array, rng: np.random.Generator, pairs: int) -> list[Array]:
-    """The centre crop, `pairs` pairs of random ones, then one with its one-pixel neighbours."""
+    """The centre crop, `pairs` pairs of random ones, then some with the one-pixel neighbours of each."""
     room = canvases.room(sample)
     offsets: list[tuple[int, ...]] = [tuple(most // 2 for most in room)]
     offsets += [random_offset(room, rng) for _ in range(2 * pairs)]
-    base = random_offset([max(most - 1, 0) for most in room], rng)
     steps = np.eye(len(room), dtype=int)[-2:]
     moves = [np.zeros(len(room), int), *steps, steps.sum(0)] if len(room) > 1 else [np.zeros(1, int), *steps]
-    offsets += [tuple(int(min(b + m, r)) for b, m, r in zip(base, move, room, strict=True)) for move in moves]
+    for _ in range(_bases(pairs)):
+        base = random_offset([max(most - 1, 0) for most in room], rng)
+        offsets += [tuple(int(min(b + m, r)) for b, m, r in zip(base, move, room, strict=True)) for move in moves]
     return [canvases.crop(sample, offset) for offset in offsets]
+
+
+def _bases(pairs: int) -> int:
+    return max(1, pairs // 3)
 
 
 def _session(model: onnx.ModelProto | bytes, threads: int) -> Any:

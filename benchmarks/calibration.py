@@ -1,6 +1,6 @@
 """How well calibration does, cross-fitted on real photographs.
 
-    AAREWRITE_SHARED=... python benchmarks/calibration.py [MODEL ...] [--pairs 10] [--limit N] [--json FILE]
+    AAREWRITE_SHARED=... python benchmarks/calibration.py [MODEL ...] [--pairs 10] [--search BUDGET] [--json FILE]
 
 Each model is calibrated on one half of the photographs and judged on the other, both ways, so every photograph is
 judged by a model that never saw it. Models and photographs come from the folder that AAREWRITE_SHARED names
@@ -23,17 +23,20 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from aarewrite import rewrite
+from aarewrite import Result, rewrite
 from aarewrite.calibration import (
     Answers,
     Canvases,
     RepairOptions,
+    SearchOptions,
     Verdict,
     answer,
     compare,
     from_array,
     repair,
+    search,
 )
+from aarewrite.calibration.choices import PlanVariants
 from aarewrite.recipe import Recipe, SiteOverride
 
 
@@ -156,24 +159,25 @@ def joined(parts: Sequence[tuple[np.ndarray, Answers]], count: int) -> Answers:
     return Answers(*(together(name) for name in ("centre", "pairs", "near", "labels")))
 
 
-def measure(shared: Path, name: str, pairs: int, limit: int | None, crops: int) -> dict[str, object]:
+def measure(
+    shared: Path, name: str, pairs: int, limit: int | None, crops: int, budget: float | None
+) -> dict[str, object]:
     """Calibrate on each half, judge on the other; prints as it goes."""
     subject = SUBJECTS[name]
     canvases = photographs(shared, subject, limit)
     original = onnx.load(model_path(shared, subject))
-    blurred = rewrite(original, subject.recipe).model
     options = RepairOptions(crops=crops)
     everything = np.arange(canvases.count)
     parts, seconds = [], []
     for half in (0, 1):
         fitted, judged = everything[half::2], everything[1 - half :: 2]
         begin = time.perf_counter()
-        model, layers = repair(
-            original,
-            blurred,
-            canvases.batches(fitted, crops=options.crops, shifted=options.ensemble is not None),
-            options,
+        blurred = (
+            rewrite(original, subject.recipe).model
+            if budget is None
+            else searched(original, canvases, fitted, budget).model
         )
+        model, layers = repair(original, blurred, canvases.batches(fitted, crops=crops), options)
         seconds.append(time.perf_counter() - begin)
         parts.append((judged, answer(model, canvases, judged, pairs=pairs)))
         print(f"{name}: {len(layers)} layers in {seconds[-1]:.0f} s on {len(fitted)} photographs", flush=True)
@@ -182,6 +186,15 @@ def measure(shared: Path, name: str, pairs: int, limit: int | None, crops: int) 
     show(name, verdict)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return {"model": name, "seconds": seconds, "peak_gib": peak, "verdict": asdict(verdict)}
+
+
+def searched(original: onnx.ModelProto, canvases: Canvases, fitted: np.ndarray, budget: float) -> Result:
+    """The rewrite that the search chooses on the photographs calibrated on, as `--strength auto` does."""
+    variants = PlanVariants(original, options={"first_conv": True})
+    found = search(original, variants, canvases, [int(i) for i in fitted], SearchOptions(budget=budget))
+    for site, choice in found.chosen.items():
+        print(f"  {site}: {choice.label}", flush=True)
+    return rewrite(original, plan=variants.table(found.chosen))
 
 
 def show(name: str, verdict: Verdict) -> None:
@@ -208,7 +221,7 @@ def scaling(shared: Path, name: str, sizes: Sequence[int], crops: int) -> None:
         repair(
             original,
             blurred,
-            canvases.batches(range(size), crops=options.crops, shifted=options.ensemble is not None),
+            canvases.batches(range(size), crops=crops),
             options,
         )
         cpu, wall = time.process_time() - begin[0], time.perf_counter() - begin[1]
@@ -223,6 +236,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--crops", type=int, default=1)
     parser.add_argument("--limit", type=int)
+    parser.add_argument("--search", type=float, metavar="BUDGET", help="search the plan on the photographs fitted to")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--scaling", type=int, nargs="+", help="only time the repair on so many photographs")
     args = parser.parse_args()
@@ -234,7 +248,9 @@ def main() -> None:
         for name in args.models or SUBJECTS:
             scaling(shared, name, args.scaling, args.crops)
         return
-    results = [measure(shared, name, args.pairs, args.limit, args.crops) for name in args.models or SUBJECTS]
+    results = [
+        measure(shared, name, args.pairs, args.limit, args.crops, args.search) for name in args.models or SUBJECTS
+    ]
     if args.json:
         args.json.write_text(json.dumps(results, indent=1))
 

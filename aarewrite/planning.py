@@ -203,16 +203,30 @@ def make_plan(
         choices.append(choice)
     notes: list[str] = []
     if recipe.last_stage == A_TROUS:
-        choices, notes = _with_last_stage(editor, located, choices, input_shapes or {})
+        left = [place.site.node for place in located if _is_left(place.site, recipe, only, skip)]
+        choices, notes = _with_last_stage(editor, located, choices, input_shapes or {}, left)
     return _assemble(editor, shapes, recipe, located, sources, choices, input_shapes or {}, notes)
 
 
+def _is_left(site: Site, recipe: Recipe, only: Iterable[str], skip: Iterable[str]) -> bool:
+    """Whether the user asks for a site to be left alone."""
+    override = recipe.override_for(site.node, site.scope)
+    kept = override is not None and override.action == "keep"
+    return kept or _matches(site, skip) or (bool(only) and not _matches(site, only))
+
+
 def _with_last_stage(
-    editor: GraphEditor, located: list[Located], choices: list[Choice], input_shapes: Mapping[str, Sequence[int]]
+    editor: GraphEditor,
+    located: list[Located],
+    choices: list[Choice],
+    input_shapes: Mapping[str, Sequence[int]],
+    left: Sequence[str],
 ) -> tuple[list[Choice], list[str]]:
     """The choices with the last stage a trous, or a note on why it keeps its stride."""
     stage = a_trous.last_stage(editor)
     why = "" if stage else "no strided conv is the last to downsample"
+    if asked := [name for name in stage if name in left]:
+        why = f"{asked[0]} is left out on request"
     if recorded(editor.model, "aarewrite.a_trous"):
         why = "an earlier run left a stage a trous"
     try:

@@ -124,6 +124,12 @@ def _dilate(
 
 def _pool(editor: GraphEditor, shapes: Shapes, scope: Scope, node: Any, name: str, grid: Grid, as_twin: bool) -> None:
     """Let a pooling over the whole of the original's map cover the finer one."""
+    rank = len(grid.factors)
+    if node.op.startswith("Reduce"):
+        given = editor.constant_value(node.inputs[1]) if len(node.inputs) > 1 else node.attrs.get("axes")
+        axes = {int(axis) % (rank + 2) for axis in given} if given is not None else set()
+        if not axes >= set(range(2, rank + 2)):
+            raise CannotHandle(f"{name}: it does not cover the whole map", "leave this stage's stride")
     if node.op in SIZED_POOLS:
         size = shapes.spatial(scope, node.inputs[0])
         kernel = list(node.attrs["kernel_shape"])
@@ -137,9 +143,13 @@ def _pool(editor: GraphEditor, shapes: Shapes, scope: Scope, node: Any, name: st
             new.outputs.append(output)
     if as_twin:
         kept = editor.variable(f"{node.inputs[0].name}/original_positions")
-        ones = [1] * len(grid.factors)
         taken = editor.node(
-            "MaxPool", f"{name}/positions", [node.inputs[0]], [kept], kernel_shape=ones, strides=list(grid.factors)
+            "MaxPool",
+            f"{name}/positions",
+            [node.inputs[0]],
+            [kept],
+            kernel_shape=[1] * rank,
+            strides=list(grid.factors),
         )
         editor.insert_before(scope, node, [taken])
         editor.set_input(node, 0, kept)

@@ -87,6 +87,19 @@ def test_a_pooling_over_the_whole_map_grows_with_it(op: str) -> None:
     assert values(result.model, "pooled", np.zeros((1, 3, 17, 17), np.float32)).shape == (1, 6, 1, 1)
 
 
+def test_a_mean_over_the_spatial_axes_is_a_global_pooling() -> None:
+    result = aarewrite.rewrite(two_stages("pooled = ReduceMean <axes = [-2, -1]> (sum)"), A_TROUS)
+    assert result.proof is not None
+    assert result.proof.passed
+    assert result.plan.a_trous == ("second", "shortcut")
+
+
+def test_a_stage_left_out_on_request_keeps_its_stride() -> None:
+    plan = aarewrite.plan(two_stages(), A_TROUS, skip=["second"])
+    assert plan.a_trous == ()
+    assert plan.warnings == ("the last stage keeps its stride: second is left out on request",)
+
+
 def test_a_second_run_changes_nothing() -> None:
     once = aarewrite.rewrite(two_stages(), A_TROUS.with_options(first_conv=True))
     twice = aarewrite.rewrite(once.model, A_TROUS.with_options(first_conv=True))
@@ -99,6 +112,7 @@ def test_a_second_run_changes_nothing() -> None:
     [
         ("pooled = AveragePool <kernel_shape = [2, 2]> (sum)", "does not cover the whole map"),
         ("pooled = Relu (sum)", "ends in a map"),
+        ("pooled = ReduceMean <axes = [1]> (sum)", "does not cover the whole map"),
         ("pooled = Softmax <axis = 2> (sum)", "Softmax behind a stage"),
     ],
 )

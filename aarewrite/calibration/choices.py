@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import onnx
@@ -26,7 +26,8 @@ class PlanVariants:
         recipe: The recipe whose sites and pads are taken; strength, filter and placement are the search's.
         strengths: Of the filter, each tried.
         placements: Of convs' blurs, each tried.
-        filters: Taps, each tried; (): the recipe's.
+        filters: Taps, each tried, those behind the first at full strength only; (): the recipe's.
+        latency: Measures a model's latency relative to the original's, where that is limited, too.
         options: Further options of `aarewrite.plan`: only, skip, first_conv, input_shapes, ...
     """
 
@@ -38,12 +39,14 @@ class PlanVariants:
         strengths: Sequence[float] = (1.0, 0.5),
         placements: Sequence[str] = ("after", "before"),
         filters: Sequence[int] = (),
+        latency: Callable[[onnx.ModelProto], float] | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
         self._model = load(original)
         asked = load_recipe(recipe).with_options(last_stage=A_TROUS)
         planned = plan(self._model, asked, **(options or {}))
         self._strengths, self._placements = strengths, placements
+        self._latency = latency
         self._filters = tuple(filters) or (asked.filter,)
         self._stage = planned.a_trous
         self._table = plan(self._model, load_recipe(recipe), **(options or {})).to_dict()
@@ -60,12 +63,12 @@ class PlanVariants:
         return list(self._groups)
 
     def choices(self, site: str) -> Sequence[Choice]:
-        """Every placement, filter and strength; a trous for the last stage."""
+        """Placements, filters and strengths; a trous for the last stage."""
         entries = self._groups[site]
         found = []
         for placement in self._placements if entries[0]["op"] == "Conv" else ("after",):
             for taps in self._filters:
-                for strength in self._strengths if taps % 2 else (1.0,):
+                for strength in self._strengths if taps % 2 and taps == self._filters[0] else (1.0,):
                     change = {"placement": placement, "filter": taps, "strength": strength}
                     found.append(Choice(f"{placement}, f={taps}, strength {strength:g}", change))
         if {entry["node"] for entry in entries} == set(self._stage):
@@ -81,9 +84,10 @@ class PlanVariants:
         return rewrite(self._model, plan=self.table(chosen), verify=False).model
 
     def cost(self, chosen: Mapping[str, Choice]) -> float:
-        """Multiply-accumulates relative to the original's; 1 where they are not known."""
+        """Multiply-accumulates relative to the original's (1 where unknown), or latency where that is larger."""
         planned = replan(open_graph(self._model), self.table(chosen))
-        return planned.macs_after / planned.macs if planned.macs and planned.macs_after is not None else 1.0
+        macs = planned.macs_after / planned.macs if planned.macs and planned.macs_after is not None else 1.0
+        return macs if self._latency is None else max(macs, self._latency(self.build(chosen)))
 
     def table(self, chosen: Mapping[str, Choice]) -> dict[str, Any]:
         """The plan, as values for JSON, with what was chosen; the other sites are left."""

@@ -45,7 +45,7 @@ class Calibrated:
         preprocess: What was applied to it, one line.
         trials: What the search for a plan tried, in order: the trade-off curve. Empty when the plan was given.
         chosen: Site and label of what the search chose.
-        latency: Measured latency relative to the original's, None where no budget was given.
+        latency: Measured latency relative to the original's, None where it is not limited.
         failures: Why the result should not be used, one line each; empty when it is better within its limits.
     """
 
@@ -125,9 +125,10 @@ def calibrate(
         model: Path or ModelProto; never changed.
         data: Folder of images or an .npz, as for `aarewrite.verify`; no labels are needed.
         recipe: What is blurred, as for `aarewrite.rewrite`.
-        strength: 0..1, how much of the blur is mixed with the identity; "auto" searches strength, placement and a last
-            stage a trous per site. None: the recipe's where it is a file or `Recipe`, else 0.5.
-        budget: Largest cost, "1.15x" of the original's multiply-accumulates and latency, or "120MMAC".
+        strength: 0..1, how much of the blur is mixed with the identity; "auto" searches strength, filter, placement and
+            a last stage a trous per site. None: the recipe's where it is a file or `Recipe`, else 0.5.
+        budget: Largest cost: "1.15x" of the original's multiply-accumulates and of its latency as measured here, or
+            "120MMAC" in all.
         max_disagreement: Largest share of crops with another class than the original's, 0..1.
         crops: Random crops of each sample to fit on.
         limit: Use only the first so many samples.
@@ -151,13 +152,16 @@ def calibrate(
     setup = open_setup(original, None, None, "cpu", applied, data, labels, limit, seed, None)
     canvases = _canvases(setup, seed)
     limit_cost = _relative_budget(budget, original, asked)
+    timed = limit_cost is not None and not str(budget).endswith(("MAC", "MACs"))
     settings = RepairOptions(crops=crops, seed=seed)
     trials: tuple[Trial, ...] = ()
     chosen: dict[str, Choice] = {}
     with progress_bar("calibrating", None, progress) as advance:
         if strength == "auto":
             verify = options.pop("verify", True)
-            variants = PlanVariants(original, asked, options=_given(options))
+            latency_of = (lambda one: _latency_ratio(original, one, canvases)) if timed else None
+            filters = (3, 5) if asked.filter == 3 and options.get("filter") is None else ()
+            variants = PlanVariants(original, asked, filters=filters, latency=latency_of, options=_given(options))
             limits = _limits(limit_cost, max_disagreement)
             fitted, _ = canvases.split(hold_out, seed)
             found = search(
@@ -191,7 +195,7 @@ def calibrate(
             repair_options=settings,
             on_layer=lambda layer, index, count: advance(1),
         )
-    latency = None if budget is None else _latency_ratio(original, outcome.model, canvases)
+    latency = None if not timed else _latency_ratio(original, outcome.model, canvases)
     return Calibrated(
         outcome,
         rewritten,

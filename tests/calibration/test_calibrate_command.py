@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -104,6 +105,18 @@ def test_nothing_within_the_limits_is_said() -> None:
     with pytest.raises(aarewrite.CannotHandle, match="no choice at any site is better within the limits") as caught:
         aarewrite.calibrate(SAMPLES / "vgg.onnx", DIGITS, preprocess="unit", limit=40, strength="auto", budget="1x")
     assert "everything is over the budget); allow more with" in str(caught.value)
+
+
+def test_a_ratio_limits_the_measured_latency_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aarewrite.calibration.run._latency_ratio", lambda *_: 5.0)
+    request: dict[str, Any] = {"preprocess": "unit", "limit": 40}
+    slow = aarewrite.calibrate(SAMPLES / "resnet.onnx", DIGITS, budget="3x", **request)
+    assert slow.latency == 5.0
+    assert "takes 5.00x the original's time, over the budget of 3.00x" in slow.failures
+    with pytest.raises(aarewrite.CannotHandle, match="everything is over the budget"):
+        aarewrite.calibrate(SAMPLES / "resnet.onnx", DIGITS, budget="3x", strength="auto", **request)
+    in_macs = aarewrite.calibrate(SAMPLES / "resnet.onnx", DIGITS, budget="9MMAC", **request)
+    assert in_macs.latency is None  # a budget of multiply-accumulates is about those alone
 
 
 def tensorflow_like() -> onnx.ModelProto:

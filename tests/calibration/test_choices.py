@@ -64,5 +64,5 @@ def test_a_trous_leaves_nothing_to_blur_there(variants: PlanVariants) -> None:
 
 def test_filters_are_offered_where_asked_for() -> None:
     labels = [choice.label for choice in PlanVariants(two_stages(), filters=(3, 5)).choices("second")]
-    assert "before, f=5, strength 0.5" in labels
-    assert len(labels) == 9
+    assert "before, f=5, strength 1" in labels
+    assert len(labels) == 7

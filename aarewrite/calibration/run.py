@@ -19,7 +19,7 @@ from aarewrite.calibration.calibrate import calibrate as fit_and_judge
 from aarewrite.calibration.canvases import Canvases
 from aarewrite.calibration.choices import PlanVariants
 from aarewrite.calibration.repair import RepairOptions
-from aarewrite.calibration.search import Choice, SearchOptions, Trial, search
+from aarewrite.calibration.search import SearchOptions, SearchResult, Trial, search
 from aarewrite.errors import CannotHandle, CheckFailed, UsageError
 from aarewrite.model_file import load
 from aarewrite.pipeline import ModelSource, Result, plan, rewrite
@@ -30,6 +30,7 @@ from aarewrite.verification.progress import progress_bar
 from aarewrite.verification.run import Setup, open_setup
 
 STRENGTH = 0.5  # of the blur, by default: full strength costs trained weights more than repair gives back
+FILTERS = (3, 5)  # that the search offers
 LATENCY_RUNS = 15
 CROPS_PER_RUN = 8
 
@@ -154,38 +155,39 @@ def calibrate(
     limit_cost = _relative_budget(budget, original, asked)
     timed = limit_cost is not None and not str(budget).endswith(("MAC", "MACs"))
     settings = RepairOptions(crops=crops, seed=seed)
-    trials: tuple[Trial, ...] = ()
-    chosen: dict[str, Choice] = {}
-    with progress_bar("calibrating", None, progress) as advance:
-        if strength == "auto":
-            verify = options.pop("verify", True)
-            latency_of = (lambda one: _latency_ratio(original, one, canvases)) if timed else None
-            filters = (3, 5) if asked.filter == 3 and options.get("filter") is None else ()
-            variants = PlanVariants(original, asked, filters=filters, latency=latency_of, options=_given(options))
-            limits = _limits(limit_cost, max_disagreement)
-            fitted, _ = canvases.split(hold_out, seed)
-            found = search(
-                original, variants, canvases, [int(i) for i in fitted], limits, progress=lambda trial: advance(1)
+    found = SearchResult({}, ())
+    if strength == "auto":
+        verify = options.pop("verify", True)
+        variants = PlanVariants(
+            original,
+            asked,
+            filters=FILTERS if asked.filter == FILTERS[0] and options.get("filter") is None else (),
+            latency=(lambda one: _latency_ratio(original, one, canvases)) if timed else None,
+            options={name: value for name, value in options.items() if name != "plan"},
+        )
+        fitted = [int(i) for i in canvases.split(hold_out, seed)[0]]
+        limits = _limits(limit_cost, max_disagreement)
+        with progress_bar("searching a plan", None, progress) as advance:
+            found = search(original, variants, canvases, fitted, limits, settings, progress=lambda trial: advance(1))
+        if not found.chosen:
+            raise CannotHandle(
+                f"no choice at any site is better within the limits ({_nearest(found.trials)})",
+                "allow more with --max-disagreement or --budget, or give more images",
             )
-            if not found.chosen:
-                raise CannotHandle(
-                    f"no choice at any site is better within the limits ({_nearest(found.trials)})",
-                    "allow more with --max-disagreement or --budget, or give more images",
-                )
-            trials, chosen = found.trials, found.chosen
-            rewritten = rewrite(original, plan=variants.table(chosen), verify=verify)
-        else:
-            rewritten = rewrite(original, asked, **options)
-        if not rewritten.changed:
-            raise UsageError(
-                "nothing to calibrate: no site is rewritten", "see aarewrite inspect, or choose another recipe"
-            )
-        cost = _cost(rewritten)
-        if limit_cost is not None and cost is not None and cost > limit_cost:
-            raise CheckFailed(
-                f"the plan costs {cost:.2f}x, over the budget of {limit_cost:.2f}x",
-                "search within it with --strength auto, or use --placement before or --only",
-            )
+        rewritten = rewrite(original, plan=variants.table(found.chosen), verify=verify)
+    else:
+        rewritten = rewrite(original, asked, **options)
+    if not rewritten.changed:
+        raise UsageError(
+            "nothing to calibrate: no site is rewritten", "see aarewrite inspect, or choose another recipe"
+        )
+    cost = _cost(rewritten)
+    if limit_cost is not None and cost is not None and cost > limit_cost:
+        raise CheckFailed(
+            f"the plan costs {cost:.2f}x, over the budget of {limit_cost:.2f}x",
+            "search within it with --strength auto, or use --placement before or --only",
+        )
+    with progress_bar("repairing", None, progress) as advance:
         outcome = fit_and_judge(
             original,
             rewritten.model,
@@ -193,7 +195,7 @@ def calibrate(
             hold_out=hold_out,
             seed=seed,
             repair_options=settings,
-            on_layer=lambda layer, index, count: advance(1),
+            on_layer=lambda layer, index, count: advance(1, title=f"repaired {layer.name}", total=count),
         )
     latency = None if not timed else _latency_ratio(original, outcome.model, canvases)
     return Calibrated(
@@ -201,15 +203,11 @@ def calibrate(
         rewritten,
         setup.data.description,
         setup.recipe.describe(),
-        trials,
-        tuple((site, choice.label) for site, choice in chosen.items()),
+        found.trials,
+        tuple((site, choice.label) for site, choice in found.chosen.items()),
         latency,
         tuple(_failures(outcome, max_disagreement, limit_cost, latency)),
     )
-
-
-def _given(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if name != "plan"}
 
 
 def _limits(budget: float | None, max_disagreement: float | None) -> SearchOptions:

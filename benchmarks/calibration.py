@@ -19,6 +19,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import onnx
@@ -37,6 +38,7 @@ from aarewrite.calibration import (
     search,
 )
 from aarewrite.calibration.choices import PlanVariants
+from aarewrite.calibration.latency import latency_ratio
 from aarewrite.recipe import Recipe, SiteOverride
 
 
@@ -229,6 +231,16 @@ def scaling(shared: Path, name: str, sizes: Sequence[int], crops: int) -> None:
         print(f"{name}: {size} photographs, {wall:.0f} s wall, {cpu:.0f} s processor, peak {peak:.2f} GiB", flush=True)
 
 
+def latency(shared: Path, name: str) -> None:
+    """Latency of the rewritten model relative to the original's, one crop at a time; the repair does not change it."""
+    subject = SUBJECTS[name]
+    canvases = photographs(shared, subject, 2)
+    original = onnx.load(model_path(shared, subject))
+    rewritten = rewrite(original, subject.recipe)
+    ratios = [latency_ratio(original, rewritten.model, canvases) for _ in range(5)]
+    print(f"{name}: {median(ratios):.2f}x the time (five medians, {min(ratios):.2f} to {max(ratios):.2f})", flush=True)
+
+
 def main() -> None:
     """Parse, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -236,6 +248,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--crops", type=int, default=1)
     parser.add_argument("--limit", type=int)
+    parser.add_argument("--latency", action="store_true", help="only time the rewritten model against the original")
     parser.add_argument("--search", type=float, metavar="BUDGET", help="search the plan on the photographs fitted to")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--scaling", type=int, nargs="+", help="only time the repair on so many photographs")
@@ -244,6 +257,10 @@ def main() -> None:
     unknown = set(args.models) - set(SUBJECTS)
     if unknown:
         parser.error(f"no model {sorted(unknown)[0]}; there are {', '.join(SUBJECTS)}")
+    if args.latency:
+        for name in args.models or SUBJECTS:
+            latency(shared, name)
+        return
     if args.scaling:
         for name in args.models or SUBJECTS:
             scaling(shared, name, args.scaling, args.crops)

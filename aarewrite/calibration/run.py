@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -18,6 +16,7 @@ from aarewrite.calibration.calibrate import Calibration
 from aarewrite.calibration.calibrate import calibrate as fit_and_judge
 from aarewrite.calibration.canvases import Canvases
 from aarewrite.calibration.choices import PlanVariants
+from aarewrite.calibration.latency import latency_ratio
 from aarewrite.calibration.repair import RepairOptions
 from aarewrite.calibration.search import SearchOptions, SearchResult, Trial, search
 from aarewrite.errors import CannotHandle, CheckFailed, UsageError
@@ -31,7 +30,6 @@ from aarewrite.verification.run import Setup, open_setup
 
 STRENGTH = 0.5  # of the blur, by default: full strength costs trained weights more than repair gives back
 FILTERS = (3, 5)  # that the search offers
-LATENCY_RUNS = 15
 CROPS_PER_RUN = 8
 
 
@@ -162,7 +160,7 @@ def calibrate(
             original,
             asked,
             filters=FILTERS if asked.filter == FILTERS[0] and options.get("filter") is None else (),
-            latency=(lambda one: _latency_ratio(original, one, canvases)) if timed else None,
+            latency=(lambda one: latency_ratio(original, one, canvases)) if timed else None,
             options={name: value for name, value in options.items() if name != "plan"},
         )
         fitted = [int(i) for i in canvases.split(hold_out, seed)[0]]
@@ -197,7 +195,7 @@ def calibrate(
             repair_options=settings,
             on_layer=lambda layer, index, count: advance(1, title=f"repaired {layer.name}", total=count),
         )
-    latency = None if not timed else _latency_ratio(original, outcome.model, canvases)
+    latency = None if not timed else latency_ratio(original, outcome.model, canvases)
     return Calibrated(
         outcome,
         rewritten,
@@ -275,27 +273,6 @@ def _relative_budget(budget: str | float | None, original: onnx.ModelProto, reci
     if not macs:
         raise UsageError("--budget: the model's multiply-accumulates are not known", "write it as a ratio, 1.15x")
     return value * {"k": 1e3, "M": 1e6, "G": 1e9}[unit[0]] / macs
-
-
-def _latency_ratio(before: onnx.ModelProto, after: onnx.ModelProto, canvases: Canvases) -> float:
-    """Median latency of `after` relative to `before`, on one sample each, alternating."""
-    import onnxruntime as ort
-
-    sample = canvases.load(0)
-    feed = next(iter(dataclasses.replace(canvases, batch=1).feeds([canvases.crop(sample, [0] * len(canvases.axes))])))
-    sessions = [
-        ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]) for model in (before, after)
-    ]
-    ratios = []
-    for run in range(LATENCY_RUNS + 2):
-        seconds = []
-        for session in sessions:
-            begin = time.perf_counter()
-            session.run(None, feed)
-            seconds.append(time.perf_counter() - begin)
-        if run >= 2:  # the first runs warm up
-            ratios.append(seconds[1] / seconds[0])
-    return median(ratios)
 
 
 def _failures(

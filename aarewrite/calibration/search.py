@@ -75,7 +75,7 @@ class Trial:
 
     Attributes:
         chosen: (site, label) for each site that is changed.
-        cost: Relative to the original's.
+        cost: Relative to the original's, as `Variants.cost` counts it.
         noise: Crop noise after repair relative to the original's, see `Effect`.
         disagreement: With the original after repair.
         accepted: Whether the search went on from it.

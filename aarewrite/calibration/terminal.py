@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from aarewrite.table import console
@@ -26,9 +27,9 @@ def print_calibrated(calibrated: Calibrated, verbose: bool = False) -> None:
         table = _table("tried", "cost>", "crop noise>", "other class>", "outcome")
         for trial in calibrated.trials:
             choices = ", ".join(f"{site}: {label}" for site, label in trial.chosen)
-            table.add_row(
-                Text(choices), f"{trial.cost:.2f}x", f"{trial.noise:.3f}", f"{trial.disagreement:.1%}", trial.reason
-            )
+            measured = math.isfinite(trial.noise)
+            effect = (f"{trial.noise:.3f}", f"{trial.disagreement:.1%}") if measured else ("", "")
+            table.add_row(Text(choices), f"{trial.cost:.2f}x", *effect, trial.reason)
         out.print(table)
     if verbose:
         table = _table("layer", "kind", "error before>", "after>", "alpha>", "")

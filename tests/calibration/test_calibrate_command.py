@@ -108,7 +108,7 @@ def test_nothing_within_the_limits_is_said() -> None:
 
 
 def test_a_ratio_limits_the_measured_latency_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aarewrite.calibration.run._latency_ratio", lambda *_: 5.0)
+    monkeypatch.setattr("aarewrite.calibration.run.latency_ratio", lambda *_: 5.0)
     request: dict[str, Any] = {"preprocess": "unit", "limit": 40}
     slow = aarewrite.calibrate(SAMPLES / "resnet.onnx", DIGITS, budget="3x", **request)
     assert slow.latency == 5.0

@@ -379,16 +379,17 @@ def _trials(report: VerifyReport) -> str:
     if not measured:
         return ""
     dots = [(t["cost"], t["noise"], svg.AFTER if t["accepted"] else "#8a949b", _tried(t)) for t in measured]
-    head = ["what was tried", "multiply-accumulates", "crop noise", "other class than before", "outcome"]
+    head = ["what was tried", "cost", "crop noise", "other class than before", "outcome"]
     rows = [
         [_tried(t), f"{t['cost']:.2f}x", f"{t['noise']:.3f}", _percent(t["disagreement"]), str(t["reason"])]
         for t in measured
     ]
     return (
         "<section><h2>What was tried before choosing this</h2><p>Each dot is a way of rewriting the network, with "
-        "repaired weights: to the right it costs more, further down its answers scatter less when the picture moves "
+        "repaired weights: to the right it costs more (multiply-accumulates, or time where that was limited), "
+        "further down its answers scatter less when the picture moves "
         "(1: as much as before). Filled in colour: a step that was worth going on from.</p>"
-        f"{svg.scatter(dots, 'multiply-accumulates relative to before', 'crop noise')}"
+        f"{svg.scatter(dots, 'cost relative to before', 'crop noise')}"
         f'<div class="scroll">{_table(head, rows)}</div></section>'
     )
 

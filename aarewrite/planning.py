@@ -201,11 +201,12 @@ def make_plan(
         if choice.action == "blur" and _matches(place.site, skip):
             choice = keep("left out by --skip", choice)
         choices.append(choice)
+    finer: GraphEditor | None = None
     notes: list[str] = []
     if recipe.last_stage == A_TROUS:
         left = [place.site.node for place in located if _is_left(place.site, recipe, only, skip)]
-        choices, notes = _with_last_stage(editor, located, choices, input_shapes or {}, left)
-    return _assemble(editor, shapes, recipe, located, sources, choices, input_shapes or {}, notes)
+        choices, finer, notes = _with_last_stage(editor, located, choices, input_shapes or {}, left)
+    return _assemble(editor, shapes, recipe, located, sources, choices, input_shapes or {}, finer, notes)
 
 
 def _is_left(site: Site, recipe: Recipe, only: Iterable[str], skip: Iterable[str]) -> bool:
@@ -221,26 +222,27 @@ def _with_last_stage(
     choices: list[Choice],
     input_shapes: Mapping[str, Sequence[int]],
     left: Sequence[str],
-) -> tuple[list[Choice], list[str]]:
-    """The choices with the last stage a trous, or a note on why it keeps its stride."""
+) -> tuple[list[Choice], GraphEditor | None, list[str]]:
+    """The choices with the last stage a trous and the graph that they make, or a note on why it keeps its stride."""
     stage = a_trous.last_stage(editor)
     why = "" if stage else "no strided conv is the last to downsample"
     if asked := [name for name in stage if name in left]:
         why = f"{asked[0]} is left out on request"
     if recorded(editor.model, "aarewrite.a_trous"):
         why = "an earlier run left a stage a trous"
+    finer: GraphEditor | None = None
     try:
-        if not why:
-            a_trous.applied(editor.model, stage, input_shapes)
+        finer = None if why else a_trous.applied(editor.model, stage, input_shapes)
     except CannotHandle as error:
         why = error.message
     if why:
-        return choices, [f"the last stage keeps its stride: {why}"]
+        return choices, None, [f"the last stage keeps its stride: {why}"]
     members = [not place.site.scope and place.site.node in stage for place in located]
-    return [
+    chosen = [
         dataclasses.replace(choice, action=A_TROUS, reason="") if member else choice
         for choice, member in zip(choices, members, strict=True)
-    ], []
+    ]
+    return chosen, finer, []
 
 
 def replan(editor: GraphEditor, table: Mapping[str, Any]) -> Plan:
@@ -268,11 +270,10 @@ def replan(editor: GraphEditor, table: Mapping[str, Any]) -> Plan:
         choices.append(choice)
     stage = [node for (_, node), choice in entries.items() if choice.action == A_TROUS]
     try:
-        if stage:
-            a_trous.applied(editor.model, stage, shapes_given)
+        finer = a_trous.applied(editor.model, stage, shapes_given) if stage else None
     except CannotHandle as error:
         raise UsageError(f"plan: a trous: {error}") from None
-    return _assemble(editor, shapes, recipe, located, sources, choices, shapes_given)
+    return _assemble(editor, shapes, recipe, located, sources, choices, shapes_given, finer)
 
 
 def _failure(site: Site, choice: Choice) -> str:
@@ -288,15 +289,14 @@ def _assemble(
     sources: list[Source],
     choices: list[Choice],
     input_shapes: Mapping[str, Sequence[int]],
+    finer: GraphEditor | None,
     notes: Sequence[str] = (),
 ) -> Plan:
     cost_shapes = _cost_shapes(editor, input_shapes)
     nominal = Shapes(editor, cost_shapes) if cost_shapes else shapes
     total = model_macs(editor, nominal)
-    stage = [p.site.node for p, choice in zip(located, choices, strict=True) if choice.action == A_TROUS]
     added: int | None = 0
-    if stage:
-        finer = a_trous.applied(editor.model, stage, input_shapes)
+    if finer is not None:
         total_finer = model_macs(finer, Shapes(finer, cost_shapes or input_shapes))
         added = None if total is None or total_finer is None else total_finer - total
     sized = {(p.site.scope, p.site.node): p.site for p in find(editor, nominal)[0]} if cost_shapes else {}

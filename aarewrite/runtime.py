@@ -19,6 +19,7 @@ from aarewrite.errors import CannotHandle
 from aarewrite.model_file import STUB_LOCATION, Model, external_files, is_stub
 
 LARGEST_OPTIMISED = 64 * 2**20
+NO_SPINNING = (("session.intra_op.allow_spinning", "0"),)  # for runs that take turns with other work on the cores
 NEWEST_HINT = "install a newer onnxruntime or export with a lower opset_version"
 
 
@@ -79,6 +80,24 @@ def open_session(model: Model, optimise: bool = False) -> Any:
             text = first_line(error)
             hint = NEWEST_HINT if re.search(r"opset|ir_version|IR version", text, re.IGNORECASE) else ""
             raise CannotHandle(f"ONNX Runtime refuses the model: {text}", hint) from None
+
+
+def plain_session(model: onnx.ModelProto, threads: int = 0, entries: tuple[tuple[str, str], ...] = NO_SPINNING) -> Any:
+    """A quiet, optimised CPU `onnxruntime.InferenceSession` of a complete model.
+
+    Args:
+        model: Weights included.
+        threads: Of one operator; 0: as many as cores.
+        entries: Session config entries.
+    """
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    for name, value in entries:
+        options.add_session_config_entry(name, value)
+    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def _read_names(graph: onnx.GraphProto) -> set[str]:

@@ -17,9 +17,10 @@ import resource
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import onnx
@@ -63,10 +64,10 @@ class Subject:
     offset: int = 0
 
 
-def recipe(strengths: dict[str, float] | None = None, **general: object) -> Recipe:
+def recipe(strengths: dict[str, float] | None = None, **general: Any) -> Recipe:
     """`aligned`, with strengths of single sites."""
     sites = tuple(SiteOverride(match, strength=strength) for match, strength in (strengths or {}).items())
-    return replace(Recipe(name="calibrated", **general), sites=sites)  # type: ignore[arg-type]
+    return Recipe(name="calibrated", sites=sites, **general)
 
 
 SUBJECTS = {

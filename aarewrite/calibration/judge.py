@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from aarewrite.calibration.canvases import Canvases, random_offset
 from aarewrite.calibration.stream import Array
 from aarewrite.errors import CannotHandle, UsageError
+from aarewrite.runtime import first_line, plain_session
 
 F64 = NDArray[np.float64]
 
@@ -93,7 +94,7 @@ class Verdict:
 
 
 def answer(
-    model: onnx.ModelProto | bytes,
+    model: onnx.ModelProto,
     canvases: Canvases,
     indices: Sequence[int],
     *,
@@ -109,7 +110,7 @@ def answer(
         CannotHandle: The model's first output is no vector of classes.
         UsageError: The model does not run on the data.
     """
-    session, name = _session(model, threads), None
+    session, name = plain_session(model, threads), None
     centre, paired, near = [], [], []
     for index in indices:
         sample = canvases.load(int(index))
@@ -198,7 +199,7 @@ def drift(
     Raises:
         UsageError: The samples leave no room to shift.
     """
-    sessions = [_session(model, threads) for model in (original, other)]
+    sessions = [plain_session(model, threads) for model in (original, other)]
     rows, apart = [], []
     step: tuple[int, ...] = ()
     for index in indices:
@@ -250,24 +251,12 @@ def _bases(pairs: int) -> int:
     return max(1, pairs // 3)
 
 
-def _session(model: onnx.ModelProto | bytes, threads: int) -> Any:
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # crops are cut between runs
-    data = model if isinstance(model, bytes) else model.SerializeToString()
-    return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-
-
 def _run(session: Any, output: str, feed: Any) -> Array:
     try:
         return np.asarray(session.run([output], dict(feed))[0])
     except Exception as error:
-        reason = str(error).strip().splitlines()[0][:300]
         raise UsageError(
-            f"the model does not run on the data: {reason}", "check shape, type and preprocessing"
+            f"the model does not run on the data: {first_line(error)}", "check shape, type and preprocessing"
         ) from error
 
 
@@ -330,7 +319,7 @@ class Judge:
 
     def _outputs(self, model: onnx.ModelProto) -> Array:
         """First outputs, (images, crops, ...)."""
-        session = _session(model, self._threads)
+        session = plain_session(model, self._threads)
         name = session.get_outputs()[0].name
         found = []
         for index in self._indices:

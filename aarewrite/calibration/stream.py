@@ -15,6 +15,7 @@ import onnx
 from numpy.typing import NDArray
 
 from aarewrite.errors import CannotHandle, UsageError
+from aarewrite.runtime import first_line, plain_session
 
 Array = NDArray[Any]
 Feed = Mapping[str, Array]
@@ -112,20 +113,13 @@ class Stream:
         return sorted((needed & made) - self._constants)
 
     def _session(self, outputs: list[str], feed: Feed) -> Any:
-        import onnxruntime as ort
-
         piece = self._piece([name for name in outputs if name not in feed], feed)
         if piece is None:
             return None
-        options = ort.SessionOptions()
-        options.log_severity_level = 4
-        options.intra_op_num_threads = self._threads
-        # Layers alternate with linear algebra in numpy: threads that spin in between would take its cores.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            return ort.InferenceSession(piece.SerializeToString(), options, providers=["CPUExecutionProvider"])
+            return plain_session(piece, self._threads)
         except Exception as error:
-            raise CannotHandle(f"ONNX Runtime cannot load a piece of the model: {_first_line(error)}") from error
+            raise CannotHandle(f"ONNX Runtime cannot load a piece of the model: {first_line(error)}") from error
 
     def _piece(self, outputs: list[str], feed: Feed) -> onnx.ModelProto | None:
         """The nodes that make `outputs` out of the tensors in `feed`; None when there is nothing to make."""
@@ -168,7 +162,7 @@ class Stream:
             values = session.run(names, {i.name: feed[i.name] for i in session.get_inputs()})
         except Exception as error:
             raise UsageError(
-                f"the model does not run on the calibration data: {_first_line(error)}",
+                f"the model does not run on the calibration data: {first_line(error)}",
                 "check shape, type and preprocessing of the data",
             ) from error
         return dict(zip(names, values, strict=True))
@@ -176,7 +170,3 @@ class Stream:
 
 def _bytes(tensors: Mapping[str, Array]) -> int:
     return sum(value.nbytes for value in tensors.values())
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__

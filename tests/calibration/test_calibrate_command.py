@@ -167,9 +167,9 @@ def test_a_fixed_batch_of_one_channels_last_with_explicit_pads(tmp_path: Path) -
         ({"limit": 1}, "too few"),
     ],
 )
-def test_wrong_requests(options: dict[str, object], message: str) -> None:
+def test_wrong_requests(options: dict[str, Any], message: str) -> None:
     with pytest.raises(aarewrite.UsageError) as caught:
-        aarewrite.calibrate(SAMPLES / "resnet.onnx", DIGITS, preprocess="unit", **options)  # type: ignore[arg-type]
+        aarewrite.calibrate(SAMPLES / "resnet.onnx", DIGITS, preprocess="unit", **options)
     assert message in str(caught.value)
 
 

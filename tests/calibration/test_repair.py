@@ -216,11 +216,7 @@ def test_a_matmul_head_is_repaired_with_the_bias_added_behind_it() -> None:
         net.node("Add", ["product", "b"], "y")
         nets.append(net.model("y", 2))
 
-    def feeds():  # type: ignore[no-untyped-def]
-        for _ in range(40):
-            yield {"x": (rng.standard_normal((16, 3, 8, 8)) + 1.0).astype(np.float32)}
-
-    data = list(feeds())
+    data = [{"x": (rng.standard_normal((16, 3, 8, 8)) + 1.0).astype(np.float32)} for _ in range(40)]
     repaired, (layer,) = repair(nets[0], nets[1], lambda: data)
     assert layer.kind == "MatMul"
     assert layer.after < 0.8 * layer.before

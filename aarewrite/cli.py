@@ -83,7 +83,9 @@ def rewrite(
     ] = None,
     recipe: Annotated[
         str | None,
-        typer.Option(metavar="NAME|FILE.toml", help="aligned, zhang2019, zhang2019-resnet, timm, composer or a file."),
+        typer.Option(
+            metavar="NAME|FILE.toml", help="aligned, calibrated, zhang2019, timm, ... (docs/recipes.md), or a file."
+        ),
     ] = None,
     filter: Annotated[int | None, typer.Option("--filter", metavar="N", help="Taps of the blur, 1..7.")] = None,
     pad: Annotated[str | None, typer.Option(metavar="reflect|edge|zero", help="Padding of the blur.")] = None,
@@ -165,8 +167,9 @@ def rewrite(
     from aarewrite import model_file, pipeline, table
 
     arguments: dict[str, Any] = {
-        "recipe": recipe or "aligned", "filter": filter, "pad": pad, "placement": placement,
-        "first_conv": first_conv, "max_window": max_window, "only": only or (), "skip": skip or (),
+        "recipe": recipe or ("aligned" if calibrate is None else "calibrated"),
+        "filter": filter, "pad": pad, "placement": placement, "first_conv": first_conv, "max_window": max_window,
+        "only": only or (), "skip": skip or (),
         "input_shapes": _parse_inputs(input or []),
     }  # fmt: skip
     loaded = model_file.load(model)

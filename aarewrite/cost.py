@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import prod
 from typing import Any
 
@@ -50,12 +51,22 @@ def model_macs(editor: GraphEditor, shapes: Shapes) -> int | None:
     calls = _calls(editor)
     total = 0
     for scope in editor.scopes:
-        for node in scope.nodes:
-            if node.op in COUNTED:
-                macs = _node_macs(shapes, scope, node)
-                if macs is None:
-                    return None
-                total += macs * calls.get(scope.root.function, 1)
+        macs = nodes_macs(shapes, scope, scope.nodes)
+        if macs is None:
+            return None
+        total += macs * calls.get(scope.root.function, 1)
+    return total
+
+
+def nodes_macs(shapes: Shapes, scope: Scope, nodes: Iterable[Any]) -> int | None:
+    """The same of some nodes of a scope."""
+    total = 0
+    for node in nodes:
+        if node.op in COUNTED:
+            macs = _node_macs(shapes, scope, node)
+            if macs is None:
+                return None
+            total += macs
     return total
 
 

@@ -18,6 +18,7 @@ from aarewrite.windows import Axes, Sizes, Window
 
 PLACEMENTS = ("after", "before", "input", "instead")
 A_TROUS = "a trous"  # the action and the recipe's word for it
+SECOND_PHASE = "second phase"
 EVEN_SIZES = (64, 66)
 
 
@@ -26,7 +27,8 @@ class Choice:
     """What is to be done with a site: the editable part of a plan.
 
     Attributes:
-        action: "blur", "keep" or "a trous": the stride is removed and what follows is dilated.
+        action: "blur", "keep", "a trous" (the stride is removed and what follows is dilated) or "second phase" (what
+            follows is computed on a second, interleaved grid as well, and averaged).
         reason: Why it is kept, "" when it is not.
         placement: "after" the operator (and its activation), "before" it at stride 1, "input": on a 1x1 conv's
             input with the stride, "instead" of an AveragePool.

@@ -280,6 +280,12 @@ class GraphEditor:
         """A new node with an unused name; insert it with `insert_after` or `insert_before`."""
         return gs.Node(op, self.fresh_name(wanted), attrs, list(inputs), list(outputs))
 
+    def copy(self, node: Any, suffix: str, inputs: Sequence[Any]) -> Any:
+        """A new node that does what `node` does, with new outputs; insert it with `insert_after`."""
+        outputs = [self.variable(f"{t.name}/{suffix}") if t.name else gs.Variable.empty() for t in node.outputs]
+        name = self.fresh_name(f"{node.name}/{suffix}") if node.name else ""
+        return gs.Node(node.op, name, dict(node.attrs), list(inputs), outputs, domain=node.domain)
+
     def mark_stale(self, scope: Scope, tensor: Any) -> None:
         """Note that the recorded shape of a tensor no longer holds."""
         self._stale.add((scope.name, tensor.name))

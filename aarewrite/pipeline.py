@@ -12,17 +12,17 @@ from typing import Any
 import onnx
 
 import aarewrite
-from aarewrite.decide import A_TROUS, Rewrite, realise, twin
+from aarewrite.decide import A_TROUS, SECOND_PHASE, Rewrite, realise, twin
 from aarewrite.errors import CannotHandle, CheckFailed, UsageError
 from aarewrite.graph import GraphEditor
 from aarewrite.model_file import Model, load, recorded
-from aarewrite.passes import BY_PLACEMENT, a_trous, fold_padding, merge_box
+from aarewrite.passes import BY_PLACEMENT, a_trous, fold_padding, merge_box, second_phase
 from aarewrite.planning import Plan, PlannedSite, make_plan, replan
 from aarewrite.proof import Proof, prove
 from aarewrite.recipe import Recipe, load_recipe
 from aarewrite.runtime import first_line, quiet_libraries, stdout_to_stderr
 from aarewrite.shapes import Shapes, infer
-from aarewrite.sites import find
+from aarewrite.sites import Located, find
 
 ModelSource = str | os.PathLike[str] | onnx.ModelProto | Model
 
@@ -187,9 +187,7 @@ def apply_plan(planned: Plan, model: ModelSource, editor: GraphEditor | None = N
     places = {(place.site.scope, place.site.node): place for place in find(editor, shapes)[0]}
     origins = {}
     for entry in planned.rewrites:
-        place = places.get((entry.site.scope, entry.site.node))
-        if place is None:
-            raise UsageError(f"plan: site {entry.site.node!r} is not in this model", "make a plan for this model")
+        place = _place(places, entry)
         found = realise(place.site, entry.choice)
         if isinstance(found, str):
             raise UsageError(f"plan: {entry.site.node}: {found}", "make a plan for this model")
@@ -199,6 +197,8 @@ def apply_plan(planned: Plan, model: ModelSource, editor: GraphEditor | None = N
         blur = BY_PLACEMENT[geometry.placement](editor, place, geometry)
         merge_box.apply(editor, place, blur, geometry.blur)
         origins[blur] = _origin(entry, geometry)
+    starts = [_place(places, entry) for entry in planned.sites if entry.choice.action == SECOND_PHASE]
+    copies = second_phase.apply(editor, shapes, starts, as_twin) if starts else {}
     if not as_twin:
         editor.metadata = {
             "aarewrite.version": aarewrite.__version__,
@@ -207,7 +207,16 @@ def apply_plan(planned: Plan, model: ModelSource, editor: GraphEditor | None = N
         }
         if stages:
             editor.metadata["aarewrite.a_trous"] = json.dumps(stages)
+        if copies:
+            editor.metadata["aarewrite.second_phase"] = json.dumps(copies)
     return editor.export()
+
+
+def _place(places: Mapping[tuple[str, str], Located], entry: PlannedSite) -> Located:
+    place = places.get((entry.site.scope, entry.site.node))
+    if place is None:
+        raise UsageError(f"plan: site {entry.site.node!r} is not in this model", "make a plan for this model")
+    return place
 
 
 def _origin(entry: PlannedSite, geometry: Rewrite) -> dict[str, Any]:

@@ -12,16 +12,17 @@ import onnx
 
 import aarewrite
 from aarewrite.alignment import misaligned
-from aarewrite.cost import model_macs, site_macs
-from aarewrite.decide import A_TROUS, PLACEMENTS, Choice, Rewrite, choose, keep, realise
+from aarewrite.cost import model_macs, nodes_macs, site_macs
+from aarewrite.decide import A_TROUS, PLACEMENTS, SECOND_PHASE, Choice, Rewrite, choose, keep, realise
 from aarewrite.errors import CannotHandle, UsageError
 from aarewrite.filters import LARGEST_FILTER, PADS
 from aarewrite.graph import GraphEditor
-from aarewrite.model_file import Model, load, recorded
+from aarewrite.model_file import Model, load
 from aarewrite.passes import a_trous
 from aarewrite.recipe import Recipe, check_strength, matches_glob, recipe_from_dict
 from aarewrite.shapes import Shapes
 from aarewrite.sites import Located, Site, Source, find, node_names
+from aarewrite.stages import branch, left_at_one_phase, with_last_stage, with_second_phase
 
 FORMAT = 1
 NOMINAL_SIZES = {4: 224, 3: 1024, 5: 32}  # of symbolic spatial axes, by rank of the input; for costs only
@@ -63,7 +64,7 @@ class Plan:
         cost_shapes: Input shapes at which the costs hold.
         macs: Multiply-accumulates of the whole model before the rewrite; None where unknown.
         warnings: What concerns several sites, e.g. branches whose filters shift by half a pixel.
-        a_trous_macs: Multiply-accumulates that a stage a trous adds; None where unknown.
+        phase_macs: Multiply-accumulates that further phases add: a stage a trous, a second phase. None: unknown.
     """
 
     recipe: Recipe
@@ -73,7 +74,7 @@ class Plan:
     cost_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     macs: int | None = None
     warnings: tuple[str, ...] = ()
-    a_trous_macs: int | None = 0
+    phase_macs: int | None = 0
 
     @property
     def rewrites(self) -> tuple[PlannedSite, ...]:
@@ -86,16 +87,21 @@ class Plan:
         return tuple(planned.site.node for planned in self.sites if planned.choice.action == A_TROUS)
 
     @property
+    def second_phase(self) -> tuple[str, ...]:
+        """The strided operators behind which a second phase is computed."""
+        return tuple(planned.site.node for planned in self.sites if planned.choice.action == SECOND_PHASE)
+
+    @property
     def changes(self) -> bool:
         """Whether anything is to be changed."""
-        return bool(self.rewrites or self.a_trous)
+        return bool(self.rewrites or self.a_trous or self.second_phase)
 
     @property
     def macs_after(self) -> int | None:
         """Multiply-accumulates of the whole model after the rewrite; None where unknown."""
-        if self.macs is None or self.a_trous_macs is None or any(planned.macs is None for planned in self.rewrites):
+        if self.macs is None or self.phase_macs is None or any(planned.macs is None for planned in self.rewrites):
             return None
-        return self.macs + self.a_trous_macs + sum(p.macs[1] - p.macs[0] for p in self.rewrites if p.macs)
+        return self.macs + self.phase_macs + sum(p.macs[1] - p.macs[0] for p in self.rewrites if p.macs)
 
     def apply(self, model: onnx.ModelProto | Model | str) -> onnx.ModelProto:
         """The model rewritten by this plan (a copy, folded and checked, not proven).
@@ -201,12 +207,16 @@ def make_plan(
         if choice.action == "blur" and _matches(place.site, skip):
             choice = keep("left out by --skip", choice)
         choices.append(choice)
-    finer: GraphEditor | None = None
-    notes: list[str] = []
+    choices = left_at_one_phase(editor, located, choices)
+    left = [place.site.node for place in located if _is_left(place.site, recipe, only, skip)]
+    given = input_shapes or {}
+    finer, notes = editor, list[str]()
     if recipe.last_stage == A_TROUS:
-        left = [place.site.node for place in located if _is_left(place.site, recipe, only, skip)]
-        choices, finer, notes = _with_last_stage(editor, located, choices, input_shapes or {}, left)
-    return _assemble(editor, shapes, recipe, located, sources, choices, input_shapes or {}, finer, notes)
+        choices, finer, notes = with_last_stage(editor, located, choices, given, left)
+    if recipe.second_phase:
+        choices, more = with_second_phase(finer, located, choices, given, recipe.second_phase, left)
+        notes += more
+    return _assemble(editor, shapes, recipe, located, sources, choices, given, finer, notes)
 
 
 def _is_left(site: Site, recipe: Recipe, only: Iterable[str], skip: Iterable[str]) -> bool:
@@ -214,35 +224,6 @@ def _is_left(site: Site, recipe: Recipe, only: Iterable[str], skip: Iterable[str
     override = recipe.override_for(site.node, site.scope)
     kept = override is not None and override.action == "keep"
     return kept or _matches(site, skip) or (bool(only) and not _matches(site, only))
-
-
-def _with_last_stage(
-    editor: GraphEditor,
-    located: list[Located],
-    choices: list[Choice],
-    input_shapes: Mapping[str, Sequence[int]],
-    left: Sequence[str],
-) -> tuple[list[Choice], GraphEditor | None, list[str]]:
-    """The choices with the last stage a trous and the graph that they make, or a note on why it keeps its stride."""
-    stage = a_trous.last_stage(editor)
-    why = "" if stage else "no strided conv is the last to downsample"
-    if asked := [name for name in stage if name in left]:
-        why = f"{asked[0]} is left out on request"
-    if recorded(editor.model, "aarewrite.a_trous"):
-        why = "an earlier run left a stage a trous"
-    finer: GraphEditor | None = None
-    try:
-        finer = None if why else a_trous.applied(editor.model, stage, input_shapes)
-    except CannotHandle as error:
-        why = error.message
-    if why:
-        return choices, None, [f"the last stage keeps its stride: {why}"]
-    members = [not place.site.scope and place.site.node in stage for place in located]
-    chosen = [
-        dataclasses.replace(choice, action=A_TROUS, reason="") if member else choice
-        for choice, member in zip(choices, members, strict=True)
-    ]
-    return chosen, finer, []
 
 
 def replan(editor: GraphEditor, table: Mapping[str, Any]) -> Plan:
@@ -268,11 +249,15 @@ def replan(editor: GraphEditor, table: Mapping[str, Any]) -> Plan:
             if reason:
                 raise UsageError(f"plan: {place.site.node}: {reason}", 'set its "action" to "keep"')
         choices.append(choice)
-    stage = [node for (_, node), choice in entries.items() if choice.action == A_TROUS]
+    stage, start = ([node for (_, node), one in entries.items() if one.action == a] for a in (A_TROUS, SECOND_PHASE))
+    finer, action = editor, A_TROUS
     try:
-        finer = a_trous.applied(editor.model, stage, shapes_given) if stage else None
+        finer = a_trous.applied(editor.model, stage, shapes_given) if stage else editor
+        action = SECOND_PHASE
+        if start:
+            branch(finer, shapes_given, start)
     except CannotHandle as error:
-        raise UsageError(f"plan: a trous: {error}") from None
+        raise UsageError(f"plan: {action}: {error}") from None
     return _assemble(editor, shapes, recipe, located, sources, choices, shapes_given, finer)
 
 
@@ -289,16 +274,12 @@ def _assemble(
     sources: list[Source],
     choices: list[Choice],
     input_shapes: Mapping[str, Sequence[int]],
-    finer: GraphEditor | None,
+    finer: GraphEditor,
     notes: Sequence[str] = (),
 ) -> Plan:
     cost_shapes = _cost_shapes(editor, input_shapes)
     nominal = Shapes(editor, cost_shapes) if cost_shapes else shapes
     total = model_macs(editor, nominal)
-    added: int | None = 0
-    if finer is not None:
-        total_finer = model_macs(finer, Shapes(finer, cost_shapes or input_shapes))
-        added = None if total is None or total_finer is None else total_finer - total
     sized = {(p.site.scope, p.site.node): p.site for p in find(editor, nominal)[0]} if cost_shapes else {}
     planned = []
     for place, choice in zip(located, choices, strict=True):
@@ -319,8 +300,30 @@ def _assemble(
         cost_shapes=cost_shapes or {name: tuple(s) for name, s in _declared(editor).items()},
         macs=total,
         warnings=(*notes, *misaligned(editor, rewrites)),
-        a_trous_macs=added,
+        phase_macs=_phase_macs(finer, cost_shapes or input_shapes, planned, total),
     )
+
+
+def _phase_macs(
+    finer: GraphEditor, shapes_given: Mapping[str, Sequence[int]], planned: Sequence[PlannedSite], total: int | None
+) -> int | None:
+    """Multiply-accumulates of the phases that `finer`, the graph with a stage a trous, and a second phase add to
+    `total`; blurs in the second phase are counted once more."""
+    shapes = Shapes(finer, shapes_given)
+    finer_total = model_macs(finer, shapes)
+    starts = [entry.site.node for entry in planned if entry.choice.action == SECOND_PHASE]
+    if total is None or finer_total is None:
+        return None
+    added = finer_total - total
+    if starts:
+        nodes = branch(finer, shapes_given, starts).nodes
+        macs = nodes_macs(shapes, finer.scopes[0], nodes)
+        names = node_names(finer)
+        again = {names[id(node)] for node in nodes}
+        if macs is None:
+            return None
+        added += macs + sum(p.macs[1] - p.macs[0] for p in planned if p.macs and p.site.node in again)
+    return added
 
 
 def _declared(editor: GraphEditor) -> dict[str, tuple[int, ...]]:
@@ -401,7 +404,7 @@ def _parse_shapes(table: Any) -> dict[str, tuple[int, ...]]:
 
 
 _ALLOWED: dict[str, tuple[Any, ...]] = {
-    "action": ("blur", "keep", A_TROUS),
+    "action": ("blur", "keep", A_TROUS, SECOND_PHASE),
     "placement": PLACEMENTS,
     "filter": tuple(range(1, LARGEST_FILTER + 1)),
     "pad": PADS,
@@ -422,7 +425,7 @@ def _check_entry(node: str, entry: Mapping[str, Any]) -> None:
     if unknown:
         raise UsageError(f"plan: {node}: unknown key {unknown[0]!r}", f"editable are {', '.join(EDITABLE)}")
     if "action" not in entry:
-        raise UsageError(f'plan: {node}: no "action"', 'write "blur", "keep" or "a trous"')
+        raise UsageError(f'plan: {node}: no "action"', 'write "blur", "keep", "a trous" or "second phase"')
     for name, allowed in _ALLOWED.items():
         if name in entry and (type(entry[name]) is not type(allowed[0]) or entry[name] not in allowed):
             choices = ", ".join(map(str, allowed))

@@ -16,7 +16,7 @@ from typing import Any
 from aarewrite.errors import UsageError
 from aarewrite.filters import LARGEST_FILTER, PADS
 
-BUILT_IN = ("aligned", "zhang2019", "zhang2019-resnet", "timm", "composer")
+BUILT_IN = ("aligned", "calibrated", "zhang2019", "zhang2019-resnet", "timm", "composer")
 
 
 def matches_glob(name: str, glob: str) -> bool:
@@ -72,6 +72,8 @@ class Recipe:
         strength: How much of the blur is mixed with the identity, above 0 and up to 1 (the full filter).
         last_stage: "blur" as any other, or "a trous": a classifier's last stage keeps its weights, loses its stride
             and is dilated instead, where it ends in global pooling.
+        second_phase: Stride of the map from which on a classifier is computed on two interleaved grids, whose results
+            are averaged: 8 begins with the operators that bring the stride to 8, or the nearest there are. 0: none.
         sites: Overrides per site; the last match wins.
     """
 
@@ -92,6 +94,7 @@ class Recipe:
     average_pool: str = "dense"
     strength: float = 1.0
     last_stage: str = "blur"
+    second_phase: int = 0
     sites: tuple[SiteOverride, ...] = ()
 
     def __post_init__(self) -> None:
@@ -104,7 +107,7 @@ class Recipe:
             _check(f"recipe {self.name}: {name}", getattr(self, name), allowed)
         if not isinstance(self.name, str):
             raise UsageError(f"recipe: name = {self.name!r} is not text")
-        for name in ("max_window", "min_channels"):
+        for name in ("max_window", "min_channels", "second_phase"):
             _check_count(f"recipe {self.name}: {name}", getattr(self, name))
         for name in ("every_axis", "unit_stride_max_pool", "first_conv", "halve_stem"):
             if type(getattr(self, name)) is not bool:

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from aarewrite.decide import A_TROUS
+from aarewrite.decide import A_TROUS, SECOND_PHASE
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,7 +63,7 @@ def print_plan(plan: Plan, done: bool) -> None:
         out.print(f"note: the image size is open; every blurred map must be at least {widest} wide", markup=False)
     for warning in plan.warnings:
         out.print(f"note: {warning}", markup=False)
-    changed = f"{len(plan.rewrites) + len(plan.a_trous)} of {len(plan.sites)} sites"
+    changed = f"{len(plan.rewrites) + len(plan.a_trous) + len(plan.second_phase)} of {len(plan.sites)} sites"
     if plan.macs is not None and plan.macs_after is not None:
         shapes = ", ".join(f"{name} {_x(shape)}" for name, shape in plan.cost_shapes.items())
         ratio = f" ({plan.macs_after / plan.macs:.3f}x)" if plan.macs else ""
@@ -114,6 +114,8 @@ def _what(planned: PlannedSite) -> str:
     rewrite, choice = planned.rewrite, planned.choice
     if choice.action == A_TROUS:
         return f"{planned.site.op} stride 1, what follows dilated"
+    if choice.action == SECOND_PHASE:
+        return f"{planned.site.op} at two phases, what follows averaged"
     if rewrite is None:
         return f"kept: {choice.reason}"
     blur = rewrite.blur

@@ -1,6 +1,6 @@
 """How well calibration does, cross-fitted on real photographs.
 
-    AAREWRITE_SHARED=... python benchmarks/calibration.py [MODEL ...] [--pairs 10] [--search BUDGET] [--json FILE]
+    AAREWRITE_SHARED=... python benchmarks/calibration.py [MODEL ...] [--pairs 10] [--recipe R] [--json FILE]
 
 Each model is calibrated on one half of the photographs and judged on the other, both ways, so every photograph is
 judged by a model that never saw it. Models and photographs come from the folder that AAREWRITE_SHARED names
@@ -20,7 +20,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
 import onnx
@@ -40,7 +39,6 @@ from aarewrite.calibration import (
 )
 from aarewrite.calibration.choices import PlanVariants
 from aarewrite.calibration.latency import latency_ratio
-from aarewrite.recipe import Recipe, SiteOverride
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,6 @@ class Subject:
         preprocess: Key of PREPROCESS.
         short: Short side the photographs are resized to.
         size: Side of the crop.
-        recipe: What is blurred and how.
         offset: Added to the labels (1001 outputs: 1).
     """
 
@@ -60,37 +57,15 @@ class Subject:
     preprocess: str
     short: int
     size: int
-    recipe: Recipe
     offset: int = 0
 
 
-def recipe(strengths: dict[str, float] | None = None, **general: Any) -> Recipe:
-    """`aligned`, with strengths of single sites."""
-    sites = tuple(SiteOverride(match, strength=strength) for match, strength in (strengths or {}).items())
-    return Recipe(name="calibrated", sites=sites, **general)
-
-
 SUBJECTS = {
-    "squeezenet": Subject("squeezenet1_1_fp32", "caffe", 256, 224, recipe()),
-    "mobilenet_v2": Subject(
-        "mobilenet_v2_tv_fp32", "imagenet", 256, 224, recipe(strength=0.5, first_conv=True, last_stage="a trous")
-    ),
-    "resnet18": Subject(
-        "resnet18_ktb_small_ts_op13",
-        "imagenet",
-        256,
-        224,
-        recipe({"/maxpool/*": 1.0}, conv="before", shortcut="conv", strength=0.5, last_stage="a trous"),
-    ),
-    "cifar_resnet20": Subject("cifar10_resnet20_ts_op11", "imagenet", 32, 32, recipe(strength=0.5)),
-    "mobilenet_v1": Subject(
-        "mobilenet_v1_075_192_tf_fp32",
-        "pm1",
-        219,
-        192,
-        recipe(strength=0.5, first_conv=True, last_stage="a trous"),
-        offset=1,
-    ),
+    "squeezenet": Subject("squeezenet1_1_fp32", "caffe", 256, 224),
+    "mobilenet_v2": Subject("mobilenet_v2_tv_fp32", "imagenet", 256, 224),
+    "mobilenet_v1": Subject("mobilenet_v1_075_192_tf_fp32", "pm1", 219, 192, offset=1),
+    "resnet18": Subject("resnet18_ktb_small_ts_op13", "imagenet", 256, 224),
+    "cifar_resnet20": Subject("cifar10_resnet20_ts_op11", "imagenet", 32, 32),
 }
 
 
@@ -163,7 +138,7 @@ def joined(parts: Sequence[tuple[np.ndarray, Answers]], count: int) -> Answers:
 
 
 def measure(
-    shared: Path, name: str, pairs: int, limit: int | None, crops: int, budget: float | None
+    shared: Path, name: str, pairs: int, limit: int | None, crops: int, recipe: str, budget: float | None
 ) -> dict[str, object]:
     """Calibrate on each half, judge on the other; prints as it goes."""
     subject = SUBJECTS[name]
@@ -176,9 +151,7 @@ def measure(
         fitted, judged = everything[half::2], everything[1 - half :: 2]
         begin = time.perf_counter()
         blurred = (
-            rewrite(original, subject.recipe).model
-            if budget is None
-            else searched(original, canvases, fitted, budget).model
+            rewrite(original, recipe).model if budget is None else searched(original, canvases, fitted, budget).model
         )
         model, layers = repair(original, blurred, canvases.batches(fitted, crops=crops), options)
         seconds.append(time.perf_counter() - begin)
@@ -212,12 +185,12 @@ def show(name: str, verdict: Verdict) -> None:
     sys.stdout.flush()
 
 
-def scaling(shared: Path, name: str, sizes: Sequence[int], crops: int) -> None:
+def scaling(shared: Path, name: str, sizes: Sequence[int], crops: int, recipe: str) -> None:
     """Time of the repair for several numbers of photographs; the peak is the process's so far."""
     subject = SUBJECTS[name]
     canvases = photographs(shared, subject, max(sizes))
     original = onnx.load(model_path(shared, subject))
-    blurred = rewrite(original, subject.recipe).model
+    blurred = rewrite(original, recipe).model
     options = RepairOptions(crops=crops)
     for size in sorted(sizes):
         begin = time.process_time(), time.perf_counter()
@@ -232,13 +205,14 @@ def scaling(shared: Path, name: str, sizes: Sequence[int], crops: int) -> None:
         print(f"{name}: {size} photographs, {wall:.0f} s wall, {cpu:.0f} s processor, peak {peak:.2f} GiB", flush=True)
 
 
-def latency(shared: Path, name: str) -> None:
+def latency(shared: Path, name: str, recipe: str) -> None:
     """Latency of the rewritten model relative to the original's, one crop at a time; the repair does not change it."""
     subject = SUBJECTS[name]
     canvases = photographs(shared, subject, 2)
     original = onnx.load(model_path(shared, subject))
-    rewritten = rewrite(original, subject.recipe)
+    rewritten = rewrite(original, recipe)
     ratios = [latency_ratio(original, rewritten.model, canvases) for _ in range(5)]
+    print(f"{name}: {rewritten.plan.macs_after / rewritten.plan.macs:.2f}x the multiply-accumulates")
     print(f"{name}: {median(ratios):.2f}x the time (five medians, {min(ratios):.2f} to {max(ratios):.2f})", flush=True)
 
 
@@ -250,6 +224,7 @@ def main() -> None:
     parser.add_argument("--crops", type=int, default=1)
     parser.add_argument("--limit", type=int)
     parser.add_argument("--latency", action="store_true", help="only time the rewritten model against the original")
+    parser.add_argument("--recipe", default="calibrated", help="what is done, as for aarewrite --recipe")
     parser.add_argument("--search", type=float, metavar="BUDGET", help="search the plan on the photographs fitted to")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--scaling", type=int, nargs="+", help="only time the repair on so many photographs")
@@ -260,14 +235,15 @@ def main() -> None:
         parser.error(f"no model {sorted(unknown)[0]}; there are {', '.join(SUBJECTS)}")
     if args.latency:
         for name in args.models or SUBJECTS:
-            latency(shared, name)
+            latency(shared, name, args.recipe)
         return
     if args.scaling:
         for name in args.models or SUBJECTS:
-            scaling(shared, name, args.scaling, args.crops)
+            scaling(shared, name, args.scaling, args.crops, args.recipe)
         return
     results = [
-        measure(shared, name, args.pairs, args.limit, args.crops, args.search) for name in args.models or SUBJECTS
+        measure(shared, name, args.pairs, args.limit, args.crops, args.recipe, args.search)
+        for name in args.models or SUBJECTS
     ]
     if args.json:
         args.json.write_text(json.dumps(results, indent=1))

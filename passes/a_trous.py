@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from aarewrite.errors import CannotHandle
 from aarewrite.graph import GraphEditor, Scope
 from aarewrite.model_file import Model
+from aarewrite.pooling import GLOBAL, SIZED_POOLS, covers_map
 from aarewrite.shapes import Shapes
 from aarewrite.sites import node_names
 
@@ -25,8 +26,6 @@ ACTIVATIONS = frozenset(
 )  # fmt: skip
 ARITHMETIC = frozenset(("Abs", "Add", "Div", "Exp", "Max", "Min", "Mul", "Neg", "Pow", "Sqrt", "Sub", "Sum"))
 POINTWISE = ACTIVATIONS | ARITHMETIC | {"BatchNormalization", "Cast", "Concat", "Dropout", "Identity", "Split"}
-GLOBAL = frozenset(("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", "ReduceMean", "ReduceMax"))
-SIZED_POOLS = frozenset(("AveragePool", "MaxPool"))  # global where they cover the whole map
 
 
 class Grid(NamedTuple):
@@ -125,22 +124,14 @@ def _dilate(
 def _pool(editor: GraphEditor, shapes: Shapes, scope: Scope, node: Any, name: str, grid: Grid, as_twin: bool) -> None:
     """Let a pooling over the whole of the original's map cover the finer one."""
     rank = len(grid.factors)
-    if node.op.startswith("Reduce"):
-        given = editor.constant_value(node.inputs[1]) if len(node.inputs) > 1 else node.attrs.get("axes")
-        axes = {int(axis) % (rank + 2) for axis in given} if given is not None else set()
-        if not axes >= set(range(2, rank + 2)):
-            raise CannotHandle(f"{name}: it does not cover the whole map", "leave this stage's stride")
-    if node.op in SIZED_POOLS:
-        size = shapes.spatial(scope, node.inputs[0])
-        kernel = list(node.attrs["kernel_shape"])
-        if list(size) != kernel or any(node.attrs.get("pads") or [0]):
-            raise CannotHandle(f"{name}: it does not cover the whole map", "leave this stage's stride")
-        if not as_twin:
-            op = {"AveragePool": "GlobalAveragePool", "MaxPool": "GlobalMaxPool"}[node.op]
-            editor.insert_after(scope, node, [new := editor.node(op, f"{name}/global", [node.inputs[0]], [])])
-            output = node.outputs[0]
-            editor.remove(scope, node)
-            new.outputs.append(output)
+    if not covers_map(editor, shapes, scope, node, rank):
+        raise CannotHandle(f"{name}: it does not cover the whole map", "leave this stage's stride")
+    if node.op in SIZED_POOLS and not as_twin:
+        op = {"AveragePool": "GlobalAveragePool", "MaxPool": "GlobalMaxPool"}[node.op]
+        editor.insert_after(scope, node, [new := editor.node(op, f"{name}/global", [node.inputs[0]], [])])
+        output = node.outputs[0]
+        editor.remove(scope, node)
+        new.outputs.append(output)
     if as_twin:
         kept = editor.variable(f"{node.inputs[0].name}/original_positions")
         taken = editor.node(

@@ -17,7 +17,7 @@ from reference import Array, blur, build, dense, dense_pads, output_size, relati
 
 import aarewrite
 
-BUILT_IN = ["aligned", "zhang2019", "zhang2019-resnet", "timm", "composer"]
+BUILT_IN = ["aligned", "calibrated", "zhang2019", "zhang2019-resnet", "timm", "composer"]
 OPS = ["MaxPool", "AveragePool", "LpPool", "Conv"]
 TAILS = ["one", "inner_output", "two_readers", "residual", "output_and_reader"]
 ACTIVATIONS = [

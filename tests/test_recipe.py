@@ -24,13 +24,14 @@ def test_built_in_recipes_load_and_keep_their_name(name: str) -> None:
 
 
 def test_what_the_built_in_recipes_say() -> None:
-    aligned, zhang, resnet, timm, composer = (load_recipe(name) for name in BUILT_IN)
+    aligned, calibrated, zhang, resnet, timm, composer = (load_recipe(name) for name in BUILT_IN)
     assert (aligned.filter, aligned.pad, aligned.average_pool, aligned.shortcut) == (
         3,
         "reflect",
         "dense",
         "blur-first",
     )
+    assert calibrated == aligned.with_options(name="calibrated", strength=0.5, second_phase=8)
     assert (zhang.filter, zhang.average_pool, zhang.halve_stem, zhang.max_window) == (4, "replace", True, 0)
     assert resnet == zhang.with_options(name="zhang2019-resnet", max_window=2)
     assert (timm.filter, timm.pad_rule, timm.shortcut, timm.average_pool) == (3, "symmetric", "keep", "keep")
@@ -82,7 +83,7 @@ def test_errors_name_field_and_choices(text: str, message: str) -> None:
 
 
 def test_unknown_recipe_lists_the_choices() -> None:
-    with pytest.raises(aarewrite.UsageError, match="no recipe 'blurry'; choose one of aligned, zhang2019,"):
+    with pytest.raises(aarewrite.UsageError, match="no recipe 'blurry'; choose one of aligned, calibrated, zhang2019,"):
         load_recipe("blurry")
 
 

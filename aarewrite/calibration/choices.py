@@ -1,4 +1,4 @@
-"""What the search may do at the sites of a plan: strengths, filters, placements, a last stage a trous."""
+"""What the search may do at a site: strengths, filters, placements, a last stage a trous, a second phase."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import onnx
 
 from aarewrite.calibration.layers import label
 from aarewrite.calibration.search import Choice
-from aarewrite.decide import A_TROUS
+from aarewrite.decide import A_TROUS, SECOND_PHASE
+from aarewrite.errors import UsageError
 from aarewrite.model_file import load
 from aarewrite.pipeline import open_graph, plan, rewrite
 from aarewrite.planning import replan
@@ -43,13 +44,14 @@ class PlanVariants:
         options: Mapping[str, Any] | None = None,
     ) -> None:
         self._model = load(original)
-        asked = load_recipe(recipe).with_options(last_stage=A_TROUS)
+        blurs = load_recipe(recipe).with_options(last_stage="blur", second_phase=0)
+        asked = blurs.with_options(last_stage=A_TROUS)
         planned = plan(self._model, asked, **(options or {}))
         self._strengths, self._placements = strengths, placements
         self._latency = latency
         self._filters = tuple(filters) or (asked.filter,)
         self._stage = planned.a_trous
-        self._table = plan(self._model, load_recipe(recipe), **(options or {})).to_dict()
+        self._table = plan(self._model, blurs, **(options or {})).to_dict()
         reads = {label(node): node.input[0] for node in original.graph.node if node.op_type == "Conv"}
         groups: dict[str, list[dict[str, Any]]] = {}
         for entry in self._table["sites"]:
@@ -63,7 +65,7 @@ class PlanVariants:
         return list(self._groups)
 
     def choices(self, site: str) -> Sequence[Choice]:
-        """Placements, filters and strengths; a trous for the last stage."""
+        """Placements, filters and strengths; a trous for the last stage; a second phase where one can be."""
         entries = self._groups[site]
         found = []
         for placement in self._placements if entries[0]["op"] == "Conv" else ("after",):
@@ -73,18 +75,27 @@ class PlanVariants:
                     found.append(Choice(f"{placement}, f={taps}, strength {strength:g}", change))
         if {entry["node"] for entry in entries} == set(self._stage):
             found.append(Choice(A_TROUS, {"action": A_TROUS}))
-        return found
+        twice = Choice(SECOND_PHASE, {"action": SECOND_PHASE})
+        try:
+            replan(open_graph(self._model), self.table({site: twice}))
+        except UsageError:
+            return found
+        return [*found, twice]
 
     def build(self, chosen: Mapping[str, Choice]) -> onnx.ModelProto:
         """The rewritten model, not repaired and without the identity proof.
 
         Raises:
-            CannotHandle, UsageError: As `aarewrite.rewrite`.
+            CannotHandle, UsageError: As `aarewrite.rewrite`; the choices may exclude each other.
         """
         return rewrite(self._model, plan=self.table(chosen), verify=False).model
 
     def cost(self, chosen: Mapping[str, Choice]) -> float:
-        """Multiply-accumulates relative to the original's (1 where unknown), or latency where that is larger."""
+        """Multiply-accumulates relative to the original's (1 where unknown), or latency where that is larger.
+
+        Raises:
+            UsageError: The choices exclude each other.
+        """
         planned = replan(open_graph(self._model), self.table(chosen))
         macs = planned.macs_after / planned.macs if planned.macs and planned.macs_after is not None else 1.0
         return macs if self._latency is None else max(macs, self._latency(self.build(chosen)))

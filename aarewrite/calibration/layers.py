@@ -7,7 +7,7 @@ has changed.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -48,6 +48,7 @@ class Layer:
         weight: Name of the constant that holds the weights.
         bias: Name of the constant that holds the bias; empty when there is none.
         bias_node: Place of the node that reads the bias: the layer itself, or the Add behind a MatMul; -1: none.
+        bias_copies: Places of the nodes that read the bias in a second phase.
         group: Groups of a Conv, else 1.
         addend: The other operand of the Add that the output goes to, in the rewritten model; empty when there is
             none that is known by the time this layer is repaired.
@@ -65,6 +66,7 @@ class Layer:
     weight: str
     bias: str
     bias_node: int
+    bias_copies: tuple[int, ...] = ()
     group: int = 1
     addend: str = ""
     total: str = ""
@@ -123,16 +125,17 @@ def find_layers(original: onnx.ModelProto, rewritten: onnx.ModelProto) -> tuple[
     """The layers behind a blur, in topological order, and those that cannot be repaired."""
     before = _by_label(original)
     constants = Constants(rewritten)
-    users = _weight_users(rewritten, constants)
+    copies = _copies(rewritten, before)
+    users = _weight_users(rewritten, constants, copies)
     changed: set[str] = set()  # tensors whose values the rewrite may have changed
     layers: list[Layer] = []
     left: list[Left] = []
     for index, node in enumerate(rewritten.graph.node):
-        # An unnamed conv whose output took another name is still known by its weights.
-        original_index = before.get(label(node), before.get(_by_weight(node), -1))
+        original_index = -1 if index in copies else before.get(label(node), before.get(_by_weight(node), -1))
         twin = original.graph.node[original_index] if original_index >= 0 else None
         if node.op_type in KINDS and twin is not None and twin.op_type == node.op_type and node.input[0] in changed:
-            found = _layer(rewritten, node, index, twin, original_index, constants, users)
+            copied = [copy for copy, first in copies.items() if first == index]
+            found = _layer(rewritten, node, index, twin, original_index, constants, users, copied)
             if isinstance(found, Layer):
                 layers.append(found)
             else:
@@ -164,6 +167,20 @@ def _by_label(model: onnx.ModelProto) -> dict[str, int]:
     return found
 
 
+def _copies(rewritten: onnx.ModelProto, before: Mapping[str, int]) -> dict[int, int]:
+    """Layers of a second phase, and the layer whose weights each of them reads: repaired with it."""
+    firsts: dict[int, int] = {}
+    found = {}
+    for index, node in enumerate(rewritten.graph.node):
+        if node.op_type in KINDS:
+            # An unnamed conv whose output took another name is still known by its weights.
+            original_index = before.get(label(node), before.get(_by_weight(node), -1))
+            first = firsts.setdefault(original_index, index)
+            if original_index >= 0 and first != index and label(node) not in before:
+                found[index] = first
+    return found
+
+
 def _by_weight(node: onnx.NodeProto) -> str:
     return f"weight {node.input[1]}" if node.op_type in KINDS else ""
 
@@ -172,10 +189,10 @@ def _differs(node: onnx.NodeProto, twin: onnx.NodeProto) -> bool:
     return list(node.input) != list(twin.input) or attributes(node) != attributes(twin)
 
 
-def _weight_users(model: onnx.ModelProto, constants: Constants) -> dict[str, list[str]]:
+def _weight_users(model: onnx.ModelProto, constants: Constants, copies: Collection[int]) -> dict[str, list[str]]:
     users: dict[str, list[str]] = {}
-    for node in model.graph.node:
-        if node.op_type == "Identity":
+    for index, node in enumerate(model.graph.node):
+        if node.op_type == "Identity" or index in copies:
             continue
         for name in consumed(node):
             source = constants.source(name)
@@ -192,6 +209,7 @@ def _layer(
     original_index: int,
     constants: Constants,
     users: dict[str, list[str]],
+    copies: Sequence[int],
 ) -> Layer | Left:
     name = label(node)
     weight = constants.source(node.input[1])
@@ -209,7 +227,7 @@ def _layer(
     if node.op_type == "MatMul" and len(tensor.dims) != 2:
         return Left(name, node.op_type, "its weights are not a matrix")
     outputs = tensor.dims[0] if node.op_type == "Conv" or values.get("transB", 0) else tensor.dims[1]
-    bias, bias_node = "", -1
+    bias, bias_node, bias_copies = "", -1, list[int]()
     if node.op_type == "MatMul":
         # A MatMul has no bias of its own: the Add behind it has.
         add = _only_reader(rewritten, node.output[0])
@@ -217,8 +235,10 @@ def _layer(
             other = constants.source(add.input[1] if add.input[0] == node.output[0] else add.input[0])
             if other is not None and _is_vector(constants.tensor(other), outputs):
                 bias, bias_node = other, _place(rewritten, add)
+                adds = [_only_reader(rewritten, rewritten.graph.node[copy].output[0]) for copy in copies]
+                bias_copies = [_place(rewritten, one) for one in adds if one is not None]
     else:
-        bias_node = index
+        bias_node, bias_copies = index, list(copies)
         if len(node.input) > 2 and node.input[2]:
             source = constants.source(node.input[2])
             if source is None or not _is_vector(constants.tensor(source), outputs):
@@ -234,6 +254,7 @@ def _layer(
         weight,
         bias,
         bias_node,
+        tuple(bias_copies),
         int(values.get("group", 1)),
     )
 

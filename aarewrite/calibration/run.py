@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,7 +105,7 @@ def calibrate(
     model: ModelSource,
     data: str | Path,
     *,
-    recipe: str | Path | Recipe = "aligned",
+    recipe: str | Path | Recipe = "calibrated",
     strength: float | str | None = None,
     budget: str | float | None = None,
     max_disagreement: float | None = None,
@@ -123,11 +123,11 @@ def calibrate(
     Args:
         model: Path or ModelProto; never changed.
         data: Folder of images or an .npz, as for `aarewrite.verify`; no labels are needed.
-        recipe: What is blurred, as for `aarewrite.rewrite`.
-        strength: 0..1, how much of the blur is mixed with the identity; "auto" searches strength, filter, placement and
-            a last stage a trous per site. None: the recipe's where it is a file or `Recipe`, else 0.5.
+        recipe: What is done, as for `aarewrite.rewrite`.
+        strength: 0..1, how much of the blur is mixed with the identity; "auto" searches strength, filter, placement, a
+            last stage a trous and a second phase per site. None: the recipe's where it is a file or `Recipe`, else 0.5.
         budget: Largest cost: "1.15x" of the original's multiply-accumulates and of its latency as measured here, or
-            "120MMAC" in all.
+            "120MMAC" in all. A recipe's second phase begins later, or not at all, where it would be over it.
         max_disagreement: Largest share of crops with another class than the original's, 0..1.
         crops: Random crops of each sample to fit on.
         limit: Use only the first so many samples.
@@ -152,6 +152,7 @@ def calibrate(
     canvases = _canvases(setup, seed)
     limit_cost = _relative_budget(budget, original, asked)
     timed = limit_cost is not None and not str(budget).endswith(("MAC", "MACs"))
+    latency_of = (lambda one: latency_ratio(original, one, canvases)) if timed else None
     settings = RepairOptions(crops=crops, seed=seed)
     found = SearchResult({}, ())
     if strength == "auto":
@@ -160,7 +161,7 @@ def calibrate(
             original,
             asked,
             filters=FILTERS if asked.filter == FILTERS[0] and options.get("filter") is None else (),
-            latency=(lambda one: latency_ratio(original, one, canvases)) if timed else None,
+            latency=latency_of,
             options={name: value for name, value in options.items() if name != "plan"},
         )
         fitted = [int(i) for i in canvases.split(hold_out, seed)[0]]
@@ -174,7 +175,7 @@ def calibrate(
             )
         rewritten = rewrite(original, plan=variants.table(found.chosen), verify=verify)
     else:
-        rewritten = rewrite(original, asked, **options)
+        rewritten = _fitting(original, asked, options, limit_cost, latency_of)
     if not rewritten.changed:
         raise UsageError(
             "nothing to calibrate: no site is rewritten", "see aarewrite inspect, or choose another recipe"
@@ -195,7 +196,7 @@ def calibrate(
             repair_options=settings,
             on_layer=lambda layer, index, count: advance(1, title=f"repaired {layer.name}", total=count),
         )
-    latency = None if not timed else latency_ratio(original, outcome.model, canvases)
+    latency = latency_of(outcome.model) if latency_of else None
     return Calibrated(
         outcome,
         rewritten,
@@ -206,6 +207,31 @@ def calibrate(
         latency,
         tuple(_failures(outcome, max_disagreement, limit_cost, latency)),
     )
+
+
+def _fitting(
+    original: onnx.ModelProto,
+    recipe: Recipe,
+    options: Mapping[str, Any],
+    budget: float | None,
+    latency_of: Callable[[onnx.ModelProto], float] | None,
+) -> Result:
+    """The rewrite by the recipe, its second phase begun as late as the budget needs, or left out."""
+    given = recipe.second_phase
+    if not given or budget is None or options.get("plan") is not None:
+        return rewrite(original, recipe, **options)
+    tried = set[tuple[str, ...]]()
+    for start in [given * 2**octaves for octaves in range(4)]:
+        result = rewrite(original, recipe.with_options(second_phase=start), **options)
+        begins, cost = result.plan.second_phase, _cost(result)
+        if begins in tried:  # the model's last stage
+            break
+        if (cost is None or cost <= budget) and (latency_of is None or latency_of(result.model) <= budget):
+            note = (f"the second phase begins at {begins[0]}, later than the recipe says, for the budget",)
+            return dataclasses.replace(result, warnings=(*result.warnings, *note)) if tried else result
+        tried.add(begins)
+    result = rewrite(original, recipe.with_options(second_phase=0), **options)
+    return dataclasses.replace(result, warnings=(*result.warnings, "no second phase, for the budget"))
 
 
 def _limits(budget: float | None, max_disagreement: float | None) -> SearchOptions:

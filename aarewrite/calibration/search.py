@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import nan
 from typing import Any, Protocol
 
 import onnx
@@ -45,7 +46,11 @@ class Variants(Protocol):
         """The rewritten model, not repaired."""
 
     def cost(self, chosen: Mapping[str, Choice]) -> float:
-        """Its cost relative to the original's: multiply-accumulates or latency."""
+        """Its cost relative to the original's: multiply-accumulates or latency.
+
+        Raises:
+            UsageError: The choices exclude each other.
+        """
 
 
 @dataclass(frozen=True)
@@ -135,11 +140,15 @@ def search(
     def measure(chosen: Mapping[str, Choice], best: float) -> Trial:
         """Try a combination; it is accepted when it is within the limits and has less noise than `best`."""
         names = tuple((site, choice.label) for site, choice in chosen.items())
-        cost = variants.cost(chosen)
+        cost, why = nan, ""
+        try:
+            cost = variants.cost(chosen)
+        except UsageError as error:
+            why = error.message
         if cost > options.budget:
-            trial = Trial(
-                names, cost, float("nan"), float("nan"), False, f"costs {cost:.2f}x, over {options.budget:.2f}x"
-            )
+            why = f"costs {cost:.2f}x, over {options.budget:.2f}x"
+        if why:
+            trial = Trial(names, cost, nan, nan, False, why)
         else:
             model, _ = repair(original, variants.build(chosen), batches, settings)
             effect = judge.effect(model)

@@ -51,7 +51,7 @@ def write_weights(model: onnx.ModelProto, layer: Layer, weight: F64, bias: F64) 
 
 
 def _write_bias(model: onnx.ModelProto, constants: Constants, layer: Layer, bias: F64, dtype: np.dtype[Any]) -> None:
-    node = model.graph.node[layer.bias_node]
+    nodes = [model.graph.node[place] for place in (layer.bias_node, *layer.bias_copies)]
     taken = {tensor.name for tensor in model.graph.initializer} | {n for one in model.graph.node for n in one.output}
     name = f"{layer.weight}/bias"
     while name in taken:
@@ -59,13 +59,14 @@ def _write_bias(model: onnx.ModelProto, constants: Constants, layer: Layer, bias
     tensor = onnx.TensorProto(name=name)
     _store(tensor, bias.reshape(tuple(constants.tensor(layer.bias).dims) if layer.bias else (bias.size,)), dtype)
     old = ""
-    if layer.bias:
-        place = next(i for i, read in enumerate(node.input) if constants.source(read) == layer.bias)
-        old, node.input[place] = node.input[place], name
-    elif len(node.input) > 2:
-        node.input[2] = name
-    else:
-        node.input.append(name)
+    for node in nodes:
+        if layer.bias:
+            place = next(i for i, read in enumerate(node.input) if constants.source(read) == layer.bias)
+            old, node.input[place] = node.input[place], name
+        elif len(node.input) > 2:
+            node.input[2] = name
+        else:
+            node.input.append(name)
     if (
         old
         and not any(old in one.input for one in model.graph.node)
@@ -75,7 +76,8 @@ def _write_bias(model: onnx.ModelProto, constants: Constants, layer: Layer, bias
             if initializer.name == old:  # nothing reads it any more: the new one takes its place and name
                 model.graph.initializer[place].CopyFrom(tensor)
                 model.graph.initializer[place].name = old
-                node.input[list(node.input).index(name)] = old
+                for node in nodes:
+                    node.input[list(node.input).index(name)] = old
                 return
     model.graph.initializer.append(tensor)
 

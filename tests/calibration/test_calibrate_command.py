@@ -48,7 +48,7 @@ def test_the_same_seed_gives_the_same_bytes() -> None:
 
 def test_only_weights_behind_a_blur_change() -> None:
     model = onnx.load(SAMPLES / "vgg.onnx")
-    rewritten = aarewrite.rewrite(model, recipe=aarewrite.Recipe(strength=0.5)).model
+    rewritten = aarewrite.rewrite(model, recipe="calibrated").model
     calibrated = aarewrite.calibrate(model, DIGITS, preprocess="unit", strength=0.5, limit=60).model
     assert [node.op_type for node in calibrated.graph.node] == [node.op_type for node in rewritten.graph.node]
     before, after = ({t.name: t for t in m.graph.initializer} for m in (rewritten, calibrated))
@@ -101,6 +101,34 @@ def test_a_searched_plan_holds_what_was_measured_and_can_be_applied_again(tmp_pa
     assert run(*request, "-o", again, "--plan", report, "--strength", "0.5").returncode == 2
 
 
+def test_a_budget_begins_the_second_phase_later_or_leaves_it_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = onnx.load(SAMPLES / "resnet.onnx")
+    recipe = aarewrite.Recipe(conv="keep", second_phase=2)
+    request: dict[str, Any] = {"recipe": recipe, "preprocess": "unit", "limit": 24}
+    costs = []
+    for stride in (2, 4, 8):
+        plan = aarewrite.plan(model, recipe.with_options(second_phase=stride))
+        assert plan.macs is not None
+        assert plan.macs_after is not None
+        costs.append(plan.macs_after / plan.macs)
+    assert costs == sorted(costs, reverse=True)
+    monkeypatch.setattr("aarewrite.calibration.run.latency_ratio", lambda *_: 1.0)
+    free, later, without = (
+        aarewrite.calibrate(model, DIGITS, budget=budget, **request).rewritten
+        for budget in (None, f"{costs[1] + 0.01:.2f}x", "1.05x")
+    )
+    starts = [one.plan.second_phase[:1] for one in (free, later, without)]
+    assert starts == [("/pool/MaxPool",), ("/blocks/blocks.1/conv1/Conv",), ()]
+    assert free.warnings == ()
+    assert later.warnings == (
+        "the second phase begins at /blocks/blocks.1/conv1/Conv, later than the recipe says, for the budget",
+    )
+    assert without.warnings == ("no second phase, for the budget",)
+    monkeypatch.setattr("aarewrite.calibration.run.latency_ratio", lambda *_: 5.0)
+    slow = aarewrite.calibrate(model, DIGITS, budget="3x", **request)
+    assert slow.rewritten.plan.second_phase == ()  # what is measured counts, too
+
+
 def test_nothing_within_the_limits_is_said() -> None:
     with pytest.raises(aarewrite.CannotHandle, match="no choice at any site is better within the limits") as caught:
         aarewrite.calibrate(SAMPLES / "vgg.onnx", DIGITS, preprocess="unit", limit=40, strength="auto", budget="1x")
@@ -147,7 +175,7 @@ def tensorflow_like() -> onnx.ModelProto:
 def test_a_fixed_batch_of_one_channels_last_with_explicit_pads(tmp_path: Path) -> None:
     images = np.random.default_rng(1).integers(0, 256, (30, 40, 40, 3), dtype=np.uint8)
     np.savez(tmp_path / "images.npz", x=images)
-    found = aarewrite.calibrate(tensorflow_like(), tmp_path / "images.npz", preprocess="unit")
+    found = aarewrite.calibrate(tensorflow_like(), tmp_path / "images.npz", recipe="aligned", preprocess="unit")
     deep, scores = found.outcome.layers
     assert (deep.name, scores.name) == ("deep", "scores")
     assert deep.repaired

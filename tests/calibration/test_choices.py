@@ -10,6 +10,7 @@ from test_a_trous import two_stages
 from aarewrite import rewrite
 from aarewrite.calibration import Choice, find_layers
 from aarewrite.calibration.choices import PlanVariants
+from aarewrite.errors import UsageError
 from aarewrite.recipe import Recipe
 
 
@@ -30,6 +31,7 @@ def test_a_block_and_its_shortcut_are_one_site(variants: PlanVariants) -> None:
         "before, f=3, strength 1",
         "before, f=3, strength 0.5",
         "a trous",
+        "second phase",
     ]
 
 
@@ -54,7 +56,9 @@ def test_costs_are_relative_and_ordered(variants: PlanVariants) -> None:
     after = variants.cost(chosen(variants, "second", "after, f=3, strength 1"))
     trous = variants.cost(chosen(variants, "second", "a trous"))
     assert leave == 1.0
+    twice = variants.cost(chosen(variants, "second", "second phase"))
     assert 1.0 < before < after < trous < 4.0
+    assert 1.0 < twice < trous
 
 
 def test_a_trous_leaves_nothing_to_blur_there(variants: PlanVariants) -> None:
@@ -65,4 +69,14 @@ def test_a_trous_leaves_nothing_to_blur_there(variants: PlanVariants) -> None:
 def test_filters_are_offered_where_asked_for() -> None:
     labels = [choice.label for choice in PlanVariants(two_stages(), filters=(3, 5)).choices("second")]
     assert "before, f=5, strength 1" in labels
-    assert len(labels) == 7
+    assert len(labels) == 8
+
+
+def test_a_second_phase_is_offered_where_it_can_be_and_excludes_another() -> None:
+    variants = PlanVariants(two_stages(), options={"first_conv": True})
+    built = variants.build(chosen(variants, "first", "second phase"))
+    assert built.graph == rewrite(two_stages(), Recipe(conv="keep", second_phase=2)).model.graph
+    with pytest.raises(UsageError, match="behind another second phase"):
+        variants.cost({site: variants.choices(site)[-1] for site in ("first", "second")})
+    maps = PlanVariants(two_stages("pooled = Relu (sum)"), options={"first_conv": True})
+    assert "second phase" not in [choice.label for choice in maps.choices("first")]

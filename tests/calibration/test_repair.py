@@ -8,9 +8,12 @@ import onnxruntime as ort
 import pytest
 from onnx import helper, numpy_helper
 from pairs import BINOMIAL, Net, noise, residual_pair, stored
+from test_a_trous import two_stages
 
+from aarewrite import rewrite
 from aarewrite.calibration import RepairOptions, repair
 from aarewrite.errors import CannotHandle, UsageError
+from aarewrite.recipe import Recipe
 
 ONE = np.array([1.0])
 
@@ -146,6 +149,22 @@ def test_a_computed_bias_is_left_alone_with_the_reason() -> None:
     _, layers = repair(*residual_pair(edit=compute), noise(4, 3, 16, 16))
     reasons = {layer.name: layer.reason for layer in layers}
     assert reasons["depthwise"] == "its bias is no constant with one value per output"
+
+
+def test_both_phases_get_the_same_new_weights_and_biases() -> None:
+    """The second phase reads the weights of the first; a conv without a bias gets one in both."""
+    original = two_stages()
+    rewritten = rewrite(original, Recipe(first_conv=True, second_phase=4)).model
+    repaired, layers = repair(original, rewritten, noise(8, 3, 17, 17, batches=6))
+    assert {layer.name for layer in layers} == {"second", "shortcut", "inner"}
+    assert all(layer.repaired for layer in layers)
+    assert all(layer.own_after <= layer.own_before for layer in layers)
+    nodes = {node.output[0]: node for node in repaired.graph.node}
+    for layer in layers:
+        first, copy = nodes[layer.name], nodes[f"{layer.name}/phase2"]
+        assert len(first.input) == 3
+        assert list(first.input[1:]) == list(copy.input[1:])
+        assert (stored(repaired, first.input[1]) != stored(rewritten, first.input[1])).any()
 
 
 def test_equal_biases_shared_between_layers_part_ways() -> None:

@@ -1,0 +1,189 @@
+"""A second phase: the model is computed on two interleaved grids from some strided operator on, weights untouched.
+
+A strided operator keeps one phase of the grid and drops the others. Here a copy of it keeps a second one, half a stride
+away along each axis (the two together are the quincunx grid), and what follows is computed for both, with the same
+weights, up to global pooling or the model's output, where the two are averaged. What the first phase computes is what
+the original computes; the second is what it computes for an image that moved by half a stride. The average of two
+samplings is a low-pass filter over shifts. It costs what follows once more, where a stage a trous costs it stride^2
+times. Source: polyphase components, as in Chaman & Dokmanic 2021, but averaged instead of selected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from aarewrite.errors import CannotHandle
+from aarewrite.graph import GraphEditor, Scope
+from aarewrite.pooling import covers_map
+from aarewrite.regions import FLOATS
+from aarewrite.shapes import Shapes
+from aarewrite.sites import Located, node_names
+
+OLDEST_SLICE_WITH_INPUTS = 10  # before it, Slice has attributes
+
+
+@dataclass(frozen=True)
+class Branch:
+    """What is computed for both phases.
+
+    Attributes:
+        nodes: In graph order, from the strided operators on.
+        meets: The tensors where the two phases are averaged.
+    """
+
+    nodes: tuple[Any, ...]
+    meets: tuple[Any, ...]
+
+
+def branch(editor: GraphEditor, shapes: Shapes, sites: Sequence[Located]) -> Branch:
+    """Everything that depends on the strided operators `sites`, up to where both phases can be averaged.
+
+    Raises:
+        CannotHandle: It cannot be computed twice; the message names the node and the reason.
+    """
+    for located in sites:
+        _check(located)
+    names = node_names(editor)
+    main = editor.scopes[0]
+    starts = {id(located.node) for located in sites}
+    phased: set[str] = set()
+    nodes, meets = [], []
+    for node in main.nodes:
+        name = names[id(node)]
+        if id(node) in starts:
+            if any(tensor.name in phased for tensor in node.inputs):
+                raise CannotHandle(f"{name}: it is behind another second phase", "choose one stride")
+        elif not any(tensor.name in phased for tensor in node.inputs):
+            continue
+        else:
+            single = [t for t in node.inputs if t.name and t.name not in phased and not editor.is_constant(t)]
+            if any(_is_map(shapes, main, tensor) for tensor in single):
+                raise CannotHandle(f"{name}: it joins both phases with a map of one", "name all operators of the stage")
+        nodes.append(node)
+        if covers_map(editor, shapes, main, node):
+            meets.append(node.outputs[0])
+        else:
+            phased |= {tensor.name for tensor in node.outputs if tensor.name}
+    captured = {t.name for scope in editor.scopes if scope.parent is not None for n in scope.nodes for t in n.inputs}
+    if phased & captured:
+        raise CannotHandle(f"{sorted(phased & captured)[0]}: an If, Loop or Scan reads it", "leave it at one phase")
+    for output in main.graph.outputs:
+        if output.name in phased:
+            if _is_map(shapes, main, output):
+                raise CannotHandle(f"{output.name}: the output is a map", "leave it at one phase")
+            if shapes.of(main, output).dtype not in FLOATS:
+                raise CannotHandle(f"{output.name}: the output is no float to average", "leave it at one phase")
+            meets.append(output)
+    if not meets:
+        raise CannotHandle("nothing that depends on it is an output", "leave it at one phase")
+    return Branch(tuple(nodes), tuple(meets))
+
+
+def apply(editor: GraphEditor, shapes: Shapes, sites: Sequence[Located], as_twin: bool = False) -> dict[str, str]:
+    """Compute what follows the strided operators `sites` at a second phase and average the two.
+
+    In the twin the second phase is the first one, so that every value is the original's.
+
+    Returns:
+        The name of each strided operator's copy.
+
+    Raises:
+        CannotHandle: As `branch`.
+    """
+    found = branch(editor, shapes, sites)
+    main = editor.scopes[0]
+    by_node = {id(located.node): located for located in sites}
+    forward = not as_twin and _direction(sites)
+    copies: dict[str, Any] = {}
+    moved = []
+    for node in found.nodes:
+        copy = editor.copy(node, "phase2", [copies.get(tensor.name, tensor) for tensor in node.inputs])
+        added = [copy]
+        if located := by_node.get(id(node)):
+            added = [*_shifted(editor, main, copy, located, forward, as_twin), copy]
+            moved.append((node, copy))
+        editor.insert_after(main, node, added)
+        copies |= {t.name: c for t, c in zip(node.outputs, copy.outputs, strict=True) if t.name}
+    for tensor in found.meets:
+        producer = tensor.inputs[0]
+        both = copies[tensor.name]
+        op = "Max" if producer.op in ("GlobalMaxPool", "MaxPool", "ReduceMax") else "Mean"
+        first = editor.take_over(main, tensor, "phase1")
+        average = editor.node(op, f"{tensor.name}/both_phases", [first, both], [tensor])
+        editor.insert_after(main, both.inputs[0], [average])
+    names = node_names(editor)
+    return {names[id(node)]: names[id(copy)] for node, copy in moved}
+
+
+def _check(located: Located) -> None:
+    site = located.site
+    why = ""
+    if site.scope:
+        why = "it is inside a function or body"
+    elif site.dense is None:
+        why = site.obstacle or "its pads are not known"
+    elif site.quantised:
+        why = "its map is quantised"
+    elif not site.strided:
+        why = "stride 1: there is one phase only"
+    if why:
+        raise CannotHandle(f"{site.node}: {why}", "leave it at one phase")
+
+
+def _is_map(shapes: Shapes, scope: Scope, tensor: Any) -> bool:
+    """Whether a tensor has, or may have, more than one position per channel."""
+    dims = shapes.of(scope, tensor).dims
+    return dims is None or (len(dims) > 2 and any(size != 1 for size in dims[2:]))
+
+
+def _direction(sites: Sequence[Located]) -> bool:
+    """Whether the second phase is to the right of the first: it is to the left where only the pads there allow it
+    (TensorFlow's SAME has one at the end), so that no operator needs more padding than it has."""
+    rows = [
+        (begin >= stride // 2, end >= stride // 2)
+        for located in sites
+        if located.site.dense is not None
+        for begin, end, stride in zip(
+            located.site.dense.begin, located.site.dense.end, located.site.strides, strict=True
+        )
+    ]
+    return all(begin for begin, _ in rows) or not all(end for _, end in rows)
+
+
+def _shifted(editor: GraphEditor, scope: Scope, copy: Any, located: Located, forward: bool, as_twin: bool) -> list[Any]:
+    """Move a copied strided operator by half a stride through its pads; returns what has to crop its input first."""
+    window = located.site.dense
+    assert window is not None, "checked by `branch`"
+    steps = [0 if as_twin else stride // 2 for stride in window.strides]
+    near, far = (window.begin, window.end) if forward else (window.end, window.begin)
+    cropped = [max(0, step - pad) for step, pad in zip(steps, near, strict=True)]
+    near = tuple(max(0, pad - step) for step, pad in zip(steps, near, strict=True))
+    far = tuple(pad + step for step, pad in zip(steps, far, strict=True))
+    pads = [*near, *far] if forward else [*far, *near]
+    editor.set_attributes(copy, pads=pads, auto_pad=None, ceil_mode=None)
+    if not any(cropped):
+        return []
+    crop = _crop(editor, scope, copy.inputs[0], copy.name, cropped, forward)
+    copy.inputs[0] = crop.outputs[0]
+    return [crop]
+
+
+def _crop(editor: GraphEditor, scope: Scope, tensor: Any, name: str, counts: Sequence[int], forward: bool) -> Any:
+    """A Slice that drops samples at the near border of each spatial axis."""
+    kept = [(axis, count) for axis, count in enumerate(counts, start=2) if count]
+    axes = [axis for axis, _ in kept]
+    starts = [count if forward else 0 for _, count in kept]
+    ends = [2**31 - 1 if forward else -count for _, count in kept]
+    output = gs.Variable(editor.fresh_name(f"{tensor.name}/phase2"))
+    if scope.opset < OLDEST_SLICE_WITH_INPUTS:
+        return editor.node("Slice", f"{name}/crop", [tensor], [output], axes=axes, starts=starts, ends=ends)
+    values = [
+        editor.constant(scope, f"{name}/crop/{what}", np.array(value, np.int64), 7)
+        for what, value in (("starts", starts), ("ends", ends), ("axes", axes))
+    ]
+    return editor.node("Slice", f"{name}/crop", [tensor, *values], [output])

@@ -233,7 +233,7 @@ def rewrite(
             model_file.copy_unchanged(loaded, target)
     if show:
         typer.echo(f"wrote {target}" + ("" if changed else ", equal to the input: nothing to rewrite"))
-        if changed and calibrated is None:
+        if result.plan.rewrites and calibrated is None:
             typer.echo(UNTRAINED, err=True)
 
 

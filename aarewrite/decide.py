@@ -18,7 +18,6 @@ from aarewrite.windows import Axes, Sizes, Window
 
 PLACEMENTS = ("after", "before", "input", "instead")
 A_TROUS = "a trous"  # the action and the recipe's word for it
-SECOND_PHASE = "second phase"
 EVEN_SIZES = (64, 66)
 
 
@@ -27,8 +26,7 @@ class Choice:
     """What is to be done with a site: the editable part of a plan.
 
     Attributes:
-        action: "blur", "keep", "a trous" (the stride is removed and what follows is dilated) or "second phase" (what
-            follows is computed on a second, interleaved grid as well, and averaged).
+        action: "blur", "keep" or "a trous": the stride is removed and what follows is dilated.
         reason: Why it is kept, "" when it is not.
         placement: "after" the operator (and its activation), "before" it at stride 1, "input": on a 1x1 conv's
             input with the stride, "instead" of an AveragePool.
@@ -39,6 +37,7 @@ class Choice:
         keep_stride: Stride that the operator keeps; the blur takes the rest. 1: the operator runs dense.
         after: "activation" or "conv".
         strength: As in `Recipe`.
+        second_phase: Whether what follows is computed on a second, interleaved grid, too, and averaged.
     """
 
     action: str = "blur"
@@ -52,6 +51,7 @@ class Choice:
     keep_stride: int = 1
     after: str = "activation"
     strength: float = 1.0
+    second_phase: bool = False
 
 
 @dataclass(frozen=True)

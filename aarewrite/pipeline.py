@@ -12,7 +12,7 @@ from typing import Any
 import onnx
 
 import aarewrite
-from aarewrite.decide import A_TROUS, SECOND_PHASE, Rewrite, realise, twin
+from aarewrite.decide import A_TROUS, Rewrite, realise, twin
 from aarewrite.errors import CannotHandle, CheckFailed, UsageError
 from aarewrite.graph import GraphEditor
 from aarewrite.model_file import Model, load, recorded
@@ -186,6 +186,7 @@ def apply_plan(planned: Plan, model: ModelSource, editor: GraphEditor | None = N
     shapes = Shapes(editor, planned.input_shapes)
     places = {(place.site.scope, place.site.node): place for place in find(editor, shapes)[0]}
     origins = {}
+    filters = {}
     for entry in planned.rewrites:
         place = _place(places, entry)
         found = realise(place.site, entry.choice)
@@ -195,9 +196,14 @@ def apply_plan(planned: Plan, model: ModelSource, editor: GraphEditor | None = N
             continue
         geometry = twin(found) if as_twin else found
         blur = BY_PLACEMENT[geometry.placement](editor, place, geometry)
-        merge_box.apply(editor, place, blur, geometry.blur)
+        filters[entry.site] = merge_box.apply(editor, place, blur, geometry.blur)
         origins[blur] = _origin(entry, geometry)
-    starts = [_place(places, entry) for entry in planned.sites if entry.choice.action == SECOND_PHASE]
+    starts = [
+        second_phase.start(editor, place, second_phase.sampling_node(editor, place, filters.get(entry.site, "")))
+        for entry in planned.sites
+        if entry.choice.second_phase
+        for place in [_place(places, entry)]
+    ]
     copies = second_phase.apply(editor, shapes, starts, as_twin) if starts else {}
     if not as_twin:
         editor.metadata = {

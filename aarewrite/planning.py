@@ -12,8 +12,8 @@ import onnx
 
 import aarewrite
 from aarewrite.alignment import misaligned
-from aarewrite.cost import model_macs, nodes_macs, site_macs
-from aarewrite.decide import A_TROUS, PLACEMENTS, SECOND_PHASE, Choice, Rewrite, choose, keep, realise
+from aarewrite.cost import model_macs, nodes_macs, second_macs, site_macs
+from aarewrite.decide import A_TROUS, PLACEMENTS, Choice, Rewrite, choose, keep, realise
 from aarewrite.errors import CannotHandle, UsageError
 from aarewrite.filters import LARGEST_FILTER, PADS
 from aarewrite.graph import GraphEditor
@@ -89,7 +89,7 @@ class Plan:
     @property
     def second_phase(self) -> tuple[str, ...]:
         """The strided operators behind which a second phase is computed."""
-        return tuple(planned.site.node for planned in self.sites if planned.choice.action == SECOND_PHASE)
+        return tuple(planned.site.node for planned in self.sites if planned.choice.second_phase)
 
     @property
     def changes(self) -> bool:
@@ -148,6 +148,7 @@ EDITABLE = (
     "keep_stride",
     "after",
     "strength",
+    "second_phase",
 )
 
 
@@ -249,15 +250,16 @@ def replan(editor: GraphEditor, table: Mapping[str, Any]) -> Plan:
             if reason:
                 raise UsageError(f"plan: {place.site.node}: {reason}", 'set its "action" to "keep"')
         choices.append(choice)
-    stage, start = ([node for (_, node), one in entries.items() if one.action == a] for a in (A_TROUS, SECOND_PHASE))
-    finer, action = editor, A_TROUS
+    stage = [node for (_, node), choice in entries.items() if choice.action == A_TROUS]
+    starts = [node for (_, node), choice in entries.items() if choice.second_phase]
+    finer, what = editor, "a trous"
     try:
         finer = a_trous.applied(editor.model, stage, shapes_given) if stage else editor
-        action = SECOND_PHASE
-        if start:
-            branch(finer, shapes_given, start)
+        what = "second phase"
+        if starts:
+            branch(finer, shapes_given, starts)
     except CannotHandle as error:
-        raise UsageError(f"plan: {action}: {error}") from None
+        raise UsageError(f"plan: {what}: {error}") from None
     return _assemble(editor, shapes, recipe, located, sources, choices, shapes_given, finer)
 
 
@@ -311,18 +313,19 @@ def _phase_macs(
     `total`; blurs in the second phase are counted once more."""
     shapes = Shapes(finer, shapes_given)
     finer_total = model_macs(finer, shapes)
-    starts = [entry.site.node for entry in planned if entry.choice.action == SECOND_PHASE]
-    if total is None or finer_total is None:
+    starts = {p.site.node: second_macs(p.site, p.rewrite, p.macs) for p in planned if p.choice.second_phase}
+    if total is None or finer_total is None or None in starts.values():
         return None
     added = finer_total - total
     if starts:
-        nodes = branch(finer, shapes_given, starts).nodes
-        macs = nodes_macs(shapes, finer.scopes[0], nodes)
         names = node_names(finer)
-        again = {names[id(node)] for node in nodes}
+        behind = [node for node in branch(finer, shapes_given, starts).nodes if names[id(node)] not in starts]
+        macs = nodes_macs(shapes, finer.scopes[0], behind)
+        again = {names[id(node)] for node in behind}
         if macs is None:
             return None
-        added += macs + sum(p.macs[1] - p.macs[0] for p in planned if p.macs and p.site.node in again)
+        added += macs + sum(start or 0 for start in starts.values())
+        added += sum(p.macs[1] - p.macs[0] for p in planned if p.macs and p.site.node in again)
     return added
 
 
@@ -404,13 +407,14 @@ def _parse_shapes(table: Any) -> dict[str, tuple[int, ...]]:
 
 
 _ALLOWED: dict[str, tuple[Any, ...]] = {
-    "action": ("blur", "keep", A_TROUS, SECOND_PHASE),
+    "action": ("blur", "keep", A_TROUS),
     "placement": PLACEMENTS,
     "filter": tuple(range(1, LARGEST_FILTER + 1)),
     "pad": PADS,
     "pad_rule": ("centred", "symmetric"),
     "after": ("activation", "conv"),
     "every_axis": (True, False),
+    "second_phase": (True, False),
 }
 
 
@@ -425,7 +429,7 @@ def _check_entry(node: str, entry: Mapping[str, Any]) -> None:
     if unknown:
         raise UsageError(f"plan: {node}: unknown key {unknown[0]!r}", f"editable are {', '.join(EDITABLE)}")
     if "action" not in entry:
-        raise UsageError(f'plan: {node}: no "action"', 'write "blur", "keep", "a trous" or "second phase"')
+        raise UsageError(f'plan: {node}: no "action"', 'write "blur", "keep" or "a trous"')
     for name, allowed in _ALLOWED.items():
         if name in entry and (type(entry[name]) is not type(allowed[0]) or entry[name] not in allowed):
             choices = ", ".join(map(str, allowed))

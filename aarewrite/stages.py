@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
-from aarewrite.decide import A_TROUS, SECOND_PHASE, Choice, keep
+from aarewrite.decide import A_TROUS, Choice, keep
 from aarewrite.errors import CannotHandle
 from aarewrite.graph import GraphEditor
 from aarewrite.model_file import recorded
@@ -35,7 +36,7 @@ def with_last_stage(
         why = error.message
     if why:
         return choices, editor, [f"the last stage keeps its stride: {why}"]
-    return _marked(located, choices, stage, A_TROUS), finer, []
+    return _marked(located, choices, stage, action=A_TROUS, reason=""), finer, []
 
 
 def with_second_phase(
@@ -66,7 +67,7 @@ def with_second_phase(
         why = error.message
     if why:
         return choices, [f"no second phase: {why}"]
-    return _marked(located, choices, stage, SECOND_PHASE), []
+    return _marked(located, choices, stage, second_phase=True), []
 
 
 def branch(editor: GraphEditor, input_shapes: InputShapes, names: Collection[str]) -> second_phase.Branch:
@@ -79,7 +80,7 @@ def branch(editor: GraphEditor, input_shapes: InputShapes, names: Collection[str
     places = [p for p in find(editor, shapes)[0] if not p.site.scope and p.site.node in names]
     if missing := sorted(set(names) - {place.site.node for place in places}):
         raise CannotHandle(f"{missing[0]}: no strided operator of the main graph", "choose one that keeps its stride")
-    return second_phase.branch(editor, shapes, places)
+    return second_phase.branch(editor, shapes, [second_phase.start(editor, place, place.node) for place in places])
 
 
 def left_at_one_phase(editor: GraphEditor, located: list[Located], choices: list[Choice]) -> list[Choice]:
@@ -102,10 +103,8 @@ def _stride_behind(place: Located) -> int:
     return max(s * before for s, before in zip(site.strides, site.stride_so_far, strict=True) if s > 1)
 
 
-def _marked(located: list[Located], choices: list[Choice], stage: Collection[str], action: str) -> list[Choice]:
+def _marked(located: list[Located], choices: list[Choice], stage: Collection[str], **changes: Any) -> list[Choice]:
     return [
-        dataclasses.replace(choice, action=action, reason="")
-        if not place.site.scope and place.site.node in stage
-        else choice
+        dataclasses.replace(choice, **changes) if not place.site.scope and place.site.node in stage else choice
         for place, choice in zip(located, choices, strict=True)
     ]

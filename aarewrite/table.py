@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from aarewrite.decide import A_TROUS, SECOND_PHASE
+from aarewrite.decide import A_TROUS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,7 +63,8 @@ def print_plan(plan: Plan, done: bool) -> None:
         out.print(f"note: the image size is open; every blurred map must be at least {widest} wide", markup=False)
     for warning in plan.warnings:
         out.print(f"note: {warning}", markup=False)
-    changed = f"{len(plan.rewrites) + len(plan.a_trous) + len(plan.second_phase)} of {len(plan.sites)} sites"
+    done_at = [p for p in plan.sites if p.rewrite or p.choice.action == A_TROUS or p.choice.second_phase]
+    changed = f"{len(done_at)} of {len(plan.sites)} sites"
     if plan.macs is not None and plan.macs_after is not None:
         shapes = ", ".join(f"{name} {_x(shape)}" for name, shape in plan.cost_shapes.items())
         ratio = f" ({plan.macs_after / plan.macs:.3f}x)" if plan.macs else ""
@@ -114,10 +115,9 @@ def _what(planned: PlannedSite) -> str:
     rewrite, choice = planned.rewrite, planned.choice
     if choice.action == A_TROUS:
         return f"{planned.site.op} stride 1, what follows dilated"
-    if choice.action == SECOND_PHASE:
-        return f"{planned.site.op} at two phases, what follows averaged"
+    more = ("what follows at two phases, averaged",) if choice.second_phase else ()
     if rewrite is None:
-        return f"kept: {choice.reason}"
+        return "; ".join((f"kept: {choice.reason}", *more))
     blur = rewrite.blur
     mixed = f" strength {blur.strength:g}" if blur.strength < 1 else ""
     text = f"blur {_x(blur.sizes)}{mixed} stride {_x(blur.strides)} {blur.mode}"
@@ -128,7 +128,7 @@ def _what(planned: PlannedSite) -> str:
         "input": f"{text} -> {op} stride 1",
         "instead": f"{text} instead of {op}",
     }[rewrite.placement]
-    return "; ".join((form, *rewrite.notes))
+    return "; ".join((form, *rewrite.notes, *more))
 
 
 def _name(scope: str, node: str) -> str:

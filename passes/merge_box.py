@@ -19,15 +19,16 @@ from aarewrite.regions import FLOATS
 from aarewrite.sites import Located
 
 
-def apply(editor: GraphEditor, located: Located, blur_name: str, inserted: Blur) -> bool:
-    """Merge the pooling of a rewritten AveragePool site with its blur; return whether it was possible."""
+def apply(editor: GraphEditor, located: Located, blur_name: str, inserted: Blur) -> str:
+    """Merge the pooling of a rewritten AveragePool site with its blur where that is possible; return the name of the
+    filter: of the merged one, or of the blur."""
     site, scope, pool = located.site, located.scope, located.node
     blur = next((node for node in scope.nodes if node.name == blur_name), None)
     if site.op != "AveragePool" or not pool.outputs or blur is None or blur.op != "Conv" or site.dtype not in FLOATS:
-        return False
+        return blur_name
     written = site.window
     if any(d > 1 for d in written.dilations):
-        return False
+        return blur_name
     pool_pads, blur_pads = list(pool.attrs.get("pads") or ()), list(blur.attrs["pads"])
     box_is_convolution = not any(pool_pads) or site.count_include_pad
     if pool.outputs[0] is blur.inputs[0] and len(pool.outputs[0].outputs) == 1:
@@ -35,9 +36,9 @@ def apply(editor: GraphEditor, located: Located, blur_name: str, inserted: Blur)
     elif blur.outputs[0] is pool.inputs[0] and written.auto_pad == "NOTSET" and not written.ceil_mode:
         first, last, between = blur, pool, pool_pads
     else:
-        return False
+        return blur_name
     if any(between) or not box_is_convolution:
-        return False
+        return blur_name
     assert site.channels is not None
     box = [np.full(k, 1 / k) for k in site.window.kernel]
     kernel = outer(np.convolve(b, t) for b, t in zip(box, inserted.axis_taps(), strict=True))
@@ -50,4 +51,4 @@ def apply(editor: GraphEditor, located: Located, blur_name: str, inserted: Blur)
         pads=(list(first.attrs.get("pads") or ()) or [0] * 2 * kernel.ndim),
     )  # fmt: skip
     editor.replace(scope, [last, first], merged, target)
-    return True
+    return str(merged.name)

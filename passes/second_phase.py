@@ -22,9 +22,31 @@ from aarewrite.graph import GraphEditor, Scope
 from aarewrite.pooling import covers_map
 from aarewrite.regions import FLOATS
 from aarewrite.shapes import Shapes
-from aarewrite.sites import Located, node_names
+from aarewrite.sites import Located, Site, node_names
+from aarewrite.windows import Axes
 
 OLDEST_SLICE_WITH_INPUTS = 10  # before it, Slice has attributes
+OLDEST_PAD_WITH_INPUTS = 11
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a second phase begins.
+
+    Attributes:
+        site: The site that is sampled at both phases.
+        node: Its strided operator, or the blur that samples in its place.
+        pad: The Pad node that pads for a blur, None where the operator pads itself.
+        begin, end: Pads per spatial axis.
+        strides: Per spatial axis.
+    """
+
+    site: Site
+    node: Any
+    pad: Any
+    begin: Axes
+    end: Axes
+    strides: Axes
 
 
 @dataclass(frozen=True)
@@ -32,7 +54,7 @@ class Branch:
     """What is computed for both phases.
 
     Attributes:
-        nodes: In graph order, from the strided operators on.
+        nodes: In graph order, from the strided operators, or their Pad nodes, on.
         meets: The tensors where the two phases are averaged.
     """
 
@@ -40,22 +62,60 @@ class Branch:
     meets: tuple[Any, ...]
 
 
-def branch(editor: GraphEditor, shapes: Shapes, sites: Sequence[Located]) -> Branch:
-    """Everything that depends on the strided operators `sites`, up to where both phases can be averaged.
+def sampling_node(editor: GraphEditor, located: Located, filter: str) -> Any:
+    """The node that samples at a site: its filter where that is strided, else its operator."""
+    named = (node for node in located.scope.nodes if filter and node.name == filter)
+    blur = next(named, None)
+    return blur if blur is not None and max(blur.attrs.get("strides", [1])) > 1 else located.node
+
+
+def start(editor: GraphEditor, located: Located, node: Any) -> Start:
+    """A second phase that begins at `node`, which samples at a site.
+
+    Raises:
+        CannotHandle: The site cannot be sampled at a second phase; the message says why.
+    """
+    site = located.site
+    why = ""
+    if site.scope:
+        why = "it is inside a function or body"
+    elif site.dense is None:
+        why = site.obstacle or "its pads are not known"
+    elif site.quantised:
+        why = "its map is quantised"
+    elif not site.strided:
+        why = "stride 1: there is one phase only"
+    if why or site.dense is None:
+        raise CannotHandle(f"{site.node}: {why}", "leave it at one phase")
+    if node is located.node:
+        return Start(site, node, None, site.dense.begin, site.dense.end, site.strides)
+    n = len(site.strides)
+    producer = node.inputs[0].inputs[0] if node.inputs[0].inputs else None
+    own = producer is not None and producer.op == "Pad" and producer.name.startswith(f"{site.node}/blur/")
+    pad = producer if own else None
+    if pad is None:
+        pads = list(node.attrs["pads"])
+    else:
+        given = pad.attrs["pads"] if "pads" in pad.attrs else editor.constant_value(pad.inputs[1])
+        amounts = [int(amount) for amount in np.asarray(given)]
+        pads = amounts[2 : n + 2] + amounts[n + 4 :]
+    return Start(site, node, pad, tuple(pads[:n]), tuple(pads[n:]), tuple(node.attrs["strides"]))
+
+
+def branch(editor: GraphEditor, shapes: Shapes, starts: Sequence[Start]) -> Branch:
+    """Everything that depends on the operators that sample, up to where both phases can be averaged.
 
     Raises:
         CannotHandle: It cannot be computed twice; the message names the node and the reason.
     """
-    for located in sites:
-        _check(located)
     names = node_names(editor)
     main = editor.scopes[0]
-    starts = {id(located.node) for located in sites}
+    first = {id(one.pad if one.pad is not None else one.node) for one in starts}
     phased: set[str] = set()
     nodes, meets = [], []
     for node in main.nodes:
         name = names[id(node)]
-        if id(node) in starts:
+        if id(node) in first:
             if any(tensor.name in phased for tensor in node.inputs):
                 raise CannotHandle(f"{name}: it is behind another second phase", "choose one stride")
         elif not any(tensor.name in phased for tensor in node.inputs):
@@ -63,7 +123,9 @@ def branch(editor: GraphEditor, shapes: Shapes, sites: Sequence[Located]) -> Bra
         else:
             single = [t for t in node.inputs if t.name and t.name not in phased and not editor.is_constant(t)]
             if any(_is_map(shapes, main, tensor) for tensor in single):
-                raise CannotHandle(f"{name}: it joins both phases with a map of one", "name all operators of the stage")
+                raise CannotHandle(
+                    f"{name}: it joins both phases with a map of one", "name all strided operators of the stage"
+                )
         nodes.append(node)
         if covers_map(editor, shapes, main, node):
             meets.append(node.outputs[0])
@@ -84,55 +146,41 @@ def branch(editor: GraphEditor, shapes: Shapes, sites: Sequence[Located]) -> Bra
     return Branch(tuple(nodes), tuple(meets))
 
 
-def apply(editor: GraphEditor, shapes: Shapes, sites: Sequence[Located], as_twin: bool = False) -> dict[str, str]:
-    """Compute what follows the strided operators `sites` at a second phase and average the two.
+def apply(editor: GraphEditor, shapes: Shapes, starts: Sequence[Start], as_twin: bool = False) -> dict[str, str]:
+    """Compute what follows `starts` at a second phase and average the two.
 
     In the twin the second phase is the first one, so that every value is the original's.
 
     Returns:
-        The name of each strided operator's copy.
+        The name of each node that samples -> that of its copy.
 
     Raises:
         CannotHandle: As `branch`.
     """
-    found = branch(editor, shapes, sites)
+    found = branch(editor, shapes, starts)
     main = editor.scopes[0]
-    by_node = {id(located.node): located for located in sites}
-    forward = not as_twin and _direction(sites)
+    beginnings = {id(one.pad if one.pad is not None else one.node): one for one in starts}
+    sampling = {id(one.node) for one in starts}
+    forward = _is_forward(starts)
     copies: dict[str, Any] = {}
     moved = []
     for node in found.nodes:
         copy = editor.copy(node, "phase2", [copies.get(tensor.name, tensor) for tensor in node.inputs])
-        added = [copy]
-        if located := by_node.get(id(node)):
-            added = [*_shifted(editor, main, copy, located, forward, as_twin), copy]
+        one = beginnings.get(id(node))
+        crops = _shift(editor, main, copy, one, forward, as_twin) if one is not None else []
+        if id(node) in sampling:
             moved.append((node, copy))
-        editor.insert_after(main, node, added)
+        editor.insert_after(main, node, [*crops, copy])
         copies |= {t.name: c for t, c in zip(node.outputs, copy.outputs, strict=True) if t.name}
     for tensor in found.meets:
         producer = tensor.inputs[0]
         both = copies[tensor.name]
         op = "Max" if producer.op in ("GlobalMaxPool", "MaxPool", "ReduceMax") else "Mean"
-        first = editor.take_over(main, tensor, "phase1")
-        average = editor.node(op, f"{tensor.name}/both_phases", [first, both], [tensor])
+        alone = editor.take_over(main, tensor, "phase1")
+        average = editor.node(op, f"{tensor.name}/both_phases", [alone, both], [tensor])
         editor.insert_after(main, both.inputs[0], [average])
     names = node_names(editor)
     return {names[id(node)]: names[id(copy)] for node, copy in moved}
-
-
-def _check(located: Located) -> None:
-    site = located.site
-    why = ""
-    if site.scope:
-        why = "it is inside a function or body"
-    elif site.dense is None:
-        why = site.obstacle or "its pads are not known"
-    elif site.quantised:
-        why = "its map is quantised"
-    elif not site.strided:
-        why = "stride 1: there is one phase only"
-    if why:
-        raise CannotHandle(f"{site.node}: {why}", "leave it at one phase")
 
 
 def _is_map(shapes: Shapes, scope: Scope, tensor: Any) -> bool:
@@ -141,36 +189,42 @@ def _is_map(shapes: Shapes, scope: Scope, tensor: Any) -> bool:
     return dims is None or (len(dims) > 2 and any(size != 1 for size in dims[2:]))
 
 
-def _direction(sites: Sequence[Located]) -> bool:
+def _is_forward(starts: Sequence[Start]) -> bool:
     """Whether the second phase is to the right of the first: it is to the left where only the pads there allow it
     (TensorFlow's SAME has one at the end), so that no operator needs more padding than it has."""
-    rows = [
-        (begin >= stride // 2, end >= stride // 2)
-        for located in sites
-        if located.site.dense is not None
-        for begin, end, stride in zip(
-            located.site.dense.begin, located.site.dense.end, located.site.strides, strict=True
-        )
-    ]
-    return all(begin for begin, _ in rows) or not all(end for _, end in rows)
+    rows = [row for one in starts for row in zip(one.begin, one.end, one.strides, strict=True)]
+    return all(begin >= s // 2 for begin, _, s in rows) or not all(end >= s // 2 for _, end, s in rows)
 
 
-def _shifted(editor: GraphEditor, scope: Scope, copy: Any, located: Located, forward: bool, as_twin: bool) -> list[Any]:
-    """Move a copied strided operator by half a stride through its pads; returns what has to crop its input first."""
-    window = located.site.dense
-    assert window is not None, "checked by `branch`"
-    steps = [0 if as_twin else stride // 2 for stride in window.strides]
-    near, far = (window.begin, window.end) if forward else (window.end, window.begin)
+def _shift(editor: GraphEditor, scope: Scope, copy: Any, one: Start, forward: bool, as_twin: bool) -> list[Any]:
+    """Move a copied operator by half a stride through its pads; returns what has to crop its input first."""
+    steps = [0 if as_twin else stride // 2 for stride in one.strides]
+    near, far = (one.begin, one.end) if forward else (one.end, one.begin)
     cropped = [max(0, step - pad) for step, pad in zip(steps, near, strict=True)]
     near = tuple(max(0, pad - step) for step, pad in zip(steps, near, strict=True))
     far = tuple(pad + step for step, pad in zip(steps, far, strict=True))
-    pads = [*near, *far] if forward else [*far, *near]
-    editor.set_attributes(copy, pads=pads, auto_pad=None, ceil_mode=None)
+    begin, end = (near, far) if forward else (far, near)
+    if copy.op == "Pad":
+        _set_pads(editor, scope, copy, one, begin, end)
+    else:
+        editor.set_attributes(copy, pads=[*begin, *end], auto_pad=None, ceil_mode=None)
     if not any(cropped):
         return []
     crop = _crop(editor, scope, copy.inputs[0], copy.name, cropped, forward)
     copy.inputs[0] = crop.outputs[0]
     return [crop]
+
+
+def _set_pads(editor: GraphEditor, scope: Scope, pad: Any, one: Start, begin: Axes, end: Axes) -> None:
+    """Change how much a copied Pad node pads; a map that may be too small to reflect is padded with its edge."""
+    amounts = [0, 0, *begin, 0, 0, *end]
+    sizes = [None if n is None else n * s for n, s in zip(one.site.output_size, one.site.strides, strict=True)]
+    if any(n is None or n <= max(b, e) + 1 for n, b, e in zip(sizes, begin, end, strict=True)):
+        editor.set_attributes(pad, mode="edge")
+    if scope.opset < OLDEST_PAD_WITH_INPUTS:
+        editor.set_attributes(pad, pads=amounts)
+    else:
+        pad.inputs[1] = editor.constant(scope, f"{pad.name}/pads", np.array(amounts), 7)
 
 
 def _crop(editor: GraphEditor, scope: Scope, tensor: Any, name: str, counts: Sequence[int], forward: bool) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,12 @@ from test_a_trous import actions, edited, two_stages, values
 
 import aarewrite
 from aarewrite.errors import UsageError
+from aarewrite.graph import GraphEditor
+from aarewrite.model_file import load
 from aarewrite.passes import second_phase
 from aarewrite.recipe import Recipe
+from aarewrite.shapes import Shapes
+from aarewrite.sites import find
 
 FROM_4 = Recipe(name="test", conv="keep", second_phase=4)
 
@@ -92,7 +97,8 @@ def test_a_shift_by_half_the_stride_swaps_the_grids() -> None:
 def test_a_stage_with_a_shortcut_and_a_squeeze_branch_is_computed_twice_and_proven() -> None:
     model = two_stages()
     result = aarewrite.rewrite(model, FROM_4)
-    assert actions(result.plan) == {"first": "keep", "second": "second phase", "shortcut": "second phase"}
+    assert result.plan.second_phase == ("second", "shortcut")
+    assert actions(result.plan) == dict.fromkeys(("first", "second", "shortcut"), "keep")
     assert result.proof is not None
     assert result.proof.passed
     ops = [node.op_type for node in result.model.graph.node]
@@ -113,11 +119,13 @@ def test_it_costs_what_follows_once_more_with_its_blurs() -> None:
 
 def test_it_goes_with_blurs_and_with_a_stage_a_trous() -> None:
     result = aarewrite.rewrite(two_stages(), Recipe(last_stage="a trous", second_phase=2))
-    assert actions(result.plan) == {"first": "second phase", "second": "a trous", "shortcut": "a trous"}
+    assert actions(result.plan) == {"first": "keep", "second": "a trous", "shortcut": "a trous"}
+    assert result.plan.second_phase == ("first",)
     assert result.proof is not None
     assert result.proof.passed
     blurred = aarewrite.rewrite(two_stages(), Recipe(first_conv=True, second_phase=4))
-    assert actions(blurred.plan) == {"first": "blur", "second": "second phase", "shortcut": "second phase"}
+    assert actions(blurred.plan) == dict.fromkeys(("first", "second", "shortcut"), "blur")
+    assert blurred.plan.second_phase == ("second", "shortcut")
     assert blurred.proof is not None
     assert blurred.proof.passed
 
@@ -139,15 +147,23 @@ def test_without_global_pooling_the_outputs_are_averaged() -> None:
     np.testing.assert_allclose(pooled.sum(), 1, atol=1e-6)
 
 
-def test_a_second_run_changes_nothing() -> None:
-    recipe = Recipe(first_conv=True, second_phase=4)
+@pytest.mark.parametrize("conv", ["after", "before", "keep"])
+def test_a_second_run_changes_nothing(conv: str) -> None:
+    recipe = Recipe(first_conv=True, conv=conv, second_phase=4)
     once = aarewrite.rewrite(two_stages(), recipe)
     twice = aarewrite.rewrite(once.model, recipe)
     assert once.changed
     assert not twice.changed
     assert twice.plan.warnings == ("no second phase: an earlier run added one",)
-    reasons = {entry.site.node: entry.choice.reason for entry in twice.plan.sites}
-    assert reasons["second/phase2"] == "an earlier run computes it at two phases"
+
+
+def test_a_later_run_with_another_recipe_leaves_both_phases_alone() -> None:
+    once = aarewrite.rewrite(two_stages(), FROM_4).model
+    plan = aarewrite.plan(once, Recipe(conv="before", shortcut="conv"))
+    reasons = {entry.site.node: entry.choice.reason for entry in plan.sites}
+    assert reasons.pop("first").startswith("first conv")
+    assert set(reasons) == {"second", "shortcut", "second/phase2", "shortcut/phase2"}
+    assert set(reasons.values()) == {"an earlier run computes it at two phases"}
 
 
 @pytest.mark.parametrize(
@@ -175,8 +191,15 @@ def test_a_model_without_strides_is_told() -> None:
     assert aarewrite.plan(model, FROM_4).warnings == ("no second phase: there is no strided operator of known stride",)
 
 
+def at_two_phases(*starts: str) -> dict[str, Any]:
+    table = edited({})
+    for site in table["sites"]:
+        site["second_phase"] = site["node"] in starts
+    return table
+
+
 def test_a_plan_can_be_edited_into_it() -> None:
-    by_plan = aarewrite.rewrite(two_stages(), plan=edited({"second": "second phase", "shortcut": "second phase"}))
+    by_plan = aarewrite.rewrite(two_stages(), plan=at_two_phases("second", "shortcut"))
     by_recipe = aarewrite.rewrite(two_stages(), FROM_4)
     assert by_plan.model.graph == by_recipe.model.graph
     again = aarewrite.rewrite(two_stages(), plan=json.loads(by_recipe.plan.to_json()))
@@ -184,20 +207,18 @@ def test_a_plan_can_be_edited_into_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("starts", "message"),
     [
-        ({"second": "second phase"}, "sum: it joins both phases with a map of one"),
-        ({"first": "second phase", "second": "second phase"}, "second: it is behind another second phase"),
+        (["second"], "sum: it joins both phases with a map of one"),
+        (["first", "second"], "second: it is behind another second phase"),
     ],
 )
-def test_a_plan_that_cannot_be_is_refused(changes: dict[str, str], message: str) -> None:
+def test_a_plan_that_cannot_be_is_refused(starts: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        aarewrite.rewrite(two_stages(), plan=edited(changes))
+        aarewrite.rewrite(two_stages(), plan=at_two_phases(*starts))
 
 
 def test_the_proof_sees_a_copy_that_reads_the_wrong_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
-    from aarewrite.graph import GraphEditor
-
     copy = GraphEditor.copy
 
     def wrong(self: GraphEditor, node: Any, suffix: str, inputs: Any) -> Any:
@@ -212,16 +233,50 @@ def test_the_proof_sees_a_copy_that_reads_the_wrong_tensor(monkeypatch: pytest.M
 
 
 def test_quantised_maps_and_functions_are_left() -> None:
-    from dataclasses import replace
-
-    from aarewrite.graph import GraphEditor
-    from aarewrite.model_file import load
-    from aarewrite.shapes import Shapes
-    from aarewrite.sites import find
-
     editor = GraphEditor(load(two_stages()))
-    shapes = Shapes(editor)
-    place = find(editor, shapes)[0][0]
+    place = find(editor, Shapes(editor))[0][0]
     for change, message in (({"quantised": "qdq"}, "quantised"), ({"scope": "function f"}, "inside a function")):
         with pytest.raises(aarewrite.CannotHandle, match=message):
-            second_phase.branch(editor, shapes, [replace(place, site=replace(place.site, **change))])
+            second_phase.start(editor, replace(place, site=replace(place.site, **change)), place.node)
+
+
+TAPS = np.outer([0.25, 0.5, 0.25], [0.25, 0.5, 0.25])
+
+
+@pytest.mark.parametrize("pad", ["reflect", "edge", "zero"])
+def test_behind_a_blur_the_second_grid_is_padded_as_the_first(pad: str) -> None:
+    """Both grids of a blurred map are those of one map, blurred at stride 1."""
+    model = single(CONV, 12)
+    result = aarewrite.rewrite(model, Recipe(first_conv=True, pad=pad, second_phase=2))
+    assert result.proof is not None
+    assert result.proof.passed
+    x = np.random.default_rng(1).standard_normal((1, 2, 12, 12)).astype(np.float32)
+    dense = values(single("Conv <pads = [1, 1, 1, 1]> (x, weight)", 12), "map", x)
+    mode: Any = {"reflect": "reflect", "edge": "edge", "zero": "constant"}[pad]
+    padded = np.pad(dense, ((0, 0), (0, 0), (1, 1), (1, 1)), mode=mode)
+    blurred = sum(TAPS[i, j] * padded[:, :, i : i + 12, j : j + 12] for i in range(3) for j in range(3))
+    np.testing.assert_allclose(values(result.model, "map", x), blurred[:, :, ::2, ::2], atol=1e-5)
+    np.testing.assert_allclose(values(result.model, "map/phase2", x), blurred[:, :, 1::2, 1::2], atol=1e-5)
+
+
+def test_a_blur_in_front_serves_both_grids() -> None:
+    result = aarewrite.rewrite(single(CONV, 12), Recipe(first_conv=True, conv="before", second_phase=2))
+    assert result.proof is not None
+    assert result.proof.passed
+    blurs = [t for t in result.model.graph.node if t.op_type == "Conv" and "blur" in t.name]
+    assert len(blurs) == 1
+    plan = result.plan
+    assert plan.macs_after == 144 * 2 * 9 + 2 * 36 * 2 * 18
+
+
+def test_behind_a_dense_operator_the_blur_alone_samples_again() -> None:
+    plan = aarewrite.plan(single(CONV, 12), Recipe(first_conv=True, second_phase=2))
+    assert plan.macs_after == 144 * 2 * 18 + 2 * 36 * 2 * 9
+
+
+def test_a_merged_box_samples_at_both_phases() -> None:
+    model = single("AveragePool <kernel_shape = [2, 2], strides = [2, 2]> (x)", 12)
+    result = aarewrite.rewrite(model, Recipe(pad="zero", filter=1, second_phase=2))
+    assert result.proof is not None
+    assert result.proof.passed
+    assert result.plan.second_phase == ("map",)

@@ -9,7 +9,7 @@ import onnx
 
 from aarewrite.calibration.layers import label
 from aarewrite.calibration.search import Choice
-from aarewrite.decide import A_TROUS, SECOND_PHASE
+from aarewrite.decide import A_TROUS
 from aarewrite.errors import UsageError
 from aarewrite.model_file import load
 from aarewrite.pipeline import open_graph, plan, rewrite
@@ -75,7 +75,7 @@ class PlanVariants:
                     found.append(Choice(f"{placement}, f={taps}, strength {strength:g}", change))
         if {entry["node"] for entry in entries} == set(self._stage):
             found.append(Choice(A_TROUS, {"action": A_TROUS}))
-        twice = Choice(SECOND_PHASE, {"action": SECOND_PHASE})
+        twice = Choice("second phase", {"action": "keep", "second_phase": True})
         try:
             replan(open_graph(self._model), self.table({site: twice}))
         except UsageError:

@@ -154,7 +154,7 @@ def test_a_computed_bias_is_left_alone_with_the_reason() -> None:
 def test_both_phases_get_the_same_new_weights_and_biases() -> None:
     """The second phase reads the weights of the first; a conv without a bias gets one in both."""
     original = two_stages()
-    rewritten = rewrite(original, Recipe(first_conv=True, second_phase=4)).model
+    rewritten = rewrite(original, Recipe(conv="before", shortcut="conv", second_phase=4)).model
     repaired, layers = repair(original, rewritten, noise(8, 3, 17, 17, batches=6))
     assert {layer.name for layer in layers} == {"second", "shortcut", "inner"}
     assert all(layer.repaired for layer in layers)

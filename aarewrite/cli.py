@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from aarewrite.calibration.run import Calibrated
 
 DEFAULT_COMMAND = "rewrite"
+INTERRUPTED = 130
 UNTRAINED = (
     "note: weights that were never trained with blur lose accuracy when blurred; "
     "repair them with --calibrate IMAGES, and measure before you ship (README: Accuracy)"
@@ -313,10 +314,12 @@ def main() -> None:
     """The `aarewrite` command: every error is one line on stderr and an exit status."""
     try:
         status = app(standalone_mode=False)
+        if status == INTERRUPTED:  # typer turns Ctrl-C into this status and says nothing
+            raise KeyboardInterrupt
     except AarewriteError as error:
         _fail(str(error), error.exit_status)
     except (typer.Abort, KeyboardInterrupt):
-        _fail("interrupted", 130)
+        _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
         _fail("stdout was closed before everything was printed", 1)
     except Exception as error:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,20 @@ def test_the_residual_net_becomes_steadier_and_stays_as_good(tmp_path: Path) -> 
     assert verdict["consistency"]["after"] - verdict["consistency"]["before"] > 0.5
     assert verdict["one_pixel"]["after"] >= verdict["one_pixel"]["before"]
     assert verdict["top1"]["after"] > verdict["top1"]["before"] - 1.0
+
+
+def test_an_interrupt_is_one_line_and_writes_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "out.onnx"
+    request = [SAMPLES / "resnet.onnx", "-o", out, "--calibrate", DIGITS, "--preprocess", "unit", "--strength", "auto"]
+    command = [sys.executable, "-m", "aarewrite", *map(str, request)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        time.sleep(4)  # the search takes longer
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate()
+    assert process.returncode == 130
+    assert errors.strip().splitlines()[-1] == "aarewrite: error: interrupted"
+    assert "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_same_seed_gives_the_same_bytes() -> None:

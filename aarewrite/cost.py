@@ -42,17 +42,17 @@ def site_macs(site: Site, rewrite: Rewrite | None, input_size: Sizes, output_siz
     return before, dense * per_output + out * filter_taps
 
 
-def second_macs(site: Site, rewrite: Rewrite | None, macs: tuple[int, int] | None) -> int | None:
-    """Multiply-accumulates of a site at one more phase, given those before and after its rewrite; None where unknown.
+def second_macs(site: Site, rewrite: Rewrite | None, input_size: Sizes, output_size: Sizes) -> int | None:
+    """Multiply-accumulates of a site at one more phase; None where a size is unknown.
 
     Behind a dense operator the blur alone samples again, and behind a blur in front the operator alone.
     """
+    macs = site_macs(site, rewrite, input_size, output_size)
     if macs is None or rewrite is None or rewrite.placement == "before":
         return None if macs is None else macs[0]
     if rewrite.placement != "after":
         return macs[1]
-    out = prod(n for n in site.output_size if n is not None) * (site.channels or 0)
-    return out * prod(rewrite.blur.sizes)
+    return prod(n for n in output_size if n is not None) * (site.channels or 0) * prod(rewrite.blur.sizes)
 
 
 COUNTED = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul", "QLinearConv", "QLinearMatMul", "AveragePool"))

@@ -284,6 +284,7 @@ def _assemble(
     total = model_macs(editor, nominal)
     sized = {(p.site.scope, p.site.node): p.site for p in find(editor, nominal)[0]} if cost_shapes else {}
     planned = []
+    starts: dict[str, int | None] = {}
     for place, choice in zip(located, choices, strict=True):
         rewrite = None
         if choice.action == "blur":
@@ -291,6 +292,8 @@ def _assemble(
             rewrite, choice = (None, keep(found, choice)) if isinstance(found, str) else (found, choice)
         concrete = sized.get((place.site.scope, place.site.node), place.site)
         macs = site_macs(place.site, rewrite, concrete.input_size, concrete.output_size)
+        if choice.second_phase:
+            starts[place.site.node] = second_macs(place.site, rewrite, concrete.input_size, concrete.output_size)
         planned.append(PlannedSite(place.site, choice, rewrite, macs, place.region.end.name))
     pairs = zip(located, planned, strict=True)
     rewrites = {id(place.node): (place, entry.rewrite) for place, entry in pairs if entry.rewrite}
@@ -302,18 +305,21 @@ def _assemble(
         cost_shapes=cost_shapes or {name: tuple(s) for name, s in _declared(editor).items()},
         macs=total,
         warnings=(*notes, *misaligned(editor, rewrites)),
-        phase_macs=_phase_macs(finer, cost_shapes or input_shapes, planned, total),
+        phase_macs=_phase_macs(finer, cost_shapes or input_shapes, planned, starts, total),
     )
 
 
 def _phase_macs(
-    finer: GraphEditor, shapes_given: Mapping[str, Sequence[int]], planned: Sequence[PlannedSite], total: int | None
+    finer: GraphEditor,
+    shapes_given: Mapping[str, Sequence[int]],
+    planned: Sequence[PlannedSite],
+    starts: Mapping[str, int | None],
+    total: int | None,
 ) -> int | None:
-    """Multiply-accumulates of the phases that `finer`, the graph with a stage a trous, and a second phase add to
-    `total`; blurs in the second phase are counted once more."""
+    """Multiply-accumulates of the phases that `finer`, the graph with a stage a trous, and a second phase, whose
+    `starts` cost so much once more, add to `total`; blurs in the second phase are counted once more."""
     shapes = Shapes(finer, shapes_given)
     finer_total = model_macs(finer, shapes)
-    starts = {p.site.node: second_macs(p.site, p.rewrite, p.macs) for p in planned if p.choice.second_phase}
     if total is None or finer_total is None or None in starts.values():
         return None
     added = finer_total - total

@@ -39,6 +39,8 @@ from aarewrite.calibration import (
 )
 from aarewrite.calibration.choices import PlanVariants
 from aarewrite.calibration.latency import latency_ratio
+from aarewrite.calibration.run import rewrite_within
+from aarewrite.recipe import load_recipe
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,9 @@ def measure(
         fitted, judged = everything[half::2], everything[1 - half :: 2]
         begin = time.perf_counter()
         blurred = (
-            rewrite(original, recipe).model if budget is None else searched(original, canvases, fitted, budget).model
+            rewrite_within(original, load_recipe(recipe)).model
+            if budget is None
+            else searched(original, canvases, fitted, budget).model
         )
         model, layers = repair(original, blurred, canvases.batches(fitted, crops=crops), options)
         seconds.append(time.perf_counter() - begin)
@@ -190,7 +194,7 @@ def scaling(shared: Path, name: str, sizes: Sequence[int], crops: int, recipe: s
     subject = SUBJECTS[name]
     canvases = photographs(shared, subject, max(sizes))
     original = onnx.load(model_path(shared, subject))
-    blurred = rewrite(original, recipe).model
+    blurred = rewrite_within(original, load_recipe(recipe)).model
     options = RepairOptions(crops=crops)
     for size in sorted(sizes):
         begin = time.process_time(), time.perf_counter()
@@ -210,7 +214,7 @@ def latency(shared: Path, name: str, recipe: str) -> None:
     subject = SUBJECTS[name]
     canvases = photographs(shared, subject, 2)
     original = onnx.load(model_path(shared, subject))
-    rewritten = rewrite(original, recipe)
+    rewritten = rewrite_within(original, load_recipe(recipe))
     ratios = [latency_ratio(original, rewritten.model, canvases) for _ in range(5)]
     print(f"{name}: {rewritten.plan.macs_after / rewritten.plan.macs:.2f}x the multiply-accumulates")
     print(f"{name}: {median(ratios):.2f}x the time (five medians, {min(ratios):.2f} to {max(ratios):.2f})", flush=True)

@@ -272,6 +272,11 @@ def test_a_blur_in_front_serves_both_grids() -> None:
 def test_behind_a_dense_operator_the_blur_alone_samples_again() -> None:
     plan = aarewrite.plan(single(CONV, 12), Recipe(first_conv=True, second_phase=2))
     assert plan.macs_after == 144 * 2 * 18 + 2 * 36 * 2 * 9
+    model = single(CONV, 12)
+    for axis in (2, 3):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = f"size{axis}"
+    open_size = aarewrite.plan(model, Recipe(first_conv=True, second_phase=2))
+    assert open_size.macs_after == 224**2 * 2 * 18 + 2 * 112**2 * 2 * 9
 
 
 def test_a_merged_box_samples_at_both_phases() -> None:

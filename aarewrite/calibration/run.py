@@ -29,6 +29,7 @@ from aarewrite.verification.progress import progress_bar
 from aarewrite.verification.run import Setup, open_setup
 
 STRENGTH = 0.5  # of the blur, by default: full strength costs trained weights more than repair gives back
+PHASE_BUDGET = 2.25  # what a model with a second phase may cost where no budget is given
 FILTERS = (3, 5)  # that the search offers
 CROPS_PER_RUN = 8
 
@@ -127,7 +128,8 @@ def calibrate(
         strength: 0..1, how much of the blur is mixed with the identity; "auto" searches strength, filter, placement, a
             last stage a trous and a second phase per site. None: the recipe's where it is a file or `Recipe`, else 0.5.
         budget: Largest cost: "1.15x" of the original's multiply-accumulates and of its latency as measured here, or
-            "120MMAC" in all. A recipe's second phase begins later, or not at all, where it would be over it.
+            "120MMAC" in all. A recipe's second phase begins later, or not at all, where it would be over it; without a
+            budget it may cost 2.25x.
         max_disagreement: Largest share of crops with another class than the original's, 0..1.
         crops: Random crops of each sample to fit on.
         limit: Use only the first so many samples.
@@ -175,7 +177,7 @@ def calibrate(
             )
         rewritten = rewrite(original, plan=variants.table(found.chosen), verify=verify)
     else:
-        rewritten = _fitting(original, asked, options, limit_cost, latency_of)
+        rewritten = rewrite_within(original, asked, options, limit_cost, latency_of)
     if not rewritten.changed:
         raise UsageError(
             "nothing to calibrate: no site is rewritten", "see aarewrite inspect, or choose another recipe"
@@ -209,29 +211,42 @@ def calibrate(
     )
 
 
-def _fitting(
+def rewrite_within(
     original: onnx.ModelProto,
     recipe: Recipe,
-    options: Mapping[str, Any],
-    budget: float | None,
-    latency_of: Callable[[onnx.ModelProto], float] | None,
+    options: Mapping[str, Any] | None = None,
+    budget: float | None = None,
+    latency_of: Callable[[onnx.ModelProto], float] | None = None,
 ) -> Result:
-    """The rewrite by the recipe, its second phase begun as late as the budget needs, or left out."""
+    """The rewrite by a recipe, its second phase begun as late as the budget needs, or left out.
+
+    Args:
+        original: The model.
+        recipe: What is done.
+        options: Further options of `aarewrite.rewrite`.
+        budget: Largest cost relative to the original's; None: `PHASE_BUDGET`, for a second phase alone.
+        latency_of: Measures a model's latency relative to the original's, where that is limited, too.
+    """
+    options = options or {}
     given = recipe.second_phase
-    if not given or budget is None or options.get("plan") is not None:
+    if not given or options.get("plan") is not None:
         return rewrite(original, recipe, **options)
+    budget = budget or PHASE_BUDGET
     tried = set[tuple[str, ...]]()
     for start in [given * 2**octaves for octaves in range(4)]:
         result = rewrite(original, recipe.with_options(second_phase=start), **options)
         begins, cost = result.plan.second_phase, _cost(result)
-        if begins in tried:  # the model's last stage
+        if begins in tried or (tried and not begins):  # the model's last stage, or none that can
             break
         if (cost is None or cost <= budget) and (latency_of is None or latency_of(result.model) <= budget):
-            note = (f"the second phase begins at {begins[0]}, later than the recipe says, for the budget",)
-            return dataclasses.replace(result, warnings=(*result.warnings, *note)) if tried else result
+            if not tried:
+                return result
+            note = f"the second phase begins at {begins[0]}: from earlier on it would cost more than {budget:.2f}x"
+            return dataclasses.replace(result, warnings=(*result.warnings, note))
         tried.add(begins)
     result = rewrite(original, recipe.with_options(second_phase=0), **options)
-    return dataclasses.replace(result, warnings=(*result.warnings, "no second phase, for the budget"))
+    note = f"no second phase: it would cost more than {budget:.2f}x"
+    return dataclasses.replace(result, warnings=(*result.warnings, note))
 
 
 def _limits(budget: float | None, max_disagreement: float | None) -> SearchOptions:

@@ -15,6 +15,7 @@ import onnx
 import pytest
 
 import aarewrite
+from aarewrite.calibration.run import rewrite_within
 
 SAMPLES = Path(__file__).parents[2] / "sample_models"
 DIGITS = SAMPLES / "digits_eval.npz"
@@ -105,7 +106,7 @@ def test_a_searched_plan_holds_what_was_measured_and_can_be_applied_again(tmp_pa
         if site["node"] in chosen:
             taken = next(one for one in site["measured"] if one["choice"] == chosen[site["node"]])
             assert taken["noise"] < 1
-            assert site["action"] != "keep"
+            assert site["action"] != "keep" or site["second_phase"]
     assert table["proof"]["passed"]
     assert "What was tried before choosing this" in page.read_text()
     # The plan, edited or not, leads to the same graph without the search.
@@ -137,12 +138,21 @@ def test_a_budget_begins_the_second_phase_later_or_leaves_it_out(monkeypatch: py
     assert starts == [("/pool/MaxPool",), ("/blocks/blocks.1/conv1/Conv",), ()]
     assert free.warnings == ()
     assert later.warnings == (
-        "the second phase begins at /blocks/blocks.1/conv1/Conv, later than the recipe says, for the budget",
+        "the second phase begins at /blocks/blocks.1/conv1/Conv: from earlier on it would cost more than "
+        f"{costs[1] + 0.01:.2f}x",
     )
-    assert without.warnings == ("no second phase, for the budget",)
+    assert without.warnings == ("no second phase: it would cost more than 1.05x",)
     monkeypatch.setattr("aarewrite.calibration.run.latency_ratio", lambda *_: 5.0)
     slow = aarewrite.calibrate(model, DIGITS, budget="3x", **request)
     assert slow.rewritten.plan.second_phase == ()  # what is measured counts, too
+
+
+def test_where_no_second_phase_can_be_the_rest_is_done() -> None:
+    found = rewrite_within(tensorflow_like(maps=True), aarewrite.Recipe(second_phase=4))
+    assert found.plan.second_phase == ()
+    assert found.warnings == ()
+    assert found.plan.warnings == ("no second phase: deep: the output is a map",)
+    assert [entry.site.node for entry in found.plan.rewrites] == ["down"]
 
 
 def test_nothing_within_the_limits_is_said() -> None:
@@ -163,8 +173,8 @@ def test_a_ratio_limits_the_measured_latency_too(monkeypatch: pytest.MonkeyPatch
     assert in_macs.latency is None  # a budget of multiply-accumulates is about those alone
 
 
-def tensorflow_like() -> onnx.ModelProto:
-    """A fixed batch of 1, channels last, an explicit Pad in front of a VALID strided conv."""
+def tensorflow_like(maps: bool = False) -> onnx.ModelProto:
+    """A fixed batch of 1, channels last, an explicit Pad in front of a VALID strided conv; a map as output if asked."""
     model = onnx.parser.parse_model(
         """<ir_version: 8, opset_import: ["": 13]>
         net (float[1, 32, 32, 3] image) => (float[1, 5] scores)
@@ -185,6 +195,8 @@ def tensorflow_like() -> onnx.ModelProto:
     for name, shape in (("w1", (6, 3, 3, 3)), ("w2", (8, 6, 3, 3)), ("w3", (8, 8, 3, 3)), ("w4", (8, 5))):
         value = rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
         model.graph.initializer.append(onnx.numpy_helper.from_array(value.astype(np.float32), name))
+    if maps:
+        model.graph.output.append(onnx.helper.make_tensor_value_info("deep", onnx.TensorProto.FLOAT, [1, 8, 16, 16]))
     return model
 
 

@@ -233,7 +233,7 @@ def rewrite_within(
         return rewrite(original, recipe, **options)
     budget = budget or PHASE_BUDGET
     tried = set[tuple[str, ...]]()
-    for start in [given * 2**octaves for octaves in range(4)]:
+    for start in [given * 2**octaves for octaves in range(6)]:
         result = rewrite(original, recipe.with_options(second_phase=start), **options)
         begins, cost = result.plan.second_phase, _cost(result)
         if begins in tried or (tried and not begins):  # the model's last stage, or none that can

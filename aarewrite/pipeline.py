@@ -199,10 +199,9 @@ def apply_plan(planned: Plan, model: ModelSource, editor: GraphEditor | None = N
         filters[entry.site] = merge_box.apply(editor, place, blur, geometry.blur)
         origins[blur] = _origin(entry, geometry)
     starts = [
-        second_phase.start(editor, place, second_phase.sampling_node(editor, place, filters.get(entry.site, "")))
+        second_phase.start(editor, _place(places, entry), filters.get(entry.site, ""))
         for entry in planned.sites
         if entry.choice.second_phase
-        for place in [_place(places, entry)]
     ]
     copies = second_phase.apply(editor, shapes, starts, as_twin) if starts else {}
     if not as_twin:

@@ -305,7 +305,11 @@ def _assemble(
         cost_shapes=cost_shapes or {name: tuple(s) for name, s in _declared(editor).items()},
         macs=total,
         warnings=(*notes, *misaligned(editor, rewrites)),
-        phase_macs=_phase_macs(finer, cost_shapes or input_shapes, planned, starts, total),
+        phase_macs=(
+            _phase_macs(finer, cost_shapes or input_shapes, planned, starts, total)
+            if starts or finer is not editor
+            else 0
+        ),
     )
 
 

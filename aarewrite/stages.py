@@ -80,7 +80,7 @@ def branch(editor: GraphEditor, input_shapes: InputShapes, names: Collection[str
     places = [p for p in find(editor, shapes)[0] if not p.site.scope and p.site.node in names]
     if missing := sorted(set(names) - {place.site.node for place in places}):
         raise CannotHandle(f"{missing[0]}: no strided operator of the main graph", "choose one that keeps its stride")
-    return second_phase.branch(editor, shapes, [second_phase.start(editor, place, place.node) for place in places])
+    return second_phase.branch(editor, shapes, [second_phase.start(editor, place) for place in places])
 
 
 def left_at_one_phase(editor: GraphEditor, located: list[Located], choices: list[Choice]) -> list[Choice]:

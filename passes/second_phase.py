@@ -62,15 +62,9 @@ class Branch:
     meets: tuple[Any, ...]
 
 
-def sampling_node(editor: GraphEditor, located: Located, filter: str) -> Any:
-    """The node that samples at a site: its filter where that is strided, else its operator."""
-    named = (node for node in located.scope.nodes if filter and node.name == filter)
-    blur = next(named, None)
-    return blur if blur is not None and max(blur.attrs.get("strides", [1])) > 1 else located.node
-
-
-def start(editor: GraphEditor, located: Located, node: Any) -> Start:
-    """A second phase that begins at `node`, which samples at a site.
+def start(editor: GraphEditor, located: Located, filter: str = "") -> Start:
+    """A second phase that begins where a site samples: at the node named `filter`, which was inserted there, if that is
+    strided, else at its operator.
 
     Raises:
         CannotHandle: The site cannot be sampled at a second phase; the message says why.
@@ -87,6 +81,7 @@ def start(editor: GraphEditor, located: Located, node: Any) -> Start:
         why = "stride 1: there is one phase only"
     if why or site.dense is None:
         raise CannotHandle(f"{site.node}: {why}", "leave it at one phase")
+    node = _sampling_node(located, filter)
     if node is located.node:
         return Start(site, node, None, site.dense.begin, site.dense.end, site.strides)
     n = len(site.strides)
@@ -100,6 +95,11 @@ def start(editor: GraphEditor, located: Located, node: Any) -> Start:
         amounts = [int(amount) for amount in np.asarray(given)]
         pads = amounts[2 : n + 2] + amounts[n + 4 :]
     return Start(site, node, pad, tuple(pads[:n]), tuple(pads[n:]), tuple(node.attrs["strides"]))
+
+
+def _sampling_node(located: Located, filter: str) -> Any:
+    blur = next((node for node in located.scope.nodes if filter and node.name == filter), None)
+    return blur if blur is not None and max(blur.attrs.get("strides", [1])) > 1 else located.node
 
 
 def branch(editor: GraphEditor, shapes: Shapes, starts: Sequence[Start]) -> Branch:

@@ -237,7 +237,7 @@ def test_quantised_maps_and_functions_are_left() -> None:
     place = find(editor, Shapes(editor))[0][0]
     for change, message in (({"quantised": "qdq"}, "quantised"), ({"scope": "function f"}, "inside a function")):
         with pytest.raises(aarewrite.CannotHandle, match=message):
-            second_phase.start(editor, replace(place, site=replace(place.site, **change)), place.node)
+            second_phase.start(editor, replace(place, site=replace(place.site, **change)))
 
 
 TAPS = np.outer([0.25, 0.5, 0.25], [0.25, 0.5, 0.25])

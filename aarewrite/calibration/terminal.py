@@ -29,7 +29,8 @@ def print_calibrated(calibrated: Calibrated, verbose: bool = False) -> None:
             choices = ", ".join(f"{site}: {label}" for site, label in trial.chosen)
             measured = math.isfinite(trial.noise)
             effect = (f"{trial.noise:.3f}", f"{trial.disagreement:.1%}") if measured else ("", "")
-            table.add_row(Text(choices), f"{trial.cost:.2f}x", *effect, trial.reason)
+            cost = f"{trial.cost:.2f}x" if math.isfinite(trial.cost) else ""  # the choices exclude each other
+            table.add_row(Text(choices), cost, *effect, trial.reason)
         out.print(table)
     if verbose:
         table = _table("layer", "kind", "error before>", "after>", "alpha>", "")

@@ -8,15 +8,15 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from aarewrite.version import __version__
+
 if TYPE_CHECKING:
     from aarewrite.calibration.run import calibrate
     from aarewrite.errors import AarewriteError, CannotHandle, CheckFailed, UsageError
-    from aarewrite.pipeline import Result, plan, rewrite
     from aarewrite.planning import Plan
     from aarewrite.recipe import Recipe
+    from aarewrite.rewriting.pipeline import Result, plan, rewrite
     from aarewrite.verification import VerifyReport, verify
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "AarewriteError": "errors",
@@ -25,11 +25,11 @@ _HOMES = {
     "UsageError": "errors",
     "Plan": "planning",
     "Recipe": "recipe",
-    "Result": "pipeline",
-    "plan": "pipeline",
+    "Result": "rewriting.pipeline",
+    "plan": "rewriting.pipeline",
     "VerifyReport": "verification",
     "calibrate": "calibration.run",
-    "rewrite": "pipeline",
+    "rewrite": "rewriting.pipeline",
     "verify": "verification",
 }
 

@@ -1,5 +1,5 @@
 """`python -m aarewrite`."""
 
-from aarewrite.cli import main
+from aarewrite.cli.app import main
 
 main()

@@ -10,19 +10,19 @@ from typing import Any
 
 import onnx
 
-import aarewrite
-from aarewrite.alignment import misaligned
-from aarewrite.cost import model_macs, nodes_macs, second_macs, site_macs
-from aarewrite.decide import A_TROUS, PLACEMENTS, Choice, Rewrite, choose, keep, realise
 from aarewrite.errors import CannotHandle, UsageError
 from aarewrite.filters import LARGEST_FILTER, PADS
-from aarewrite.graph import GraphEditor
-from aarewrite.model_file import Model, load
+from aarewrite.model.graph import GraphEditor
+from aarewrite.model.model_file import Model, load
+from aarewrite.model.shapes import Shapes
 from aarewrite.passes import a_trous
+from aarewrite.passes.blur_geometry import A_TROUS, PLACEMENTS, Choice, Rewrite, choose, keep, realise
 from aarewrite.recipe import Recipe, check_strength, matches_glob, recipe_from_dict
-from aarewrite.shapes import Shapes
-from aarewrite.sites import Located, Site, Source, find, node_names
+from aarewrite.rewriting.alignment import misaligned
+from aarewrite.sites.find import Located, Site, Source, find, node_names
+from aarewrite.sites.macs import model_macs, nodes_macs, second_macs, site_macs
 from aarewrite.stages import branch, left_at_one_phase, with_last_stage, with_second_phase
+from aarewrite.version import __version__
 
 FORMAT = 1
 NOMINAL_SIZES = {4: 224, 3: 1024, 5: 32}  # of symbolic spatial axes, by rank of the input; for costs only
@@ -111,7 +111,7 @@ class Plan:
             CannotHandle: The model cannot be represented.
             CheckFailed: The result is not valid ONNX.
         """
-        from aarewrite.pipeline import apply_plan, check
+        from aarewrite.rewriting.pipeline import apply_plan, check
 
         loaded = load(model)
         rewritten = apply_plan(self, loaded)
@@ -122,7 +122,7 @@ class Plan:
         """Plain values for JSON; `aarewrite.rewrite(model, plan=values)` reads them back."""
         return {
             "format": FORMAT,
-            "aarewrite": aarewrite.__version__,
+            "aarewrite": __version__,
             "recipe": self.recipe.to_dict(),
             "input_shapes": {name: list(shape) for name, shape in self.input_shapes.items()},
             "cost_shapes": {name: list(shape) for name, shape in self.cost_shapes.items()},

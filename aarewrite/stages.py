@@ -7,13 +7,13 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from aarewrite.decide import A_TROUS, Choice, keep
 from aarewrite.errors import CannotHandle
-from aarewrite.graph import GraphEditor
-from aarewrite.model_file import recorded
+from aarewrite.model.graph import GraphEditor
+from aarewrite.model.model_file import recorded
+from aarewrite.model.shapes import Shapes
 from aarewrite.passes import a_trous, second_phase
-from aarewrite.shapes import Shapes
-from aarewrite.sites import Located, find
+from aarewrite.passes.blur_geometry import A_TROUS, Choice, keep
+from aarewrite.sites.find import Located, find
 
 InputShapes = Mapping[str, Sequence[int]]
 

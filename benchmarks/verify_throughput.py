@@ -18,12 +18,12 @@ from collections.abc import Callable
 
 import numpy as np
 
+from aarewrite.data.geometry import plan_geometry, prepare
+from aarewrite.data.preprocess import load_preprocess
+from aarewrite.data.sources import open_data, prefetch
+from aarewrite.model.runner import Model
 from aarewrite.verification.classify import ClassifyStudy
-from aarewrite.verification.data import open_data, prefetch
 from aarewrite.verification.engine import BATCH, run_studies
-from aarewrite.verification.geometry import plan_geometry, prepare
-from aarewrite.verification.model import Model
-from aarewrite.verification.preprocess import load_preprocess
 from aarewrite.verification.protocols import make_views, plan_shifts
 from aarewrite.verification.task import infer_task
 

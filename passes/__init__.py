@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from aarewrite.decide import Rewrite
-from aarewrite.graph import GraphEditor
+from aarewrite.model.graph import GraphEditor
 from aarewrite.passes import blur_input, blur_instead, blur_then_strided, dense_then_blur
-from aarewrite.sites import Located
+from aarewrite.passes.blur_geometry import Rewrite
+from aarewrite.sites.find import Located
 
 
 class Pass(Protocol):

@@ -12,11 +12,11 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from aarewrite.errors import CannotHandle
-from aarewrite.graph import GraphEditor, Scope
-from aarewrite.model_file import Model
-from aarewrite.pooling import GLOBAL, SIZED_POOLS, covers_map
-from aarewrite.shapes import Shapes
-from aarewrite.sites import node_names
+from aarewrite.model.graph import GraphEditor, Scope
+from aarewrite.model.model_file import Model
+from aarewrite.model.shapes import Shapes
+from aarewrite.sites.find import node_names
+from aarewrite.sites.pooling import GLOBAL, SIZED_POOLS, covers_map
 
 ACTIVATIONS = frozenset(
     (

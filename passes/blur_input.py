@@ -6,11 +6,11 @@ makes the convolution s*s times cheaper. This is where residual shortcuts are bl
 
 from __future__ import annotations
 
-from aarewrite.blur import Quantisation, blur_nodes, conv_name
-from aarewrite.decide import Rewrite
-from aarewrite.graph import GraphEditor
+from aarewrite.model.graph import GraphEditor
+from aarewrite.passes.blur_geometry import Rewrite
+from aarewrite.passes.blur_nodes import Quantisation, blur_nodes, conv_name
 from aarewrite.passes.dense_then_blur import run_with_window
-from aarewrite.sites import Located, quantisation_of
+from aarewrite.sites.find import Located, quantisation_of
 
 
 def apply(editor: GraphEditor, located: Located, rewrite: Rewrite) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from aarewrite.blur import blur_nodes, conv_name
-from aarewrite.decide import Rewrite
-from aarewrite.graph import GraphEditor
-from aarewrite.sites import Located
+from aarewrite.model.graph import GraphEditor
+from aarewrite.passes.blur_geometry import Rewrite
+from aarewrite.passes.blur_nodes import blur_nodes, conv_name
+from aarewrite.sites.find import Located
 
 
 def apply(editor: GraphEditor, located: Located, rewrite: Rewrite) -> str:

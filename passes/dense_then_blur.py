@@ -5,10 +5,10 @@ R. Zhang, "Making Convolutional Networks Shift-Invariant Again", ICML 2019, sect
 
 from __future__ import annotations
 
-from aarewrite.blur import Quantisation, blur_nodes, conv_name
-from aarewrite.decide import Rewrite
-from aarewrite.graph import GraphEditor
-from aarewrite.sites import Located, quantisation_of
+from aarewrite.model.graph import GraphEditor
+from aarewrite.passes.blur_geometry import Rewrite
+from aarewrite.passes.blur_nodes import Quantisation, blur_nodes, conv_name
+from aarewrite.sites.find import Located, quantisation_of
 
 
 def apply(editor: GraphEditor, located: Located, rewrite: Rewrite) -> str:

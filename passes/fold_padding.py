@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import onnx
 
-from aarewrite.graph import GraphEditor, Scope
-from aarewrite.model_file import Model
-from aarewrite.runtime import open_session
-from aarewrite.shapes import Shapes
+from aarewrite.model.graph import GraphEditor, Scope
+from aarewrite.model.model_file import Model
+from aarewrite.model.runtime import open_session
+from aarewrite.model.shapes import Shapes
 
 LARGEST_CHAIN = 64  # nodes; an exporter's pad arithmetic has about ten
 

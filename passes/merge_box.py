@@ -14,9 +14,9 @@ from __future__ import annotations
 import numpy as np
 
 from aarewrite.filters import Blur, outer
-from aarewrite.graph import GraphEditor
-from aarewrite.regions import FLOATS
-from aarewrite.sites import Located
+from aarewrite.model.graph import GraphEditor
+from aarewrite.sites.find import Located
+from aarewrite.sites.regions import FLOATS
 
 
 def apply(editor: GraphEditor, located: Located, blur_name: str, inserted: Blur) -> str:

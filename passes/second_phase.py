@@ -18,11 +18,11 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from aarewrite.errors import CannotHandle
-from aarewrite.graph import GraphEditor, Scope
-from aarewrite.pooling import covers_map
-from aarewrite.regions import FLOATS
-from aarewrite.shapes import Shapes
-from aarewrite.sites import Located, Site, node_names
+from aarewrite.model.graph import GraphEditor, Scope
+from aarewrite.model.shapes import Shapes
+from aarewrite.sites.find import Located, Site, node_names
+from aarewrite.sites.pooling import covers_map
+from aarewrite.sites.regions import FLOATS
 from aarewrite.windows import Axes
 
 OLDEST_SLICE_WITH_INPUTS = 10  # before it, Slice has attributes

@@ -34,6 +34,7 @@ EXPECTED = {
     "mobilenet_v1_075_192_tf_fp32.onnx": (4, 1, 0),
     "mobilenet_v2_int8_nnstreamer.onnx": (4, 1, 0),
     "mobilenet_v2_tv_fp32.onnx": (4, 1, 0),
+    "ppocr_ch_PP-OCRv2_det_infer.onnx": (1, 4, 0),  # its sizes are written as -1
     "ppocr_mobile_v11_det_hist.onnx": (4, 1, 0),
     "resnet18_ktb_small_ts_op13.onnx": (7, 1, 0),  # MaxPool, three strided 3x3, three 1x1 shortcuts
     "silero_vad.onnx": (4, 2, 0),  # two sample rates, each in a branch of its own
@@ -45,6 +46,8 @@ EXPECTED = {
     "st_mobilenet_v2_035_128_tfs_nchw.onnx": (4, 1, 0),
     "ultraface_rfb320.onnx": (5, 1, 0),
     "yunet_n_dynamic.onnx": (4, 1, 0),  # four MaxPools
+    "zaru_face_detection_short_range.onnx": (6, 1, 0),  # three shortcuts are MaxPools
+    "zaru_slim_160_latest.onnx": (4, 1, 0),
     "conv1d.onnx": (4, 0, 0),
     "densenet.onnx": (2, 0, 0),
     "mobilenet.onnx": (2, 1, 0),

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import onnx
 
-from aarewrite.calibration.canvases import Canvases
 from aarewrite.calibration.judge import Drift, Verdict, answer, compare, drift
 from aarewrite.calibration.repair import LayerRepair, RepairOptions, repair
+from aarewrite.data.canvases import Canvases
 from aarewrite.errors import CannotHandle
 
 

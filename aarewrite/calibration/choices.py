@@ -9,12 +9,12 @@ import onnx
 
 from aarewrite.calibration.layers import label
 from aarewrite.calibration.search import Choice
-from aarewrite.decide import A_TROUS
 from aarewrite.errors import UsageError
-from aarewrite.model_file import load
-from aarewrite.pipeline import open_graph, plan, rewrite
+from aarewrite.model.model_file import load
+from aarewrite.passes.blur_geometry import A_TROUS
 from aarewrite.planning import replan
 from aarewrite.recipe import Recipe, load_recipe
+from aarewrite.rewriting.pipeline import open_graph, plan, rewrite
 
 
 class PlanVariants:

@@ -14,10 +14,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from aarewrite.calibration.canvases import Canvases, random_offset
 from aarewrite.calibration.stream import Array
+from aarewrite.data.canvases import Canvases, random_offset
 from aarewrite.errors import CannotHandle, UsageError
-from aarewrite.runtime import first_line, plain_session
+from aarewrite.model.runtime import first_line, plain_session
 
 F64 = NDArray[np.float64]
 

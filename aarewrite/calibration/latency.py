@@ -8,8 +8,8 @@ from statistics import median
 
 import onnx
 
-from aarewrite.calibration.canvases import Canvases
-from aarewrite.runtime import plain_session
+from aarewrite.data.canvases import Canvases
+from aarewrite.model.runtime import plain_session
 
 LATENCY_RUNS = 15
 # The threads of the one must not wait actively on the cores that the other is timed on.

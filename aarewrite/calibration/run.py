@@ -14,18 +14,18 @@ import onnx
 
 from aarewrite.calibration.calibrate import Calibration
 from aarewrite.calibration.calibrate import calibrate as fit_and_judge
-from aarewrite.calibration.canvases import Canvases
 from aarewrite.calibration.choices import PlanVariants
 from aarewrite.calibration.latency import latency_ratio
 from aarewrite.calibration.repair import RepairOptions
 from aarewrite.calibration.search import SearchOptions, SearchResult, Trial, search
+from aarewrite.data.canvases import Canvases
+from aarewrite.data.geometry import prepare
+from aarewrite.data.preprocess import load_preprocess
 from aarewrite.errors import CannotHandle, CheckFailed, UsageError
-from aarewrite.model_file import load
-from aarewrite.pipeline import ModelSource, Result, plan, rewrite
+from aarewrite.model.model_file import load
+from aarewrite.progress import progress_bar
 from aarewrite.recipe import Recipe, load_recipe
-from aarewrite.verification.geometry import prepare
-from aarewrite.verification.preprocess import load_preprocess
-from aarewrite.verification.progress import progress_bar
+from aarewrite.rewriting.pipeline import ModelSource, Result, plan, rewrite
 from aarewrite.verification.run import Setup, open_setup
 
 STRENGTH = 0.5  # of the blur, by default: full strength costs trained weights more than repair gives back

@@ -14,9 +14,9 @@ from typing import Any, Protocol
 
 import onnx
 
-from aarewrite.calibration.canvases import Canvases
 from aarewrite.calibration.judge import Judge
 from aarewrite.calibration.repair import RepairOptions, repair
+from aarewrite.data.canvases import Canvases
 from aarewrite.errors import UsageError
 
 

@@ -15,7 +15,7 @@ import onnx
 from numpy.typing import NDArray
 
 from aarewrite.errors import CannotHandle, UsageError
-from aarewrite.runtime import first_line, plain_session
+from aarewrite.model.runtime import first_line, plain_session
 
 Array = NDArray[Any]
 Feed = Mapping[str, Array]

@@ -9,12 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aarewrite.verification.preprocess import Preprocess
     from aarewrite.verification.result import VerifyReport
     from aarewrite.verification.run import before_after, verify
 
-__all__ = ["Preprocess", "VerifyReport", "before_after", "verify"]
-_HOMES = {"Preprocess": "preprocess", "VerifyReport": "result", "before_after": "run", "verify": "run"}
+__all__ = ["VerifyReport", "before_after", "verify"]
+_HOMES = {"VerifyReport": "result", "before_after": "run", "verify": "run"}
 
 
 def __getattr__(name: str) -> Any:

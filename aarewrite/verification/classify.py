@@ -8,11 +8,11 @@ from itertools import pairwise
 
 import numpy as np
 
+from aarewrite.data.arrays import Array, Offset
+from aarewrite.data.geometry import Sample
 from aarewrite.errors import CheckFailed, UsageError
-from aarewrite.verification.geometry import Sample
 from aarewrite.verification.protocols import ShiftPlan, Views
 from aarewrite.verification.statistics import Mean, Proportion, RunningMean
-from aarewrite.verification.types import Array, Offset
 
 THUMBNAIL = 112  # pixels, long side, of the crops shown in the report
 SHOWN_FLIPS = 6

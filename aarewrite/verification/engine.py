@@ -8,10 +8,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from aarewrite.data.arrays import Array
+from aarewrite.data.geometry import Sample
 from aarewrite.errors import CannotHandle
-from aarewrite.verification.geometry import Sample
-from aarewrite.verification.model import Model
-from aarewrite.verification.types import Array
+from aarewrite.model.runner import Model
 
 BATCH = {"cpu": 16, "cuda": 64}  # see benchmarks/verify_throughput.py
 

@@ -9,11 +9,11 @@ from fractions import Fraction
 
 import numpy as np
 
+from aarewrite.data.arrays import Array, Offset
+from aarewrite.data.geometry import Sample
 from aarewrite.errors import CannotHandle
-from aarewrite.verification.geometry import Sample
 from aarewrite.verification.protocols import ShiftPlan, Views, fourier_shift
 from aarewrite.verification.statistics import Mean, RunningMean
-from aarewrite.verification.types import Array, Offset
 
 Key = tuple[int, str, str, float, str]  # model, output, direction, distance, measure
 PSNR_CAP = 200.0  # dB, stands for "identical": a mean over images needs a finite number

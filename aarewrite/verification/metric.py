@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from aarewrite.data.arrays import Array, Offset
+from aarewrite.data.geometry import Sample
 from aarewrite.errors import CannotHandle
-from aarewrite.verification.geometry import Sample
 from aarewrite.verification.protocols import ShiftPlan, Views
 from aarewrite.verification.statistics import Mean, Proportion, RunningMean
-from aarewrite.verification.types import Array, Offset
 
 Key = tuple[int, Offset]
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from aarewrite.data.arrays import Array
 from aarewrite.errors import UsageError
-from aarewrite.verification.model import Model
-from aarewrite.verification.types import Array
+from aarewrite.model.runner import Model
 
 Run = Mapping[str, Array]  # outputs of one iteration by name
 
@@ -232,7 +232,7 @@ def split_reference(path: Path, model: Model) -> tuple[dict[str, Array] | None, 
     Raises:
         UsageError: Some inputs are there and others missing, or nothing besides inputs is there.
     """
-    from aarewrite.verification.data import read_arrays
+    from aarewrite.data.sources import read_arrays
 
     arrays = read_arrays(path)
     names = [spec.name for spec in model.image_inputs]

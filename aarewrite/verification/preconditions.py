@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from aarewrite.verification.graphs import OpenGraph
+from aarewrite.model.index import OpenGraph
 
 WINDOW_OPS = {"Conv", "MaxPool", "AveragePool", "LpPool", "QLinearConv", "ConvInteger", "ConvTranspose"}
 

@@ -14,9 +14,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from aarewrite.data.arrays import Array, Offset
+from aarewrite.data.geometry import Geometry
 from aarewrite.errors import UsageError
-from aarewrite.verification.geometry import Geometry
-from aarewrite.verification.types import Array, Offset
 
 PROTOCOLS = ("crop", "circular", "fractional")
 FRACTIONS = (0.25, 0.5, 0.75, 1.0)

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from aarewrite.data.arrays import Array
 from aarewrite.errors import CannotHandle
-from aarewrite.verification.model import Model, ModelLike
-from aarewrite.verification.types import Array
+from aarewrite.model.runner import Model, ModelLike
 
 EXECUTION_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from aarewrite.errors import CheckFailed
 from aarewrite.verification.classify import Classification, Flip, FlipCounts
-from aarewrite.verification.layers import LayerResult
+from aarewrite.verification.equivariance import LayerResult
 from aarewrite.verification.maps import MapResult
 from aarewrite.verification.metric import MetricResult
 from aarewrite.verification.parity import Parity

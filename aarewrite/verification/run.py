@@ -11,26 +11,26 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from aarewrite import __version__
+from aarewrite.data.arrays import Array
+from aarewrite.data.geometry import Geometry, Sample, plan_geometry, prepare
+from aarewrite.data.preprocess import PRESETS, Preprocess, load_preprocess
+from aarewrite.data.sources import Data, open_data, prefetch
 from aarewrite.errors import CannotHandle, UsageError
+from aarewrite.model.index import open_graph
+from aarewrite.model.runner import InputSpec, Model, ModelLike
+from aarewrite.progress import progress_bar
 from aarewrite.verification.classify import ClassifyStudy
-from aarewrite.verification.data import Data, open_data, prefetch
 from aarewrite.verification.engine import BATCH, Study, run_studies
-from aarewrite.verification.geometry import Geometry, Sample, plan_geometry, prepare
-from aarewrite.verification.graphs import open_graph
-from aarewrite.verification.layers import LayerResult, measure_layers
+from aarewrite.verification.equivariance import LayerResult, measure_layers
 from aarewrite.verification.maps import MapStudy
 from aarewrite.verification.metric import MetricStudy
-from aarewrite.verification.model import InputSpec, Model, ModelLike
 from aarewrite.verification.parity import Parity, compare, run_model, split_reference
 from aarewrite.verification.preconditions import find_violations
-from aarewrite.verification.preprocess import PRESETS, Preprocess, load_preprocess
-from aarewrite.verification.progress import progress_bar
 from aarewrite.verification.protocols import CropViews, make_views, plan_shifts
 from aarewrite.verification.providers import Placement, cuda_available, node_placement
 from aarewrite.verification.result import CircularClaim, VerifyReport
 from aarewrite.verification.task import Task, infer_task, same_inputs
-from aarewrite.verification.types import Array
+from aarewrite.version import __version__
 
 KEPT_SAMPLES = 4  # samples that layers and parity run on
 PROVIDERS = ("cpu", "cuda", "all")

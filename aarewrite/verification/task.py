@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from aarewrite.data.arrays import Array
+from aarewrite.data.geometry import Geometry
 from aarewrite.errors import CannotHandle, UsageError
-from aarewrite.verification.geometry import Geometry
+from aarewrite.model.runner import Model
 from aarewrite.verification.maps import MapGrid, find_grid
-from aarewrite.verification.model import Model
-from aarewrite.verification.types import Array
 
 TASKS = ("classify", "dense", "metric", "vector")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from onnx import numpy_helper
-from test_a_trous import two_stages
+from stages import two_stages
 
 from aarewrite import rewrite
 from aarewrite.calibration import Choice, find_layers

@@ -8,7 +8,7 @@ import onnxruntime as ort
 import pytest
 from onnx import helper, numpy_helper
 from pairs import BINOMIAL, Net, noise, residual_pair, stored
-from test_a_trous import two_stages
+from stages import two_stages
 
 from aarewrite import rewrite
 from aarewrite.calibration import RepairOptions, repair

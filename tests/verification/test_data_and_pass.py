@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from small_nets import circular_classifier, parse, phase_classifier, save, stripes
 
-from aarewrite.verification import data as data_module
+from aarewrite.data import sources as data_module
+from aarewrite.data.geometry import plan_geometry, prepare
+from aarewrite.data.preprocess import PRESETS, load_preprocess, to_model_units
+from aarewrite.data.sources import open_data, pink_noise, prefetch
+from aarewrite.model.runner import InputSpec
 from aarewrite.verification import verify
-from aarewrite.verification.data import open_data, pink_noise, prefetch
-from aarewrite.verification.geometry import plan_geometry, prepare
-from aarewrite.verification.model import InputSpec
-from aarewrite.verification.preprocess import PRESETS, load_preprocess, to_model_units
 
 COLOUR = """
 g (float[N,3,16,16] x) => (float[N,2] y) <float[2,3,1,1] w = {1, 0, 0, 0, 1, 0}> {

@@ -19,8 +19,8 @@ from small_nets import (
 )
 
 import aarewrite
+from aarewrite.data.geometry import Geometry
 from aarewrite.verification import before_after, verify
-from aarewrite.verification.geometry import Geometry
 from aarewrite.verification.protocols import ShiftPlan, fourier_shift
 from aarewrite.verification.statistics import Proportion
 

@@ -9,7 +9,7 @@ import typer
 from small_nets import parse, phase_classifier, save, stripes
 from typer.testing import CliRunner
 
-from aarewrite.verification.command import verify_command
+from aarewrite.cli.verify import verify_command
 
 app = typer.Typer()
 app.command()(verify_command)

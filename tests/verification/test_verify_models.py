@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from small_nets import SHARED, needs_shared, save
 
-from aarewrite.verification import Preprocess, verify
+from aarewrite.data.preprocess import Preprocess
+from aarewrite.verification import verify
 
 pytestmark = needs_shared
 IMAGES, MODELS = SHARED / "images" / "imagenet_sample", SHARED / "models"

@@ -1,0 +1,1 @@
+"""Samples: where they come from, how they are made into inputs, and views of them."""

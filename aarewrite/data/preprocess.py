@@ -1,0 +1,189 @@
+"""Preprocessing: from a decoded image or array to the model's units, as a value that can be printed.
+
+A wrong guess looks like a bad model, so whatever is applied is named in every result.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aarewrite.data.arrays import Array
+from aarewrite.errors import UsageError
+
+if TYPE_CHECKING:
+    from aarewrite.model.runner import InputSpec
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How raw samples become model input: `(x * scale - mean) / std` per channel.
+
+    Attributes:
+        name: The preset's name or the file it came from, for reports.
+        channels: `rgb` or `bgr`: the order the model expects; `mean` and `std` are in this order.
+        scale: Factor applied first (1/255 brings bytes to 0..1).
+        mean: One value, or one a channel.
+        std: One value, or one a channel.
+        size: Spatial size of the model's input when the model leaves it open; None takes 224.
+        layout: `auto`, or one of nchw, nhwc, ncl, nlc, nl, ncdhw, ndhwc.
+        interpolation: Pillow's filter for resizing: bilinear, bicubic, lanczos, box, nearest.
+        label_offset: Added to every label; None means 1 for models with 1001 outputs (index 0 is
+            background), else 0.
+        apply: False passes arrays through untouched (already in the model's units).
+    """
+
+    name: str
+    channels: str = "rgb"
+    scale: float = 1.0
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    size: int | None = None
+    layout: str = "auto"
+    interpolation: str = "bilinear"
+    label_offset: int | None = None
+    apply: bool = True
+
+    def describe(self) -> str:
+        """Say in one line what is applied."""
+        if not self.apply:
+            return f"{self.name}: values used as they are"
+        mean, std = _numbers(self.mean), _numbers(self.std)
+        return f"{self.name}: {self.channels.upper()}, (x * {self.scale:.6g} - {mean}) / {std}, {self.interpolation}"
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return f"{values[0]:g}" if len(values) == 1 else "[" + ", ".join(f"{v:g}" for v in values) + "]"
+
+
+PRESETS = {
+    "imagenet": Preprocess("imagenet", scale=1 / 255, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+    "caffe": Preprocess("caffe", channels="bgr", mean=(104.0, 117.0, 123.0)),
+    "raw255": Preprocess("raw255"),
+    "unit": Preprocess("unit", scale=1 / 255),
+    "pm1": Preprocess("pm1", scale=1 / 127.5, mean=(1.0,)),
+    "none": Preprocess("none", apply=False),
+}
+
+
+def load_preprocess(choice: str) -> Preprocess:
+    """Return a preset by name, or the one described by a TOML file.
+
+    The file's keys are the fields of `Preprocess`, all optional; `preset` names the one to start from.
+
+    Raises:
+        UsageError: An unknown preset, a file that is missing or malformed, an unknown key or a bad value.
+    """
+    if choice in PRESETS:
+        return PRESETS[choice]
+    if not choice.endswith(".toml"):
+        raise UsageError(f"--preprocess {choice}: no such preset", f"use one of {', '.join(PRESETS)} or a .toml file")
+    try:
+        table = tomllib.loads(Path(choice).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{choice}: no such file", "name an existing .toml file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{choice}: not valid TOML ({error})", "correct the file") from None
+    return _from_table(table, choice)
+
+
+def _from_table(table: dict[str, Any], source: str) -> Preprocess:
+    preset = table.pop("preset", "raw255")
+    if preset not in PRESETS:
+        raise UsageError(f"{source}: preset {preset!r} does not exist", f"use one of {', '.join(PRESETS)}")
+    known = {field.name for field in fields(Preprocess)} - {"name", "apply"}
+    if unknown := sorted(set(table) - known):
+        raise UsageError(f"{source}: unknown key {unknown[0]!r}", f"known keys: preset, {', '.join(sorted(known))}")
+    for key in ("mean", "std"):
+        if key in table:
+            values = table[key] if isinstance(table[key], list) else [table[key]]
+            try:
+                table[key] = tuple(float(value) for value in values)
+            except (TypeError, ValueError):
+                raise UsageError(f"{source}: {key} must be a number or a list of numbers", "correct it") from None
+    expected: dict[str, Any] = {"scale": (int, float), "size": int, "label_offset": int}
+    for key, kind in expected.items():
+        if key in table and not isinstance(table[key], kind):
+            raise UsageError(f"{source}: {key} must be a number, not {table[key]!r}", "correct it")
+    result = replace(PRESETS[preset], name=source, apply=True, **table)
+    if result.channels not in ("rgb", "bgr"):
+        raise UsageError(f"{source}: channels {result.channels!r} is unknown", "use rgb or bgr")
+    if any(value == 0 for value in result.std):
+        raise UsageError(f"{source}: std contains 0", "use the training set's standard deviations")
+    return result
+
+
+def to_model_units(raw: Array, spec: InputSpec, recipe: Preprocess) -> Array:
+    """Turn one raw sample into one model input without its batch axis.
+
+    Args:
+        raw: For 2-D models `(H, W)`, `(H, W, C)` or `(C, H, W)`; otherwise the model's own layout.
+        spec: The input it is for: layout, channels, dtype.
+        recipe: What to apply.
+
+    Returns:
+        Array in the model's layout; float32 for float16/32/64 inputs (the runner casts on the way in),
+        the model's own dtype, rounded and clipped, for integer inputs.
+
+    Raises:
+        UsageError: The sample's shape cannot be brought to the model's layout, with both named.
+    """
+    last = channels_last(raw, spec)
+    channels = last.shape[-1]
+    if recipe.apply and channels == 3 and recipe.channels == "bgr":
+        last = last[..., ::-1]
+    moved = last[..., 0] if spec.channel_axis is None else np.moveaxis(last, -1, spec.channel_axis - 1)
+    out = np.array(moved, dtype=np.float32, order="C")
+    if recipe.apply:
+        mean, std = (_per_channel(values, channels, recipe) for values in (recipe.mean, recipe.std))
+        shape = [1] * out.ndim
+        if spec.channel_axis is not None:
+            shape[spec.channel_axis - 1] = channels
+        out *= (recipe.scale / std).astype(np.float32).reshape(shape)  # in place: this runs beside the model
+        out -= (mean / std).astype(np.float32).reshape(shape)
+    if np.issubdtype(spec.dtype, np.integer):
+        limits = np.iinfo(spec.dtype)
+        return np.ascontiguousarray(np.clip(np.rint(out), limits.min, limits.max).astype(spec.dtype))
+    return out
+
+
+def _per_channel(values: tuple[float, ...], channels: int, recipe: Preprocess) -> Array:
+    if len(values) not in (1, channels):
+        if channels == 1:  # a grey model given a colour preset: the mean over colours is the grey value
+            values = (sum(values) / len(values),)
+        else:
+            raise UsageError(
+                f"preprocessing {recipe.name} has {len(values)} channel values, the model has {channels}",
+                "give one value or one a channel",
+            )
+    return np.broadcast_to(np.asarray(values, np.float64), (channels,))
+
+
+def channels_last(raw: Array, spec: InputSpec) -> Array:
+    """Bring one raw sample to `(spatial..., C)`; see `to_model_units` for what is accepted."""
+    spatial, channels = len(spec.axes), spec.channels
+    if spec.channel_axis is None:
+        if raw.ndim == spatial:
+            return raw[..., None]
+    elif raw.ndim == spatial and channels in (None, 1):
+        return raw[..., None]
+    elif raw.ndim == spatial + 1:
+        first, last = raw.shape[0], raw.shape[-1]
+        channels_first_layout = spec.channel_axis == 1
+        if channels is None or first == last == channels:  # ambiguous: trust the model's own layout
+            return np.moveaxis(raw, 0, -1) if channels_first_layout and spatial != 2 else raw
+        if last == channels and (spatial == 2 or not channels_first_layout):
+            return raw
+        if first == channels and (spatial == 2 or channels_first_layout):
+            return np.moveaxis(raw, 0, -1)
+        if channels == 1 and last == 3 and spatial == 2:  # ITU-R 601 luma, as Pillow's convert("L")
+            grey: Array = (raw @ np.asarray([0.299, 0.587, 0.114]))[..., None]
+            return grey
+    raise UsageError(
+        f"a sample of shape {raw.shape} does not fit input {spec.name!r} ({spec.describe()})",
+        "give samples with the model's channels",
+    )

@@ -1,0 +1,327 @@
+"""Where samples come from: a folder of images, an .npy/.npz file, or synthetic noise.
+
+Every source loads one sample at a time, so memory does not grow with their number.
+"""
+
+from __future__ import annotations
+
+import csv
+import zipfile
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aarewrite.data.arrays import Array
+from aarewrite.errors import CannotHandle, UsageError
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
+SAMPLE_KEYS = ("x", "images", "inputs", "input", "data", "x_test")
+LABEL_KEYS = ("labels", "label", "y", "y_test")
+LABEL_COLUMNS = ("class_index", "label", "class", "index")
+INSTALL_REPORT = "pip install 'aarewrite[report]'"
+
+
+@dataclass(frozen=True)
+class Data:
+    """Samples to measure on.
+
+    Attributes:
+        kind: `images`, `arrays` or `synthetic`.
+        description: One line for reports.
+        names: One name a sample.
+        load: Decodes sample i: `(H, W, 3)` uint8 for images, else the array as stored. Called once a sample.
+        labels: Class index a sample, or None.
+        class_names: Names of classes by index, as far as the labels file gives them.
+        sample_shape: Shape of one stored sample for arrays, None where samples differ.
+        is_float: The samples are floating-point numbers, taken to be in the model's units by default.
+        constants: Arrays of an .npz that are named like an input of the model and are no samples.
+        triplets: Loads (`ref`, `p0`, `p1`) of sample i, for two-input metrics.
+    """
+
+    kind: str
+    description: str
+    names: tuple[str, ...]
+    load: Callable[[int], Array]
+    labels: tuple[int, ...] | None = None
+    class_names: Mapping[int, str] = field(default_factory=dict)
+    sample_shape: tuple[int, ...] | None = None
+    is_float: bool = False
+    constants: Mapping[str, Array] = field(default_factory=dict)
+    triplets: Callable[[int], tuple[Array, Array, Array]] | None = None
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.names)
+
+
+def open_data(
+    source: str | Path,
+    labels: str | Path | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    input_names: tuple[str, ...] = (),
+) -> Data:
+    """Open what `--data` names.
+
+    Args:
+        source: A folder of images, an .npy or .npz file, or `synthetic[:N]`.
+        labels: CSV with a `file` column and a class column (`class_index` or `label`), optionally `name`.
+        limit: Use only the first so many samples (files in sorted order).
+        seed: Seed of synthetic samples.
+        input_names: The model's inputs, to recognise their arrays in an .npz.
+
+    Raises:
+        UsageError: Nothing usable there, or labels that do not match; the message names the file.
+    """
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit {limit}: needs at least one sample", "give 1 or more")
+    text = str(source)
+    if text == "synthetic" or text.startswith("synthetic:"):
+        if labels is not None:
+            raise UsageError("--labels with synthetic data: noise has no classes", "leave --labels out")
+        return _synthetic(text, limit, seed)
+    path = Path(source)
+    if path.is_dir():
+        return _folder(path, labels, limit)
+    if not path.exists():
+        raise UsageError(f"{path}: no such file or folder", "name a folder of images, an .npy/.npz, or synthetic[:N]")
+    if path.suffix in (".npy", ".npz"):
+        return _arrays(path, labels, limit, input_names)
+    raise UsageError(f"{path}: neither a folder of images nor an .npy/.npz file", "see --help for --data")
+
+
+def read_image(path: Path) -> Array:
+    """Decode an image file as RGB, `(H, W, 3)` uint8.
+
+    Raises:
+        CannotHandle: Pillow is not installed.
+        UsageError: The file is truncated or no image.
+    """
+    try:
+        from PIL import Image, UnidentifiedImageError
+    except ImportError:
+        raise CannotHandle("reading images needs Pillow, which is not installed", INSTALL_REPORT) from None
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+        reason = "no image" if isinstance(error, UnidentifiedImageError) else str(error)
+        raise UsageError(f"{path}: cannot be decoded: {reason}", "repair or remove the file") from None
+
+
+def _folder(path: Path, labels: str | Path | None, limit: int | None) -> Data:
+    files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+    if not files:
+        raise UsageError(f"{path}: no images in this folder", f"looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
+    found = len(files)
+    files = files[:limit]
+    indices, class_names = _read_labels(labels, files, path) if labels is not None else (None, {})
+    return Data(
+        "images",
+        f"{len(files)} of {found} images in {path.name}/",
+        tuple(file.name for file in files),
+        lambda i: read_image(files[i]),
+        indices,
+        class_names,
+    )
+
+
+def _read_labels(labels: str | Path, files: list[Path], folder: Path) -> tuple[tuple[int, ...], dict[int, str]]:
+    rows = _csv_rows(Path(labels))
+    column = next((name for name in LABEL_COLUMNS if name in rows[0]), None)
+    if "file" not in rows[0] or column is None:
+        raise UsageError(
+            f"{labels}: columns are {', '.join(rows[0])}",
+            f"it needs `file` and one of {', '.join(LABEL_COLUMNS)}",
+        )
+    by_file, names = {}, {}
+    for number, row in enumerate(rows, start=2):
+        index = _label(row[column], f"{labels} line {number}")
+        by_file[row["file"]] = index
+        if row.get("name"):
+            names[index] = row["name"]
+    missing = [file.name for file in files if file.name not in by_file]
+    if missing:
+        raise UsageError(
+            f"{labels}: no label for {missing[0]} and {len(missing) - 1} other images of {folder.name}/",
+            "give every image a row, or leave --labels out",
+        )
+    return tuple(by_file[file.name] for file in files), names
+
+
+def _csv_rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file", "name an existing labels .csv") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{path}: not a readable CSV ({error})", "correct the file") from None
+    if not rows:
+        raise UsageError(f"{path}: no rows", "it needs a header line and one row an image")
+    return rows
+
+
+def _label(text: Any, where: str) -> int:
+    try:
+        index = int(text)
+    except (TypeError, ValueError):
+        raise UsageError(f"{where}: class index {text!r} is not a whole number", "correct the row") from None
+    if index < 0:
+        raise UsageError(f"{where}: class index {index} is negative", "correct the row")
+    return index
+
+
+def _arrays(path: Path, labels: str | Path | None, limit: int | None, input_names: tuple[str, ...]) -> Data:
+    arrays = read_arrays(path)
+    triplets = None
+    if {"ref", "p0", "p1"} <= set(arrays):
+        ref, p0, p1 = (arrays[key] for key in ("ref", "p0", "p1"))
+        if not ref.shape == p0.shape == p1.shape:
+            raise UsageError(f"{path}: ref {ref.shape}, p0 {p0.shape}, p1 {p1.shape} differ", "give equal shapes")
+        key, samples = "ref", ref
+        triplets = lambda i: (ref[i], p0[i], p1[i])  # noqa: E731
+    else:
+        key, samples = _sample_array(path, arrays, input_names)
+    if samples.ndim < 2 or 0 in samples.shape:
+        raise UsageError(
+            f"{path}: array {key!r} has shape {samples.shape}", "samples need a first axis that counts them"
+        )
+    if not np.issubdtype(samples.dtype, np.number):
+        raise UsageError(f"{path}: array {key!r} holds {samples.dtype}", "samples must be numbers")
+    count = min(len(samples), limit or len(samples))
+    indices, class_names = _array_labels(path, arrays, labels, len(samples))
+    return Data(
+        "arrays",
+        f"{count} of {len(samples)} samples {samples.shape[1:]} {samples.dtype} in {path.name}:{key}",
+        tuple(f"{path.stem}[{i}]" for i in range(count)),
+        lambda i: np.asarray(samples[i]),
+        None if indices is None else indices[:count],
+        class_names,
+        samples.shape[1:],
+        bool(np.issubdtype(samples.dtype, np.floating)),
+        {name: arrays[name] for name in input_names if name in arrays and name != key},
+        triplets,
+    )
+
+
+def read_arrays(path: Path) -> dict[str, Array]:
+    """Read an .npy (memory-mapped, under the key `x`) or an .npz.
+
+    Raises:
+        UsageError: The file is broken, empty or holds Python objects.
+    """
+    try:
+        if path.suffix == ".npy":
+            return {"x": np.load(path, mmap_mode="r", allow_pickle=False)}
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file", "name an existing .npz") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise UsageError(f"{path}: cannot be read: {error}", "write it with numpy.savez, without objects") from None
+    if not arrays:
+        raise UsageError(f"{path}: holds no array", "write it with numpy.savez(path, x=...)")
+    return arrays
+
+
+def _sample_array(path: Path, arrays: Mapping[str, Array], input_names: tuple[str, ...]) -> tuple[str, Array]:
+    for key in (*input_names, *SAMPLE_KEYS):
+        if key in arrays:
+            return key, arrays[key]
+    rest = [key for key in arrays if key not in LABEL_KEYS]
+    if len(rest) == 1:
+        return rest[0], arrays[rest[0]]
+    raise UsageError(
+        f"{path}: cannot tell the samples among arrays {', '.join(arrays)}",
+        f"name them x or like the model's input ({', '.join(input_names)})",
+    )
+
+
+def _array_labels(
+    path: Path, arrays: Mapping[str, Array], labels: str | Path | None, count: int
+) -> tuple[tuple[int, ...] | None, dict[int, str]]:
+    names: dict[int, str] = {}
+    if labels is not None:
+        rows = _csv_rows(Path(labels))
+        column = next((name for name in LABEL_COLUMNS if name in rows[0]), None)
+        if column is None:
+            raise UsageError(
+                f"{labels}: columns are {', '.join(rows[0])}", f"it needs one of {', '.join(LABEL_COLUMNS)}"
+            )
+        values = [_label(row[column], f"{labels} line {i}") for i, row in enumerate(rows, start=2)]
+        names = {index: row["name"] for index, row in zip(values, rows, strict=True) if row.get("name")}
+        source = str(labels)
+    else:
+        key = next((key for key in LABEL_KEYS if key in arrays), None)
+        if key is None:
+            return None, names
+        array, source = arrays[key], f"{path}:{key}"
+        if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+            raise UsageError(f"{source}: labels of shape {array.shape}, {array.dtype}", "give one integer a sample")
+        values = [_label(value, source) for value in array.tolist()]
+    if len(values) != count:
+        raise UsageError(f"{source}: {len(values)} labels for {count} samples", "give one label a sample")
+    return tuple(values), names
+
+
+def _synthetic(text: str, limit: int | None, seed: int) -> Data:
+    number = text.partition(":")[2] or "64"
+    if not number.isdigit() or int(number) < 1:
+        raise UsageError(f"--data {text}: {number!r} is not a count", "write synthetic:64")
+    count = min(int(number), limit or int(number))
+
+    def not_yet(i: int) -> Array:
+        raise AssertionError("synthetic samples take their shape from the model: see with_shape")
+
+    return Data(
+        "synthetic",
+        f"{count} synthetic 1/f noise samples (seed {seed}), not real data",
+        tuple(f"noise[{i}]" for i in range(count)),
+        not_yet,
+        is_float=True,
+    )
+
+
+def pink_noise(shape: tuple[int, ...], seed: tuple[int, int], axes: tuple[int, ...]) -> Array:
+    """Noise whose amplitude falls as 1/f over `axes`, the spectrum of natural images; zero mean, unit variance.
+
+    Args:
+        shape: Shape of the sample.
+        seed: Seed and index of the sample: the same pair gives the same sample whatever the count.
+        axes: Spatial axes; other axes (channels) are independent.
+    """
+    white = np.random.default_rng(seed).standard_normal(shape)
+    grids = np.meshgrid(*(np.fft.fftfreq(shape[axis]) for axis in axes), indexing="ij")
+    frequency = np.sqrt(sum(grid**2 for grid in grids))
+    frequency[(0,) * len(axes)] = np.inf  # removes the mean
+    weight = np.ones(len(shape), int).tolist()
+    for axis in axes:
+        weight[axis] = shape[axis]
+    spectrum = np.fft.fftn(white, axes=axes) / frequency.reshape(weight)
+    noise = np.fft.ifftn(spectrum, axes=axes).real
+    result: Array = (noise / (noise.std() + 1e-12)).astype(np.float32)
+    return result
+
+
+def prefetch(load: Callable[[int], Any], count: int, workers: int = 2, ahead: int = 8) -> Iterator[tuple[int, Any]]:
+    """Yield `(i, load(i))` in order, loading at most `ahead` samples in the background.
+
+    Decoding overlaps with the model's run (both release the GIL); the bound keeps memory flat.
+    """
+    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+        waiting: deque[Future[Any]] = deque(pool.submit(load, i) for i in range(min(ahead, count)))
+        try:
+            for i in range(count):
+                sample = waiting.popleft().result()
+                if i + ahead < count:
+                    waiting.append(pool.submit(load, i + ahead))
+                yield i, sample
+        finally:
+            for future in waiting:
+                future.cancel()

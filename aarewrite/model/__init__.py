@@ -1,0 +1,1 @@
+"""One ONNX model: its file, its graph in memory, its shapes, and sessions that run it."""

@@ -1,0 +1,448 @@
+"""GraphEditor: the one place that changes a graph.
+
+The graph is held as onnx-graphsurgeon objects, which is what the passes read and wire. A GraphSurgeon round trip
+loses doc strings, metadata, denotations, quantisation annotations and more, so nothing is exported through it
+wholesale: `GraphEditor.export` copies the source proto and replaces only the nodes that were added, changed or
+removed. What no edit touched therefore stays equal, byte for byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_graphsurgeon as gs
+from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
+
+from aarewrite.errors import CannotHandle
+from aarewrite.model.model_file import Model, is_stub, opset_of
+
+Array = npt.NDArray[Any]
+CONSTANT_OPS = ("Constant", "Identity", "Cast", "Reshape", "Expand", "Tile", "Concat", "DequantizeLinear")
+LARGEST_CONSTANT = 2**22  # elements; what Expand or Tile make of a constant is not looked at beyond
+OLDEST_IR_WITH_FREE_INITIALIZERS = 4  # before it, every initializer must be a graph input as well
+
+
+@dataclass(eq=False)
+class Scope:
+    """A list of nodes that sees one set of tensor names: the main graph, a subgraph or a function body.
+
+    Attributes:
+        name: "" for the main graph, "If_3/then_branch" for a subgraph, "function Fire" for a function.
+        graph: The GraphSurgeon Graph or Function.
+        kind: "main", "subgraph" or "function".
+        opset: Version of the default operator set in force.
+        owner: The control-flow node and attribute that hold a subgraph.
+        function: (domain, name) of the function whose body this is.
+        parent: The scope around a subgraph, whose tensors it sees.
+        positions: id(node) -> index of the node in the source proto.
+    """
+
+    name: str
+    graph: Any
+    kind: str
+    opset: int
+    owner: tuple[Any, str] | None = None
+    function: tuple[str, str] | None = None
+    parent: Scope | None = None
+    positions: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def nodes(self) -> list[Any]:
+        """The scope's GraphSurgeon nodes in topological order (the live list)."""
+        nodes: list[Any] = self.graph.nodes
+        return nodes
+
+    @property
+    def root(self) -> Scope:
+        """The main graph or function that this scope is in, or is."""
+        return self if self.parent is None else self.parent.root
+
+    def is_output(self, tensor: Any) -> bool:
+        """Whether the tensor is an output of this graph, subgraph or function."""
+        return any(tensor is output for output in self.graph.outputs)
+
+
+class GraphEditor:
+    """Reads a model as a graph and applies insertions, changes and removals to it.
+
+    Args:
+        model: The model to edit; its protos are never changed.
+
+    Raises:
+        CannotHandle: GraphSurgeon cannot represent a construct of the model; the message names it.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        try:
+            graph = gs.import_onnx(model.proto)
+        except Exception as error:  # GraphSurgeon raises whatever the missing case happens to raise
+            raise CannotHandle(
+                f"{_unsupported_construct(model.proto)} cannot be represented by onnx-graphsurgeon ({error})",
+                "remove it from the model or rewrite before it is added",
+            ) from None
+        self.scopes = _uniquely_named(self._find_scopes(graph))
+        self._initializers = {tensor.name: tensor for tensor in model.proto.graph.initializer}
+        self._names = self._all_names()
+        self._keep = [node for scope in self.scopes for node in scope.nodes]  # ids stay valid
+        self._touched: set[int] = set()
+        self._stale: set[tuple[str, str]] = set()
+        self._new_constants: dict[str, onnx.TensorProto] = {}
+        self._shared: dict[tuple[str, int, tuple[int, ...], bytes], Any] = {}
+        self.metadata: dict[str, str] = {}
+
+    def _find_scopes(self, graph: Any) -> Iterator[Scope]:
+        imports = self.model.proto.opset_import
+        yield from _walk(Scope("", graph, "main", opset_of(imports)))
+        for function, proto in zip(graph.functions, self.model.proto.functions, strict=True):
+            key = (proto.domain, proto.name)
+            version = opset_of(proto.opset_import or imports)
+            yield from _walk(Scope(f"function {proto.name}", function, "function", version, function=key))
+
+    def _all_names(self) -> set[str]:
+        names: set[str] = set(self._initializers)
+        for scope in self.scopes:
+            for node in scope.nodes:
+                names.add(node.name)
+                names.update(tensor.name for tensor in (*node.inputs, *node.outputs))
+            names.update(tensor.name for tensor in (*scope.graph.inputs, *scope.graph.outputs))
+        return names
+
+    # ---- reading -------------------------------------------------------------------------------------------
+
+    def constant_value(self, tensor: Any) -> Array | None:
+        """The value of a constant tensor (initializer, Constant node, or what the `CONSTANT_OPS` make of them), None
+        where it is not one."""
+        if isinstance(tensor, gs.Constant):
+            raw = self.model.weights.get(tensor.name)
+            source = self._initializers.get(tensor.name)
+            if raw is not None and source is not None and is_stub(source):
+                dtype = onnx.helper.tensor_dtype_to_np_dtype(source.data_type)
+                return np.frombuffer(raw, dtype=dtype).reshape(tuple(source.dims))
+            if source is not None and source.data_location == onnx.TensorProto.EXTERNAL:
+                return _read_external(source, self.model.folder)
+            return np.asarray(tensor.values)
+        if len(tensor.inputs) != 1:
+            return None
+        node = tensor.inputs[0]
+        if node.op == "Constant" and isinstance(node.attrs.get("value"), gs.Constant):
+            return np.asarray(node.attrs["value"].values)
+        if node.op == "Constant" and node.attrs:
+            value = next(iter(node.attrs.values()))
+            return None if isinstance(value, gs.Node.AttributeRef) else np.asarray(value)
+        if node.op in ("Identity", "Cast"):
+            return self.constant_value(node.inputs[0])
+        if node.op == "Reshape":
+            data, shape = (self.constant_value(source) for source in node.inputs)
+            return _reshaped(data, shape, node.attrs)
+        if node.op in ("Expand", "Tile", "Concat"):
+            return _combined(node, [self.constant_value(source) for source in node.inputs])
+        if node.op == "DequantizeLinear":
+            return self._dequantised(node)
+        return None
+
+    def _dequantised(self, node: Any) -> Array | None:
+        values = [self.constant_value(tensor) for tensor in node.inputs if tensor.name]
+        if any(value is None for value in values) or node.attrs.get("block_size"):
+            return None
+        quantised, scale, *zero = [np.asarray(value, dtype=np.float64) for value in values]
+        axis = int(node.attrs.get("axis", 1))
+        shape = [-1 if k == axis else 1 for k in range(quantised.ndim)] if scale.size > 1 else []
+        offset = zero[0].reshape(shape) if zero else 0.0
+        return np.asarray((quantised - offset) * scale.reshape(shape))
+
+    def is_constant(self, tensor: Any) -> bool:
+        """Whether the tensor's value is fixed in the model file."""
+        if isinstance(tensor, gs.Constant):
+            return True
+        if len(tensor.inputs) != 1 or tensor.inputs[0].op not in CONSTANT_OPS:
+            return False
+        return all(self.is_constant(source) for source in tensor.inputs[0].inputs if source.name)
+
+    def constant_shape(self, tensor: Any) -> tuple[int, ...] | None:
+        """Shape of a constant tensor without reading its data, None where it is not one."""
+        source = self._initializers.get(tensor.name) if isinstance(tensor, gs.Constant) else None
+        if source is not None:
+            return tuple(source.dims)
+        value = self.constant_value(tensor)
+        return None if value is None else value.shape
+
+    # ---- changing ------------------------------------------------------------------------------------------
+
+    def fresh_name(self, wanted: str) -> str:
+        """`wanted`, or `wanted_1`, `wanted_2`, ... where the model already uses it."""
+        name, k = wanted, 0
+        while name in self._names:
+            k += 1
+            name = f"{wanted}_{k}"
+        self._names.add(name)
+        return name
+
+    def variable(self, wanted: str) -> Any:
+        """A new tensor with an unused name."""
+        return gs.Variable(self.fresh_name(wanted))
+
+    def constant(self, scope: Scope, wanted: str, value: Array, dtype: int) -> Any:
+        """A constant of ONNX element type `dtype`, shared with every equal one that was added before.
+
+        It becomes an initializer of the main graph; in functions, which have none, and before IR version 4,
+        where an initializer would also have to be a graph input, it becomes a Constant node.
+        """
+        array = np.ascontiguousarray(value.astype(onnx.helper.tensor_dtype_to_np_dtype(dtype)))
+        as_node = scope.root.kind == "function" or self.model.proto.ir_version < OLDEST_IR_WITH_FREE_INITIALIZERS
+        key = (scope.name if as_node else "", dtype, array.shape, array.tobytes())
+        if key not in self._shared:
+            name = self.fresh_name(wanted)
+            if as_node:
+                output = gs.Variable(name)
+                attrs = {"value": gs.Constant(name, array)}
+                node = gs.Node("Constant", self.fresh_name(f"{name}/constant"), attrs, outputs=[output])
+                scope.nodes.insert(0, node)
+                self._shared[key] = output
+            else:
+                self._new_constants[name] = onnx.numpy_helper.from_array(array, name)
+                self._shared[key] = gs.Constant(name, array)
+        return self._shared[key]
+
+    def source_proto(self, scope: Scope, node: Any) -> onnx.NodeProto | None:
+        """The proto a node was read from, None for a node that was added. Main graph only."""
+        position = scope.positions.get(id(node))
+        return None if position is None or scope.kind != "main" else self.model.proto.graph.node[position]
+
+    def set_attributes(self, node: Any, **attributes: Any) -> None:
+        """Set attributes of a node; None removes one."""
+        for name, value in attributes.items():
+            if value is None:
+                node.attrs.pop(name, None)
+            else:
+                node.attrs[name] = value
+        self._touched.add(id(node))
+
+    def set_input(self, node: Any, index: int, tensor: Any) -> None:
+        """Feed a node's input from another tensor."""
+        node.inputs[index] = tensor
+        self._touched.add(id(node))
+
+    def take_over(self, scope: Scope, tensor: Any, suffix: str = "dense") -> Any:
+        """Detach `tensor` from its producer, which gets a new output; return that new output.
+
+        The tensor keeps its name and consumers and awaits a new producer, so every reader of it, inside
+        the model and outside, gets the anti-aliased map under the name it knows.
+        """
+        producer = tensor.inputs[0]
+        index = next(k for k, output in enumerate(producer.outputs) if output is tensor)
+        replacement = self.variable(f"{tensor.name}/{suffix}")
+        producer.outputs[index] = replacement
+        self._touched.add(id(producer))
+        return replacement
+
+    def drop_last_input(self, node: Any) -> Any:
+        """Remove a node's last, optional input and return it."""
+        self._touched.add(id(node))
+        return node.inputs.pop()
+
+    def drop_outputs(self, node: Any, keep: int) -> None:
+        """Remove a node's optional outputs beyond the first `keep`."""
+        while len(node.outputs) > keep:
+            node.outputs.pop()
+        self._touched.add(id(node))
+
+    def insert_after(self, scope: Scope, anchor: Any, nodes: Sequence[Any]) -> None:
+        """Insert new nodes directly behind `anchor`."""
+        index = _index(scope.nodes, anchor) + 1
+        scope.nodes[index:index] = nodes
+
+    def insert_before(self, scope: Scope, anchor: Any, nodes: Sequence[Any]) -> None:
+        """Insert new nodes directly in front of `anchor`."""
+        index = _index(scope.nodes, anchor)
+        scope.nodes[index:index] = nodes
+
+    def replace(self, scope: Scope, old: Sequence[Any], new: Any, output: Any) -> None:
+        """Put one new node, which writes `output`, in the place of several; the first of them to go last."""
+        self.insert_after(scope, old[0], [new])
+        for node in old:
+            self.remove(scope, node)
+        new.outputs.append(output)
+
+    def remove(self, scope: Scope, node: Any) -> None:
+        """Remove a node from its scope and disconnect it."""
+        del scope.nodes[_index(scope.nodes, node)]
+        node.inputs.clear()
+        node.outputs.clear()
+
+    def node(self, op: str, wanted: str, inputs: Sequence[Any], outputs: Sequence[Any], **attrs: Any) -> Any:
+        """A new node with an unused name; insert it with `insert_after` or `insert_before`."""
+        return gs.Node(op, self.fresh_name(wanted), attrs, list(inputs), list(outputs))
+
+    def copy(self, node: Any, suffix: str, inputs: Sequence[Any]) -> Any:
+        """A new node that does what `node` does, with new outputs; insert it with `insert_after`."""
+        outputs = [self.variable(f"{t.name}/{suffix}") if t.name else gs.Variable.empty() for t in node.outputs]
+        name = self.fresh_name(f"{node.name}/{suffix}") if node.name else ""
+        return gs.Node(node.op, name, dict(node.attrs), list(inputs), outputs, domain=node.domain)
+
+    def mark_stale(self, scope: Scope, tensor: Any) -> None:
+        """Note that the recorded shape of a tensor no longer holds."""
+        self._stale.add((scope.name, tensor.name))
+
+    # ---- export --------------------------------------------------------------------------------------------
+
+    def export(self) -> Model:
+        """The edited model; untouched nodes, tensors, metadata and their order are those of the source."""
+        proto = onnx.ModelProto()
+        proto.CopyFrom(self.model.proto)
+        by_owner = {(id(scope.owner[0]), scope.owner[1]): scope for scope in self.scopes if scope.owner is not None}
+        functions = iter(proto.functions)
+        for scope in self.scopes:
+            if scope.kind == "main":
+                self._rebuild(proto.graph, scope, by_owner)
+            elif scope.kind == "function":
+                self._rebuild(next(functions), scope, by_owner)
+        proto.graph.initializer.extend(self._new_constants.values())
+        present = {entry.key: entry for entry in proto.metadata_props}
+        for key, value in self.metadata.items():
+            entry = present.get(key) or proto.metadata_props.add(key=key)
+            entry.value = value
+        return self.model.with_proto(proto)
+
+    def _rebuild(self, proto: Any, scope: Scope, by_owner: dict[tuple[int, str], Scope]) -> None:
+        nodes = []
+        for node in scope.nodes:
+            position = scope.positions.get(id(node))
+            if position is None:
+                nodes.append(OnnxExporter.export_node(node))
+                continue
+            source = proto.node[position]
+            if id(node) in self._touched:
+                _synchronise(source, node)
+            for attribute in source.attribute:
+                inner = by_owner.get((id(node), attribute.name))
+                if inner is not None:
+                    self._rebuild(attribute.g, inner, by_owner)
+            nodes.append(source)
+        rebuilt = [_copy(node) for node in nodes]
+        del proto.node[:]
+        proto.node.extend(rebuilt)
+        fresh = [info for info in proto.value_info if (scope.name, info.name) not in self._stale]
+        if len(fresh) < len(proto.value_info):
+            kept = [_copy(info) for info in fresh]
+            del proto.value_info[:]
+            proto.value_info.extend(kept)
+
+
+def _uniquely_named(scopes: Iterator[Scope]) -> list[Scope]:
+    """The scopes, numbered where two have the same name: node names need not be unique."""
+    seen: dict[str, int] = {}
+    result = list(scopes)
+    for scope in result:
+        seen[scope.name] = seen.get(scope.name, 0) + 1
+        if seen[scope.name] > 1:
+            scope.name += f"#{seen[scope.name]}"
+    return result
+
+
+def _combined(node: Any, values: list[Array | None]) -> Array | None:
+    """What Expand, Tile or Concat make of constants."""
+    parts = [value for value in values if value is not None]
+    if len(parts) != len(values) or len(parts) < 2:
+        return parts[0] if node.op == "Concat" and len(parts) == len(values) else None
+    try:
+        if node.op == "Concat":
+            return np.concatenate(parts, axis=int(node.attrs.get("axis", 0)))
+        sizes = tuple(int(size) for size in parts[1].reshape(-1))
+        if node.op == "Tile":
+            shape = tuple(a * b for a, b in zip(parts[0].shape, sizes, strict=True))
+            return np.tile(parts[0], sizes) if np.prod(shape) <= LARGEST_CONSTANT else None
+        shape = np.broadcast_shapes(parts[0].shape, sizes)
+        return np.broadcast_to(parts[0], shape) if np.prod(shape) <= LARGEST_CONSTANT else None
+    except ValueError:
+        return None
+
+
+def _reshaped(data: Array | None, shape: Array | None, attributes: Any) -> Array | None:
+    """What Reshape makes of constants; a size of 0 copies the input's."""
+    if data is None or shape is None or attributes.get("allowzero"):
+        return None
+    sizes = [int(size) or data.shape[axis] for axis, size in enumerate(shape.reshape(-1)) if size or axis < data.ndim]
+    try:
+        return data.reshape(sizes)
+    except ValueError:
+        return None
+
+
+def _read_external(tensor: onnx.TensorProto, folder: Path) -> Array | None:
+    """A tensor from the model's own external data file, None where that is missing."""
+    try:
+        return np.asarray(onnx.numpy_helper.to_array(tensor, base_dir=str(folder)))
+    except (OSError, ValueError, onnx.checker.ValidationError):
+        return None
+
+
+def _walk(scope: Scope) -> Iterator[Scope]:
+    scope.positions = {id(node): k for k, node in enumerate(scope.nodes)}
+    yield scope
+    for node in scope.nodes:
+        for name, value in node.attrs.items():
+            if isinstance(value, gs.Graph):
+                inner = f"{scope.name}/" if scope.name else ""
+                label = f"{inner}{node.name or node.outputs[0].name}/{name}"
+                yield from _walk(Scope(label, value, "subgraph", scope.opset, (node, name), parent=scope))
+
+
+def _synchronise(proto: onnx.NodeProto, node: Any) -> None:
+    """Carry a node's wiring and changed attributes over to its proto, leaving all else as it was."""
+    del proto.input[:]
+    proto.input.extend(tensor.name for tensor in node.inputs)
+    del proto.output[:]
+    proto.output.extend(tensor.name for tensor in node.outputs)
+    kept = [attribute for attribute in proto.attribute if _same(attribute, node.attrs.get(attribute.name))]
+    names = {attribute.name for attribute in kept}
+    changed = [
+        onnx.helper.make_attribute(name, value)
+        for name, value in node.attrs.items()
+        if name not in names and not isinstance(value, gs.Graph | gs.Tensor | gs.Node.AttributeRef)
+    ]
+    attributes = [*(_copy(attribute) for attribute in kept), *changed]
+    del proto.attribute[:]
+    proto.attribute.extend(attributes)
+
+
+def _same(attribute: onnx.AttributeProto, value: Any) -> bool:
+    if value is None:
+        return False
+    if isinstance(value, gs.Graph | gs.Tensor | gs.Node.AttributeRef):
+        return True  # never edited
+    current = onnx.helper.get_attribute_value(attribute)
+    current = current.decode() if isinstance(current, bytes) else current
+    return bool(list(current) == list(value) if isinstance(value, list | tuple) else current == value)
+
+
+def _copy(message: Any) -> Any:
+    duplicate = type(message)()
+    duplicate.CopyFrom(message)
+    return duplicate
+
+
+def _index(nodes: list[Any], wanted: Any) -> int:
+    return next(k for k, node in enumerate(nodes) if node is wanted)  # identity: Node equality is structural
+
+
+def _unsupported_construct(proto: onnx.ModelProto) -> str:
+    """Name the part of a model that GraphSurgeon fails to import."""
+    for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
+        kind = value.type.WhichOneof("value")
+        if kind not in (None, "tensor_type"):
+            return f"tensor {value.name!r} ({str(kind).removesuffix('_type')} type)"
+    for node in proto.graph.node:
+        for attribute in node.attribute:
+            try:
+                attribute.s.decode()
+                [text.decode() for text in attribute.strings]
+            except UnicodeDecodeError:
+                return f"node {node.name or node.output[0]!r}: binary string attribute {attribute.name!r}"
+    return "a construct of the model"

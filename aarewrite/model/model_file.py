@@ -1,0 +1,235 @@
+"""Reading and writing ONNX models with the weights set aside.
+
+Rewriting a graph never needs the large weights, so they are kept beside a small `skeleton` proto in which each
+of them is an external-data stub. Planning, editing, shape inference and checking then cost the same for a
+1 MB and a 1 GB model, and every ONNX Runtime session shares one copy of the weights.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import filecmp
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import onnx
+from google.protobuf.message import DecodeError, EncodeError
+
+from aarewrite.errors import CannotHandle, UsageError
+from aarewrite.model import wire
+
+STUB_LOCATION = "aarewrite-weights-set-aside"
+SET_ASIDE_BYTES = 1024  # smaller tensors stay in the skeleton: shapes, pads and taps are read from there
+OLDEST_OPSET = 7
+
+
+@dataclass
+class Model:
+    """An ONNX model: a skeleton proto and the raw bytes of its large initializers.
+
+    Attributes:
+        proto: The model without the data of large initializers of the main graph.
+        weights: Initializer name -> `raw_data` of each tensor set aside.
+        folder: Where external data files of the original are looked up.
+        path: The file it was read from; None for a model given in memory.
+        said_default: Those of `weights` whose proto spells out data_location = DEFAULT; it is put back.
+    """
+
+    proto: onnx.ModelProto
+    weights: dict[str, bytes] = field(default_factory=dict)
+    folder: Path = field(default_factory=Path.cwd)
+    path: Path | None = None
+    said_default: frozenset[str] = frozenset()
+
+    @property
+    def opset(self) -> int:
+        """Version of the default ONNX operator set the model imports."""
+        return opset_of(self.proto.opset_import)
+
+    def with_proto(self, proto: onnx.ModelProto) -> Model:
+        """The same weights under another skeleton."""
+        return dataclasses.replace(self, proto=proto)
+
+    def to_proto(self) -> onnx.ModelProto:
+        """The complete ModelProto, weights included (a copy)."""
+        return onnx.ModelProto.FromString(b"".join(self.serialised()))
+
+    def serialised(self) -> Iterator[bytes]:
+        """The complete model's bytes in pieces, weights included."""
+        return wire.with_weights(self.proto, self._restore)
+
+    def _restore(self, tensor: onnx.TensorProto) -> bytes | None:
+        if not is_stub(tensor):
+            return None
+        tensor.ClearField("external_data")
+        tensor.ClearField("data_location")
+        if tensor.name in self.said_default:
+            tensor.data_location = onnx.TensorProto.DEFAULT
+        return self.weights[tensor.name]
+
+
+def opset_of(imports: Any) -> int:
+    """Version of the default domain among `opset_import` entries; 1 where it is not stated."""
+    return next((int(entry.version) for entry in imports if entry.domain in ("", "ai.onnx")), 1)
+
+
+def load(source: str | os.PathLike[str] | onnx.ModelProto | Model) -> Model:
+    """Read a model from a file, or take one from memory, which is left as it is.
+
+    Raises:
+        UsageError: The file does not exist.
+        CannotHandle: It is not an ONNX model, or its opset is older than 7.
+    """
+    if isinstance(source, Model):
+        return source
+    if isinstance(source, onnx.ModelProto):
+        try:
+            data = source.SerializeToString()
+        except (EncodeError, ValueError):
+            raise CannotHandle("the model: larger than protobuf's 2 GB", "save it with external data first") from None
+        return _checked(_read(io.BytesIO(data), len(data)), "the model")
+    path = Path(source)
+    if not path.is_file():
+        what = "not a file" if path.exists() else "no such file"
+        raise UsageError(f"{path}: {what}", "give the path of an .onnx file")
+    try:
+        with path.open("rb") as stream:
+            model = _read(stream, path.stat().st_size)
+    except (DecodeError, wire.WireError, UnicodeDecodeError):
+        raise CannotHandle(f"{path}: not a readable ONNX model", "the file may be truncated; export again") from None
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+    model.folder, model.path = path.parent, path
+    return _checked(model, str(path))
+
+
+def _read(stream: BinaryIO, size: int) -> Model:
+    said_default = set()
+
+    def stub(tensor: onnx.TensorProto, raw: bytes) -> bool:
+        if tensor.HasField("data_location") and tensor.data_location == onnx.TensorProto.DEFAULT:
+            said_default.add(tensor.name)
+        return _mark_as_stub(tensor, raw)
+
+    skeleton, weights = wire.lift_weights(stream, size, SET_ASIDE_BYTES, stub)
+    return Model(onnx.ModelProto.FromString(skeleton), weights, said_default=frozenset(said_default))
+
+
+def _mark_as_stub(tensor: onnx.TensorProto, raw: bytes) -> bool:
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        return False
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", STUB_LOCATION), ("offset", "0"), ("length", str(len(raw)))):
+        tensor.external_data.add(key=key, value=value)
+    return True
+
+
+def _checked(model: Model, name: str) -> Model:
+    if not model.proto.graph.node and not model.proto.graph.output:
+        raise CannotHandle(f"{name}: holds no graph", "is it an ONNX file?")
+    if model.opset < OLDEST_OPSET:
+        raise CannotHandle(
+            f"{name}: opset {model.opset} is older than {OLDEST_OPSET}",
+            "convert it with onnx.version_converter or export again",
+        )
+    return model
+
+
+def is_stub(tensor: onnx.TensorProto) -> bool:
+    """Whether the tensor's data is among the weights set aside."""
+    return tensor.data_location == onnx.TensorProto.EXTERNAL and any(
+        entry.key == "location" and entry.value == STUB_LOCATION for entry in tensor.external_data
+    )
+
+
+def external_files(proto: onnx.ModelProto) -> list[str]:
+    """Locations of the data files that the model's own external tensors refer to."""
+    return sorted(
+        {
+            entry.value
+            for tensor in proto.graph.initializer
+            if tensor.data_location == onnx.TensorProto.EXTERNAL
+            for entry in tensor.external_data
+            if entry.key == "location" and entry.value != STUB_LOCATION
+        }
+    )
+
+
+def save(model: Model, path: Path) -> None:
+    """Write the complete model to `path`, atomically.
+
+    External data files of the original are left where they are when `path` is in the same folder, and
+    copied beside the new file otherwise.
+
+    Raises:
+        UsageError: The folder is missing or not writable, or a different data file is in the way.
+    """
+    if path.resolve() in {(model.folder / location).resolve() for location in external_files(model.proto)}:
+        raise UsageError(f"{path}: is the model's own data file", "choose another place")
+    _bring_external_files(model, path.parent)
+    with atomic_file(path) as temporary, temporary.open("wb") as stream:
+        stream.writelines(model.serialised())
+
+
+def copy_unchanged(model: Model, path: Path) -> None:
+    """Write a model that needs no change: a file's bytes as they are, a model from memory as protobuf has it."""
+    if model.path is None:
+        save(model, path)
+        return
+    _bring_external_files(model, path.parent)
+    with atomic_file(path) as temporary:
+        shutil.copyfile(model.path, temporary)
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` that takes its place only when the block ends well."""
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent or ".", prefix=f".{path.name}.", suffix=".part")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written ({error.strerror})", "choose another place") from None
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written ({error.strerror})", "choose another place") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _bring_external_files(model: Model, folder: Path) -> None:
+    if folder.resolve() == model.folder.resolve():
+        return
+    for location in external_files(model.proto):
+        source, target = model.folder / location, folder / location
+        if not source.is_file():
+            raise UsageError(f"{source}: the model's external data file is missing", "put it beside the model")
+        if target.exists() and not filecmp.cmp(source, target, shallow=False):
+            raise UsageError(f"{target}: another data file is in the way", "choose another folder with -o")
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_file(target) as temporary:
+                shutil.copyfile(source, temporary)
+
+
+def recorded(model: Model, key: str) -> dict[str, Any]:
+    """What an earlier run recorded in the model's metadata under `key`; {} for nothing."""
+    text = next((entry.value for entry in model.proto.metadata_props if entry.key == key), "{}")
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

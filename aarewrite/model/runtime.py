@@ -1,0 +1,160 @@
+"""ONNX Runtime sessions for models whose weights are set aside, and quiet libraries."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from aarewrite.errors import CannotHandle
+from aarewrite.model.model_file import STUB_LOCATION, Model, external_files, is_stub
+
+LARGEST_OPTIMISED = 64 * 2**20
+NO_SPINNING = (("session.intra_op.allow_spinning", "0"),)  # for runs that take turns with other work on the cores
+NEWEST_HINT = "install a newer onnxruntime or export with a lower opset_version"
+
+
+def quiet_libraries() -> None:
+    """Keep GraphSurgeon off stdout, which belongs to the tool's result."""
+    from onnx_graphsurgeon.logger import G_LOGGER
+
+    G_LOGGER.severity = G_LOGGER.CRITICAL
+
+
+def polygraphy_runner(session: Any) -> Any:
+    """A Polygraphy runner around a session; Polygraphy neither logs to stdout nor installs packages."""
+    from polygraphy import config
+    from polygraphy.backend.onnxrt import OnnxrtRunner
+    from polygraphy.logger import G_LOGGER
+
+    config.AUTOINSTALL_DEPS = False
+    G_LOGGER.module_severity = G_LOGGER.CRITICAL
+    return OnnxrtRunner(session)
+
+
+def open_session(model: Model, optimise: bool = False) -> Any:
+    """A CPU `onnxruntime.InferenceSession`.
+
+    Unoptimised it reads the set-aside weights in place, without a copy; optimised it holds its own, twice where it
+    changes their layout. So models with more than `LARGEST_OPTIMISED` bytes of weights are never optimised here.
+
+    Raises:
+        CannotHandle: ONNX Runtime refuses the model; the message carries its first line.
+    """
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    optimise = optimise and sum(map(len, model.weights.values())) <= LARGEST_OPTIMISED
+    levels = ort.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
+    options.add_session_config_entry("session.disable_prepacking", "1")  # one or two runs do not repay it
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a busy machine would pay twice
+    read = _read_names(model.proto.graph)
+    stubs = [tensor for tensor in model.proto.graph.initializer if is_stub(tensor) and tensor.name in read]
+    values = [_value(tensor, model.weights[tensor.name]) for tensor in stubs]
+    shared = bool(stubs) and not optimise and not external_files(model.proto)
+    with tempfile.TemporaryDirectory() as empty:
+        folder = Path(empty) if shared else model.folder.resolve()
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
+        if shared:  # the stubs' file must exist, and is never read
+            (folder / STUB_LOCATION).touch()
+            for tensor, value in zip(stubs, values, strict=True):
+                options.add_initializer(tensor.name, value)
+        elif stubs:
+            options.add_external_initializers([tensor.name for tensor in stubs], values)
+        try:
+            data = _without_unread(model.proto, read).SerializeToString()
+            return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime raises a dozen private types
+            logging.getLogger(__name__).debug("session refused", exc_info=True)
+            text = first_line(error)
+            hint = NEWEST_HINT if re.search(r"opset|ir_version|IR version", text, re.IGNORECASE) else ""
+            raise CannotHandle(f"ONNX Runtime refuses the model: {text}", hint) from None
+
+
+def plain_session(model: onnx.ModelProto, threads: int = 0, entries: tuple[tuple[str, str], ...] = NO_SPINNING) -> Any:
+    """A quiet, optimised CPU `onnxruntime.InferenceSession` of a complete model.
+
+    Args:
+        model: Weights included.
+        threads: Of one operator; 0: as many as cores.
+        entries: Session config entries.
+    """
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    for name, value in entries:
+        options.add_session_config_entry(name, value)
+    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def _read_names(graph: onnx.GraphProto) -> set[str]:
+    """Names that a graph's nodes and outputs read, subgraphs included."""
+    names = {output.name for output in graph.output}
+    for node in graph.node:
+        names.update(node.input)
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                names |= _read_names(inner)
+    return names
+
+
+def _without_unread(proto: onnx.ModelProto, read: set[str]) -> onnx.ModelProto:
+    """The model without stubs that nothing reads: ONNX Runtime drops them before it could be given their data."""
+    unread = {tensor.name for tensor in proto.graph.initializer if is_stub(tensor)} - read
+    if not unread:
+        return proto
+    lean = onnx.ModelProto()
+    lean.CopyFrom(proto)
+    for field in ("initializer", "input"):
+        kept = [value for value in getattr(proto.graph, field) if value.name not in unread]
+        del getattr(lean.graph, field)[:]
+        getattr(lean.graph, field).extend(kept)
+    return lean
+
+
+@contextlib.contextmanager
+def stdout_to_stderr() -> Iterator[None]:
+    """Send what C++ libraries print to stdout to stderr: stdout belongs to the tool's result."""
+    sys.stdout.flush()
+    try:
+        saved = os.dup(1)
+    except OSError:  # no stdout at all
+        yield
+        return
+    try:
+        os.dup2(2, 1)
+        yield
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
+
+
+def _value(tensor: onnx.TensorProto, raw: bytes) -> Any:
+    import onnxruntime as ort
+
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    array = np.frombuffer(raw, dtype=dtype).reshape(tuple(tensor.dims))
+    if dtype.name in ("float32", "float16", "float64", "int64", "int32", "int8", "uint8", "bool"):
+        return ort.OrtValue.ortvalue_from_numpy(array)
+    bits = array.view(np.uint8 if dtype.itemsize == 1 else np.uint16)
+    return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, tensor.data_type)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, without ONNX Runtime's status prefix and source location."""
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
+    return re.sub(r"/\S*/onnxruntime/\S+:\d+ \S[^)]*\) ?", "", text)[:300]

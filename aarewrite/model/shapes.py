@@ -1,0 +1,192 @@
+"""Element types and shapes of every tensor, in subgraphs and functions too, by onnx's shape inference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+
+from aarewrite.errors import UsageError
+from aarewrite.model.graph import GraphEditor, Scope
+from aarewrite.model.model_file import Model
+
+Dim = int | str | None
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """Element type (an `onnx.TensorProto` enum, 0 where unknown) and dimensions (None where unknown)."""
+
+    dtype: int
+    dims: tuple[Dim, ...] | None
+
+    def dim(self, axis: int) -> int | None:
+        """The size of an axis where it is static, else None."""
+        if self.dims is None or axis >= len(self.dims):
+            return None
+        size = self.dims[axis]
+        return size if isinstance(size, int) else None
+
+
+UNKNOWN = TensorType(0, None)
+
+
+class Shapes:
+    """Types of the tensors of an edited graph, as they were when this object was made.
+
+    Args:
+        editor: The graph.
+        input_shapes: Input name -> shape, where the user states sizes the model leaves open.
+
+    Raises:
+        UsageError: `input_shapes` names no input of the model or contradicts its shape.
+    """
+
+    def __init__(self, editor: GraphEditor, input_shapes: Mapping[str, Sequence[int]] | None = None) -> None:
+        proto = with_input_shapes(editor.model, input_shapes or {})
+        inferred = infer(proto)
+        self._types: dict[tuple[str, str], TensorType] = {}
+        for scope in editor.scopes:
+            if scope.kind != "function":
+                container = _locate(inferred, scope)
+                if container is not None:
+                    self._read(scope.name, container)
+        self._infer_functions(editor, proto)
+
+    def of(self, scope: Scope, tensor: Any) -> TensorType:
+        """The type of a tensor as seen from a scope; unknown parts are 0 and None."""
+        current: Scope | None = scope
+        while current is not None:
+            found = self._types.get((current.name, tensor.name))
+            if found is not None:
+                return found
+            current = current.parent
+        return UNKNOWN
+
+    def spatial(self, scope: Scope, tensor: Any, rank: int | None = None) -> tuple[int | None, ...]:
+        """Spatial sizes of a map (all axes but batch and channels), None per axis where symbolic; `rank` is the
+        number of spatial axes, where the operator tells."""
+        found = self.of(scope, tensor)
+        if found.dims is None or (rank is not None and len(found.dims) != rank + 2):
+            return (None,) * (rank or 0)
+        return tuple(found.dim(axis) for axis in range(2, len(found.dims)))
+
+    def _read(self, name: str, graph: onnx.GraphProto) -> None:
+        for info in (*graph.value_info, *graph.input, *graph.output):
+            if info.type.WhichOneof("value") == "tensor_type":
+                self._types[name, info.name] = _tensor_type(info.type.tensor_type)
+        for tensor in graph.initializer:
+            self._types[name, tensor.name] = TensorType(tensor.data_type, tuple(tensor.dims))
+
+    def _infer_functions(self, editor: GraphEditor, proto: onnx.ModelProto) -> None:
+        """Infer each function's body with the argument types on which all of its calls agree."""
+        bodies = {scope.function: scope for scope in editor.scopes if scope.kind == "function" and scope.function}
+        protos = {(f.domain, f.name): f for f in proto.functions}
+        pending = set(bodies)
+        calls: dict[Any, list[tuple[Scope, Any]]] = {key: [] for key in bodies}
+        for scope in editor.scopes:
+            for node in scope.nodes:
+                if (node.domain or "", node.op) in calls:
+                    calls[node.domain or "", node.op].append((scope, node))
+        while pending:
+            ready = [key for key in pending if not any(scope.root.function in pending for scope, _ in calls[key])]
+            if not ready:  # recursive functions are not valid ONNX
+                return
+            for key in ready:
+                pending.discard(key)
+                function = protos[key]
+                arguments = [
+                    _agreed([self.of(scope, node.inputs[k]) for scope, node in calls[key] if k < len(node.inputs)])
+                    for k in range(len(function.input))
+                ]
+                inferred = infer(_as_model(proto, function, arguments))
+                for scope in editor.scopes:
+                    if scope.root is bodies[key]:
+                        container = _locate(inferred, scope)
+                        if container is not None:
+                            self._read(scope.name, container)
+
+
+def infer(proto: onnx.ModelProto, strict: bool = False) -> onnx.ModelProto:
+    """onnx's shape inference with data propagation; a model it fails on comes back as it is unless `strict`."""
+    try:
+        return onnx.shape_inference.infer_shapes(proto, strict_mode=strict, data_prop=True)
+    except Exception:  # the C++ side raises InferenceError, RuntimeError and others
+        if strict:
+            raise
+        return proto
+
+
+def with_input_shapes(model: Model, shapes: Mapping[str, Sequence[int]]) -> onnx.ModelProto:
+    """A copy of the skeleton whose graph inputs have the given shapes; the skeleton itself if there are none."""
+    if not shapes:
+        return model.proto
+    proto = onnx.ModelProto()
+    proto.CopyFrom(model.proto)
+    inputs = {value.name: value for value in proto.graph.input}
+    for name, shape in shapes.items():
+        if name not in inputs:
+            raise UsageError(f"--input {name}: the model has no such input", f"it has {', '.join(inputs)}")
+        declared = inputs[name].type.tensor_type
+        if declared.HasField("shape"):
+            dims = [dim.dim_value if dim.dim_value > 0 else None for dim in declared.shape.dim]
+            fits = len(dims) == len(shape) and all(d in (None, s) for d, s in zip(dims, shape, strict=False))
+            if not fits:
+                text = "x".join(str(d or "?") for d in dims)
+                raise UsageError(f"--input {name}: {'x'.join(map(str, shape))} contradicts {text}")
+        del declared.shape.dim[:]
+        for size in shape:
+            declared.shape.dim.add(dim_value=size)
+    return proto
+
+
+def _tensor_type(proto: onnx.TypeProto.Tensor) -> TensorType:
+    if not proto.HasField("shape"):
+        return TensorType(proto.elem_type, None)
+    dims = tuple(
+        dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else dim.dim_param or None
+        for dim in proto.shape.dim
+    )
+    return TensorType(proto.elem_type, dims)
+
+
+def _locate(proto: onnx.ModelProto, scope: Scope) -> onnx.GraphProto | None:
+    """The GraphProto of a scope inside a (shape-inferred) model with the same node order."""
+    if scope.parent is None or scope.owner is None:
+        return proto.graph
+    around = _locate(proto, scope.parent)
+    if around is None:
+        return None
+    node, name = scope.owner
+    position = scope.parent.positions[id(node)]
+    if position >= len(around.node):
+        return None
+    return next((a.g for a in around.node[position].attribute if a.name == name), None)
+
+
+def _agreed(types: list[TensorType]) -> TensorType:
+    """What all calls of a function agree on for one argument."""
+    if not types:
+        return UNKNOWN
+    dtype = types[0].dtype if all(t.dtype == types[0].dtype for t in types) else 0
+    if any(t.dims is None or len(t.dims) != len(types[0].dims or ()) for t in types):
+        return TensorType(dtype, None)
+    columns = zip(*(t.dims or () for t in types), strict=True)
+    return TensorType(dtype, tuple(column[0] if len(set(column)) == 1 else None for column in columns))
+
+
+def _as_model(model: onnx.ModelProto, function: onnx.FunctionProto, arguments: list[TensorType]) -> onnx.ModelProto:
+    proto = onnx.ModelProto(ir_version=model.ir_version)
+    proto.opset_import.extend(function.opset_import or model.opset_import)
+    proto.functions.extend(model.functions)
+    proto.graph.name = function.name
+    proto.graph.node.extend(function.node)
+    for name, argument in zip(function.input, arguments, strict=True):
+        if argument.dtype:
+            info = onnx.helper.make_tensor_value_info(name, argument.dtype, argument.dims)
+        else:
+            info = onnx.ValueInfoProto(name=name)
+        proto.graph.input.append(info)
+    return proto

@@ -1,0 +1,1 @@
+"""load -> find sites -> plan -> apply -> fold -> prove, on values."""

@@ -1,0 +1,53 @@
+"""Even filters move a map by half a pixel: branches that meet again must have moved alike.
+
+Output j of a blur is centred on input s*j for odd filters and on s*j + 1/2 for even ones (semantics of Zhang 2019).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from aarewrite.model.graph import GraphEditor
+from aarewrite.passes.blur_geometry import Rewrite
+from aarewrite.sites.find import Located
+
+MEETINGS = frozenset(("Add", "Sum", "Sub", "Mul", "Max", "Min", "Concat"))
+Offset = tuple[float, ...]  # per spatial axis, in pixels of the model's input; () where nothing has moved
+
+
+def misaligned(editor: GraphEditor, rewrites: Mapping[int, tuple[Located, Rewrite]]) -> Iterator[str]:
+    """One line for every node whose branches the planned rewrites move apart.
+
+    Args:
+        editor: The graph.
+        rewrites: id(node) -> the site it is and its rewrite.
+    """
+    offsets: dict[int, Offset] = {}
+    for scope in editor.scopes:
+        for node in scope.nodes:
+            data = [tensor for tensor in node.inputs if tensor.name and not editor.is_constant(tensor)]
+            branches = [offsets.get(id(tensor), ()) for tensor in data]
+            if node.op in MEETINGS and len({_padded(branch) for branch in branches}) > 1:
+                name = node.name or node.outputs[0].name
+                yield (
+                    f"{name}: the branches that meet here are blurred with filters of different parity and lie part of "
+                    "a pixel apart; use odd filters, or even ones in all branches"
+                )
+            offset = max(branches, key=len, default=())
+            if id(node) in rewrites:
+                offset = _moved(offset, *rewrites[id(node)])
+            for output in node.outputs:
+                offsets[id(output)] = offset
+
+
+def _moved(offset: Offset, located: Located, rewrite: Rewrite) -> Offset:
+    sizes = rewrite.blur.sizes
+    strides = located.site.stride_so_far or (1,) * len(sizes)
+    before = offset or (0.0,) * len(sizes)
+    if len(before) != len(sizes) or len(strides) != len(sizes):
+        return offset
+    return tuple(o + (0.5 * s if f % 2 == 0 else 0.0) for o, s, f in zip(before, strides, sizes, strict=True))
+
+
+def _padded(offset: Offset) -> Offset:
+    return offset if any(offset) else ()

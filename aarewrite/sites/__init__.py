@@ -1,0 +1,1 @@
+"""Where a model samples: the sites, and what surrounds them."""

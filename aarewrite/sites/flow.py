@@ -1,0 +1,127 @@
+"""What flows into each tensor: the product of the strides so far, and whether a convolution lies behind it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from aarewrite.model.graph import GraphEditor, Scope
+from aarewrite.model.shapes import Shapes, TensorType
+from aarewrite.windows import Axes, Sizes
+
+
+@dataclass(frozen=True)
+class State:
+    """What is known of one tensor: per-axis stride relative to the input (None: unknown), any Conv behind it."""
+
+    stride: Axes | None
+    convolved: bool
+
+
+START = State((), False)
+# The stride behind these is told from the sizes, where they are static.
+RESHAPING = frozenset(("Reshape", "Flatten", "Squeeze", "Transpose", "Gather", "Gemm", "MatMul"))
+RESIZING = frozenset(("Resize", "Upsample", "DepthToSpace", "SpaceToDepth"))
+
+
+class Flow:
+    """A forward walk over all scopes; subgraphs see the tensors around them, functions their arguments."""
+
+    def __init__(self, editor: GraphEditor, shapes: Shapes) -> None:
+        self._states: dict[int, State] = {}
+        self._editor = editor
+        self._subgraphs = {(id(s.owner[0]), s.owner[1]): s for s in editor.scopes if s.owner is not None}
+        self._functions = {scope.function: scope for scope in editor.scopes if scope.kind == "function"}
+        main = next(scope for scope in editor.scopes if scope.kind == "main")
+        self._input_sizes = [_spatial_size(shapes.of(main, tensor)) for tensor in main.graph.inputs]
+        self._walk(main)
+
+    def stride(self, tensor: Any, size: Sizes) -> Axes | None:
+        """Product of the strides between the model's input and a tensor, per spatial axis; the ratio of the static
+        sizes where a reshape lies in between."""
+        stride = self._states.get(id(tensor), START).stride
+        if stride is not None:
+            return stride or (1,) * len(size)
+        whole = next((s for s in self._input_sizes if len(s) == len(size)), None)
+        if whole is None or not size or not all(whole) or not all(size):
+            return None
+        return tuple(round(w / n) for w, n in zip(whole, size, strict=True) if w and n)
+
+    def convolved(self, tensor: Any) -> bool:
+        """Whether a convolution lies between the model's input and a tensor."""
+        return self._states.get(id(tensor), START).convolved
+
+    def _walk(self, scope: Scope) -> None:
+        for node in scope.nodes:
+            for name in node.attrs:
+                inner = self._subgraphs.get((id(node), name))
+                if inner is not None:
+                    self._hand_over(*_carried(node, inner.graph.inputs))
+                    self._walk(inner)
+                    self._hand_over(inner.graph.outputs, node.outputs)
+            body = self._functions.get((node.domain or "", node.op))
+            if body is not None:
+                self._hand_over(node.inputs, body.graph.inputs)
+                self._walk(body)
+                self._hand_over(body.graph.outputs, node.outputs)
+            elif not any((id(node), name) in self._subgraphs for name in node.attrs):
+                state = self._after(node)
+                for output in node.outputs:
+                    self._states[id(output)] = state
+
+    def _hand_over(self, sources: Any, targets: Any) -> None:
+        """Pass states on; where a target is reached twice (calls, branches), what they agree on."""
+        for source, target in zip(sources, targets, strict=False):
+            state, known = self._states.get(id(source), START), self._states.get(id(target))
+            if known is not None and known != state:
+                stride = state.stride if state.stride == known.stride else None
+                state = State(stride, state.convolved or known.convolved)
+            self._states[id(target)] = state
+
+    def _after(self, node: Any) -> State:
+        inputs = [t for t in node.inputs if t.name and not self._editor.is_constant(t)]
+        states = [self._states.get(id(tensor), START) for tensor in inputs]
+        convolved = any(state.convolved for state in states)
+        strides = [state.stride for state in states]
+        stride = max((s for s in strides if s is not None), key=lambda s: (len(s), s), default=None)
+        if not strides or strides[0] is None:
+            stride = None
+        if "Conv" in node.op:
+            convolved = True
+        step = node.attrs.get("strides")
+        if "Conv" in node.op or "Pool" in node.op:
+            stride = _times(stride, step, node.op == "ConvTranspose")
+        elif node.op in RESHAPING | RESIZING or (node.op == "Slice" and len(node.inputs) > 4):
+            stride = None  # told from the sizes, where they are static
+        return State(stride, convolved)
+
+
+def _carried(node: Any, inputs: Any) -> tuple[Any, Any]:
+    """What a control-flow node hands to its body: Loop its carried values behind the iteration and condition, Scan its
+    states. If hands nothing; its branches see the tensors around them."""
+    if node.op == "Loop":
+        return node.inputs[2:], inputs[2:]
+    if node.op == "Scan":
+        return node.inputs[: len(inputs)], inputs
+    return (), ()
+
+
+def _spatial_size(found: TensorType) -> Sizes:
+    """Spatial sizes of an input, channels first or last (the smaller of the two candidates is the channels)."""
+    sizes = tuple(found.dim(axis) for axis in range(1, len(found.dims or ())))
+    last = len(sizes) > 1 and sizes[0] is not None and sizes[-1] is not None and sizes[-1] < sizes[0]
+    return sizes[:-1] if last else sizes[1:]
+
+
+def _times(stride: Axes | None, step: Any, upsampling: bool) -> Axes | None:
+    if stride is None:
+        return None
+    if not isinstance(step, list):
+        return stride
+    if stride and len(stride) != len(step):
+        return None
+    before = stride or (1,) * len(step)
+    if upsampling:
+        exact = all(a % b == 0 for a, b in zip(before, step, strict=True))
+        return tuple(a // b for a, b in zip(before, step, strict=True)) if exact else None
+    return tuple(a * b for a, b in zip(before, step, strict=True))

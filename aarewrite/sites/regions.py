@@ -1,0 +1,157 @@
+"""The pointwise region behind an operator: where its blur belongs.
+
+The blur belongs after the nonlinearity: in front of it, blur-then-subsample of a convolution would only be a
+blurred input (Zhang 2019, section 3). A region is every pointwise node that the operator's output flows through
+alone: activations in one node or several (SiLU, HardSwish, GELU, Mish), BatchNormalization, constant scales and
+shifts, quantisation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from aarewrite.model.graph import GraphEditor, Scope
+
+NONLINEAR = frozenset(
+    [
+        "Relu",
+        "Clip",
+        "LeakyRelu",
+        "PRelu",
+        "HardSwish",
+        "HardSigmoid",
+        "Elu",
+        "Selu",
+        "Celu",
+        "Sigmoid",
+        "Softplus",
+        "Softsign",
+        "Tanh",
+        "Erf",
+        "Gelu",
+        "Mish",
+        "ThresholdedRelu",
+        "Swish",
+        "Exp",
+        "Log",
+        "Sqrt",
+        "Abs",
+        "Pow",
+        "Min",
+        "Max",
+        "Reciprocal",
+    ]
+)
+AFFINE = frozenset(["Identity", "Dropout", "BatchNormalization", "Cast", "Neg", "Mul", "Div", "Add", "Sub"])
+FLOATS = frozenset((1, 10, 11, 16))  # FLOAT, FLOAT16, DOUBLE, BFLOAT16
+QUANTISATION = frozenset(("QuantizeLinear", "DequantizeLinear"))
+
+
+@dataclass(frozen=True)
+class Region:
+    """The pointwise region behind a tensor.
+
+    Attributes:
+        end: The last tensor that every reader of the operator's result shares, behind the first nonlinearity.
+        inner: The tensors in front of `end`; they become dense maps.
+        nonlinear: Whether a nonlinearity lies in between.
+        normalised: Whether a BatchNormalization is the first node behind the operator.
+    """
+
+    end: Any
+    inner: tuple[Any, ...]
+    nonlinear: bool
+    normalised: bool
+
+
+def pointwise_region(editor: GraphEditor, scope: Scope, start: Any, spatial: int) -> Region:
+    """Follow `start`, a map with `spatial` spatial axes, through its pointwise consumers to the last tensor
+    that all of its readers share.
+
+    A tensor is a candidate when everything computed from `start` so far flows through it, i.e. when it is the
+    only tensor of the region with readers yet to come. The walk stops at the second nonlinearity: what follows
+    belongs to the next layer.
+    """
+    local = {id(node) for node in scope.nodes}
+    waiting = {start.name: _reader_count(scope, start)}  # region tensors -> readers not yet in the region
+    dense: list[Any] = []
+    best, best_inner, crossed, segment_nonlinear = start, 0, False, False
+    for node in _in_order(editor, scope, local, start, spatial):
+        for tensor in node.inputs:
+            if tensor.name in waiting:
+                waiting[tensor.name] -= 1
+        waiting = {name: count for name, count in waiting.items() if count}
+        output = node.outputs[0]
+        segment_nonlinear |= node.op in NONLINEAR or _multiplies_itself(editor, node)
+        dense.append(output)
+        waiting[output.name] = _reader_count(scope, output)
+        if set(waiting) != {output.name}:
+            continue
+        if segment_nonlinear and crossed:
+            break
+        crossed |= segment_nonlinear
+        segment_nonlinear = False
+        if node.op == "DequantizeLinear":
+            continue  # stay in the quantised domain: a blur must not leave a float island
+        best, best_inner = output, len(dense) - 1
+    inner = (start, *dense[:best_inner]) if best is not start else ()
+    readers = [node for node in start.outputs if id(node) in local]
+    normalised = len(readers) == 1 and readers[0].op == "BatchNormalization"
+    return Region(best, inner, crossed, normalised)
+
+
+def _in_order(editor: GraphEditor, scope: Scope, local: set[int], start: Any, spatial: int) -> Iterator[Any]:
+    """The region's nodes in topological order."""
+    inside, done, tensors = {id(start)}, set[int](), [start]
+    while True:
+        readers = (reader for tensor in tensors for reader in tensor.outputs)
+        fresh = (reader for reader in readers if id(reader) in local and id(reader) not in done)
+        node = next((reader for reader in fresh if _pointwise(editor, scope, reader, inside, spatial)), None)
+        if node is None:
+            return
+        done.add(id(node))
+        inside.add(id(node.outputs[0]))
+        tensors.append(node.outputs[0])
+        yield node
+
+
+def _pointwise(editor: GraphEditor, scope: Scope, node: Any, inside: set[int], spatial: int) -> bool:
+    """Whether a node maps region tensors point by point, every other operand being a per-channel constant."""
+    known = node.op in NONLINEAR | AFFINE | QUANTISATION and node.domain in (None, "", "ai.onnx")
+    training = node.attrs.get("training_mode") or (
+        node.op == "Dropout" and len(node.inputs) > 2 and node.inputs[2].name
+    )
+    if not known or training or any(output.outputs or scope.is_output(output) for output in node.outputs[1:]):
+        return False
+    if node.op == "Cast" and node.attrs.get("to") not in FLOATS:
+        return False
+    data = [tensor for tensor in node.inputs if id(tensor) in inside]
+    others = [tensor for tensor in node.inputs if tensor.name and id(tensor) not in inside]
+    if not data or not all(editor.is_constant(tensor) for tensor in others):
+        return False
+    if node.op in QUANTISATION:
+        return all(prod(editor.constant_shape(tensor) or ()) == 1 for tensor in others)
+    if node.op == "BatchNormalization":
+        return len(data) == 1
+    return all(_per_channel(editor, tensor, spatial) for tensor in others)
+
+
+def _per_channel(editor: GraphEditor, tensor: Any, spatial: int) -> bool:
+    """Whether a constant is the same at every position and for every sample: it then fits a larger map too."""
+    shape = editor.constant_shape(tensor)
+    if shape is None or len(shape) > spatial + 2:
+        return False
+    aligned = (1,) * (spatial + 2 - len(shape)) + shape
+    return aligned[0] == 1 and all(size == 1 for size in aligned[2:])
+
+
+def _multiplies_itself(editor: GraphEditor, node: Any) -> bool:
+    return node.op in ("Mul", "Div") and not any(editor.is_constant(t) for t in node.inputs)
+
+
+def _reader_count(scope: Scope, tensor: Any) -> int:
+    """Number of readers; a graph output has one more, outside the model."""
+    return len(tensor.outputs) + (1 if scope.is_output(tensor) else 0)

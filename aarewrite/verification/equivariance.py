@@ -1,0 +1,288 @@
+"""Inside the network: how far each downsampling layer's map is from moving with the input.
+
+The input is rolled by d px, the layer's map should then roll by d / stride. The map of the unshifted input is
+moved by that amount (band-limited, so fractions are defined) and compared: ||moved - seen|| / ||moved||.
+Zero means the layer keeps every phase. After R. Zhang, ICML 2019, Fig. 5, with the Fourier shift in place of
+bilinear upsampling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx
+
+from aarewrite.data.arrays import Array
+from aarewrite.data.geometry import Geometry
+from aarewrite.errors import CannotHandle, UsageError
+from aarewrite.model.index import OpenGraph, open_graph
+from aarewrite.model.runner import Model
+from aarewrite.verification.protocols import DIRECTIONS, RollViews, fourier_shift
+from aarewrite.verification.statistics import Mean, RunningMean
+
+DOWNSAMPLING = {"Conv", "MaxPool", "AveragePool", "LpPool", "QLinearConv", "ConvInteger", "Resize"}
+LARGEST_MAP = 12  # shifts per axis of a heat map
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One downsampling layer and where its map is read.
+
+    Attributes:
+        node: The node that makes the map smaller.
+        op: Its operator.
+        tensor: The tensor compared: after the activation behind the node.
+        stride: Input pixels per map pixel, one a spatial axis.
+        parent: Index of the downsampling layer in front of it, None for the first.
+    """
+
+    node: str
+    op: str
+    tensor: str
+    stride: tuple[int, ...]
+    parent: int | None
+
+
+@dataclass(frozen=True)
+class LayerError:
+    """A layer's equivariance error: mean over images of the mean over shifts below its stride; 0 is exact.
+
+    `added` is the error minus that of the layer in front: the damage done between the two.
+    """
+
+    node: str
+    op: str
+    tensor: str
+    stride: tuple[int, ...]
+    error: Mean
+    added: float
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """Error of one layer for every shift: `errors[i][j]` at `shifts[0][i]` px down, `shifts[1][j]` px right."""
+
+    model: str
+    node: str
+    stride: tuple[int, ...]
+    shifts: tuple[tuple[int, ...], ...]
+    errors: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class LayerResult:
+    """The layers of one model over depth, and which do the damage."""
+
+    model: str
+    description: str
+    n: int
+    layers: tuple[LayerError, ...]
+    heat_map: HeatMap | None
+
+    @property
+    def ranking(self) -> tuple[LayerError, ...]:
+        """The layers, the one that adds most error first."""
+        return tuple(sorted(self.layers, key=lambda layer: -layer.added))
+
+
+def find_layers(graph: OpenGraph) -> tuple[Layer, ...]:
+    """Return the downsampling layers in graph order: nodes whose output is smaller, not down to one pixel.
+
+    Strides are products of each node's own ratio: odd sizes lose a pixel here and there, so 224 / 13 is
+    stride 16.
+    """
+    found: list[Layer] = []
+    reached: dict[str, int | None] = {}  # tensor -> the last downsampling layer in front of it
+    for node in graph.proto.graph.node:
+        behind = (reached.get(name) for name in node.input)
+        parent = max((index for index in behind if index is not None), default=None)
+        before, after = (graph.spatial(names[0]) if names else None for names in (node.input, node.output))
+        smaller = before and after and any(b / a >= 1.5 for b, a in zip(before, after, strict=True))
+        if _downsamples(node, graph) and smaller and before and after and max(after) > 1:
+            so_far = (1,) * len(after) if parent is None else found[parent].stride
+            ratios = (max(1, round(b / a)) for b, a in zip(before, after, strict=True))
+            stride = tuple(s * ratio for s, ratio in zip(so_far, ratios, strict=True))
+            tensor = graph.after_pointwise(node.output[0])
+            found.append(Layer(node.name or node.output[0], node.op_type, tensor, stride, parent))
+            parent = len(found) - 1
+        for name in node.output:
+            reached[name] = parent
+    return tuple(found)
+
+
+def _downsamples(node: onnx.NodeProto, graph: OpenGraph) -> bool:
+    """A strided window, a Resize, or a Slice with steps; a Slice without steps only crops."""
+    if node.op_type != "Slice":
+        return node.op_type in DOWNSAMPLING
+    steps = graph.constant(node.input[4]) if len(node.input) > 4 else None
+    return steps is not None and bool((np.abs(steps) > 1).any())
+
+
+def measure_layers(
+    models: Sequence[Model],
+    canvases: Sequence[Array],
+    geometry: Geometry,
+    chosen: str | None = None,
+    advance: Callable[[int], None] = lambda views: None,
+) -> tuple[LayerResult, ...]:
+    """Measure every downsampling layer of every model on a few canvases.
+
+    Args:
+        models: The model under test first, the one it is held against second.
+        canvases: Samples in the models' units, no batch axis.
+        geometry: Sizes.
+        chosen: Node whose heat map is drawn; by default the one where two models differ most, for a single
+            model the one that adds most error.
+        advance: Called with the number of views done.
+
+    Raises:
+        UsageError: `chosen` is no downsampling layer; the message lists those there are.
+        CannotHandle: A model's graph cannot be read or opened.
+    """
+    views = RollViews(geometry, tuple(axis - 1 for axis in models[0].image_inputs[0].axes))
+    states = [views.prepare(canvas) for canvas in canvases]
+    probes = [_Probe(model, geometry) for model in models]
+    results = [probe.curve(views, states, advance) for probe in probes]
+    position = _position(results, chosen)
+    return tuple(
+        replace(result, heat_map=probe.heat_map(views, states[:2], index, advance))
+        for probe, result, index in zip(probes, results, _matching(results, position), strict=True)
+    )
+
+
+def _position(results: Sequence[LayerResult], chosen: str | None) -> tuple[int, int] | None:
+    """(model, layer) of the heat map."""
+    if chosen is None:
+        last = results[-1].layers
+        if not last:
+            return None
+        first = results[0].layers
+        if len(results) == 2 and len(first) == len(last):  # where the two models differ most
+            gains = [b.error.value - a.error.value for a, b in zip(first, last, strict=True)]
+            return 1, int(np.argmax(gains))
+        return len(results) - 1, last.index(results[-1].ranking[0])
+    for m, result in enumerate(results):
+        for index, layer in enumerate(result.layers):
+            if chosen in (layer.node, layer.tensor):
+                return m, index
+    known = ", ".join(layer.node for result in results for layer in result.layers)
+    raise UsageError(f"--heat-map {chosen}: no such downsampling layer", f"there are: {known or 'none'}")
+
+
+def _matching(results: Sequence[LayerResult], position: tuple[int, int] | None) -> list[int | None]:
+    """The same layer in every model: same place where the counts agree, else the first of the same stride."""
+    if position is None:
+        return [None] * len(results)
+    m, index = position
+    found: list[int | None] = []
+    for result in results:
+        if len(result.layers) == len(results[m].layers):
+            found.append(index)
+        else:
+            stride = results[m].layers[index].stride
+            found.append(next((i for i, layer in enumerate(result.layers) if layer.stride == stride), None))
+    return found
+
+
+class _Probe:
+    """A model with its downsampling layers' tensors as outputs."""
+
+    def __init__(self, model: Model, geometry: Geometry) -> None:
+        self.label = model.label
+        self.rank = len(geometry.size)
+        graph = open_graph(model, geometry.size)
+        self.layers = find_layers(graph)
+        proto = graph.proto
+        present = {value.name for value in proto.graph.output}
+        for tensor in dict.fromkeys(layer.tensor for layer in self.layers):
+            if tensor not in present:
+                proto.graph.output.append(onnx.ValueInfoProto(name=tensor))
+        self.model = Model(proto, model.provider, layout=model.image_inputs[0].layout, label=model.label)
+        self.model.constants = model.constants
+        self.input = self.model.image_inputs[0].name
+        self.axes = tuple(range(2, 2 + self.rank))
+
+    def curve(self, views: RollViews, states: Sequence[Array], advance: Callable[[int], None]) -> LayerResult:
+        """Measure every layer at a few shifts below its stride, along every direction."""
+        means = [RunningMean() for _ in self.layers]
+        wanted = [_shifts(max(layer.stride)) for layer in self.layers]
+        distances = sorted(set().union(*wanted)) if wanted else []
+        for state in states:
+            spectra = self._spectra(state)
+            errors_here: list[list[float]] = [[] for _ in self.layers]
+            for unit in DIRECTIONS[self.rank].values():
+                for d in distances:
+                    seen = self._run(views.at(state, tuple(float(axis * d) for axis in unit)))
+                    advance(1)
+                    for layer, spectrum, shifts, found in zip(self.layers, spectra, wanted, errors_here, strict=True):
+                        if d in shifts:
+                            offset = tuple(axis * d for axis in unit)
+                            found.append(self._error(spectrum, seen[layer.tensor], layer, offset))
+            for mean, found in zip(means, errors_here, strict=True):
+                mean.add(sum(found) / len(found))  # the sample is the unit: its shifts are not independent
+        errors = [mean.result() for mean in means]
+        layers = tuple(
+            LayerError(
+                layer.node,
+                layer.op,
+                layer.tensor,
+                layer.stride,
+                error,
+                error.value - (0.0 if layer.parent is None else errors[layer.parent].value),
+            )
+            for layer, error in zip(self.layers, errors, strict=True)
+        )
+        description = f"{len(states)} samples, centre crop rolled by up to one stride, relative L2 error"
+        return LayerResult(self.label, description, len(states), layers, None)
+
+    def heat_map(
+        self, views: RollViews, states: Sequence[Array], index: int | None, advance: Callable[[int], None]
+    ) -> HeatMap | None:
+        """Measure one layer for shifts over two strides on both axes (one axis for 1-D models)."""
+        if index is None or self.rank > 2:
+            return None
+        layer = self.layers[index]
+        spans = tuple(_grid(stride) for stride in layer.stride)
+        rows = spans[0] if self.rank == 2 else (0,)
+        errors = np.zeros((len(rows), len(spans[-1])))
+        for state in states:
+            spectrum = self._spectra(state)[index]
+            for i, dy in enumerate(rows):
+                for j, dx in enumerate(spans[-1]):
+                    offset = (dy, dx) if self.rank == 2 else (dx,)
+                    seen = self._run(views.at(state, tuple(map(float, offset))))[layer.tensor]
+                    errors[i, j] += self._error(spectrum, seen, layer, offset) / len(states)
+                    advance(1)
+        shifts = (rows, spans[-1]) if self.rank == 2 else (spans[-1],)
+        return HeatMap(self.label, layer.node, layer.stride, shifts, tuple(map(tuple, errors.tolist())))
+
+    def _run(self, view: Array) -> dict[str, Array]:
+        return self.model.run({self.input: view[None]})
+
+    def _spectra(self, state: Array) -> list[Array]:
+        centre = self._run(state)
+        for layer in self.layers:
+            if centre[layer.tensor].ndim != self.rank + 2:
+                raise CannotHandle(f"{self.label}: tensor {layer.tensor!r} is no feature map", "leave --layers out")
+        return [np.fft.fftn(centre[layer.tensor].astype(np.float64), axes=self.axes) for layer in self.layers]
+
+    def _error(self, spectrum: Array, seen: Array, layer: Layer, offset: Sequence[int]) -> float:
+        steps = tuple(d / stride for d, stride in zip(offset, layer.stride, strict=True))
+        expected = fourier_shift(spectrum, steps, self.axes)
+        norm = float(np.linalg.norm(expected))
+        return float(np.linalg.norm(expected - seen)) / norm if norm else 0.0
+
+
+def _shifts(stride: int) -> set[int]:
+    """Shifts that stand for 1..stride-1: a quarter, half and three quarters of the stride."""
+    return {max(1, round(stride * k / 4)) for k in (1, 2, 3)} if stride > 1 else {1}
+
+
+def _grid(stride: int) -> tuple[int, ...]:
+    """Shifts of a heat map: two strides, at most `LARGEST_MAP` of them, hitting the stride itself."""
+    step = max(1, -(-2 * stride // LARGEST_MAP))
+    while stride % step:
+        step += 1
+    return tuple(range(0, 2 * stride + 1, step))

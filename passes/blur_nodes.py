@@ -1,0 +1,101 @@
+"""The nodes of a blur: padding and a depthwise Conv, in float or inside a quantised region."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+
+from aarewrite.filters import Blur
+from aarewrite.model.graph import GraphEditor, Scope
+
+INT8 = onnx.TensorProto.INT8
+FLOAT = onnx.TensorProto.FLOAT
+INT64 = onnx.TensorProto.INT64
+
+
+@dataclass(frozen=True)
+class Quantisation:
+    """The scale and zero point (tensors of the graph) of a quantised map, and the form its operators take."""
+
+    scale: Any
+    zero_point: Any
+    form: str  # "qdq" or "qlinear"
+
+
+def blur_nodes(
+    editor: GraphEditor,
+    scope: Scope,
+    blur: Blur,
+    source: Any,
+    target: Any,
+    channels: int,
+    dtype: int,
+    name: str,
+    quantisation: Quantisation | None = None,
+    bias: Any = None,
+) -> list[Any]:
+    """New nodes that write the blurred `source` (N, channels, *spatial) to `target`, in order.
+
+    Reflect and edge padding become a Pad node, zero padding goes into the Conv. In a quantised region the taps
+    are int8 at the power-of-two scale that makes them sum to 1, so no float island is left behind.
+    """
+    nodes: list[Any] = []
+    n = len(blur.sizes)
+    pads = (*blur.begin, *blur.end)
+    if any(pads) and blur.mode != "zero":
+        padded = editor.variable(f"{name}/padded")
+        nodes.append(_pad(editor, scope, blur, source, padded, f"{name}/Pad"))
+        source, pads = padded, (0,) * 2 * n
+    attributes = {
+        "kernel_shape": list(blur.sizes),
+        "strides": list(blur.strides),
+        "pads": list(pads),
+        "dilations": [1] * n,
+        "group": channels,
+    }
+    if quantisation is None:
+        kernel = editor.constant(scope, f"{name}/taps", blur.kernel(channels), dtype)
+        inputs = [source, kernel] if bias is None else [source, kernel, bias]
+        nodes.append(editor.node("Conv", f"{name}/Conv", inputs, [target], **attributes))
+        return nodes
+    taps = blur.integer_kernel()
+    weight = np.broadcast_to(taps, (channels, 1, *blur.sizes))
+    kernel = editor.constant(scope, f"{name}/taps", weight, INT8)
+    scale = editor.constant(scope, f"{name}/taps_scale", np.array(1 / taps.sum()), _scale_type(editor, quantisation))
+    zero = editor.constant(scope, f"{name}/taps_zero_point", np.array(0), INT8)
+    of_map = [quantisation.scale, quantisation.zero_point]
+    if quantisation.form == "qlinear":
+        inputs = [source, *of_map, kernel, scale, zero, *of_map]
+        nodes.append(editor.node("QLinearConv", f"{name}/QLinearConv", inputs, [target], **attributes))
+        return nodes
+    real, weights, blurred = (editor.variable(f"{name}/{part}") for part in ("real", "weights", "blurred"))
+    nodes += [
+        editor.node("DequantizeLinear", f"{name}/Dequantize", [source, *of_map], [real]),
+        editor.node("DequantizeLinear", f"{name}/DequantizeTaps", [kernel, scale, zero], [weights]),
+        editor.node("Conv", f"{name}/Conv", [real, weights], [blurred], **attributes),
+        editor.node("QuantizeLinear", f"{name}/Quantize", [blurred, *of_map], [target]),
+    ]
+    return nodes
+
+
+def conv_name(nodes: list[Any]) -> str:
+    """The name of the filter among a blur's nodes."""
+    return str(next(node.name for node in nodes if node.op in ("Conv", "QLinearConv")))
+
+
+def _scale_type(editor: GraphEditor, quantisation: Quantisation) -> int:
+    """Element type of the map's scale, which is that of everything dequantised."""
+    value = editor.constant_value(quantisation.scale)
+    return FLOAT if value is None else int(onnx.helper.np_dtype_to_tensor_dtype(value.dtype))
+
+
+def _pad(editor: GraphEditor, scope: Scope, blur: Blur, source: Any, target: Any, name: str) -> Any:
+    """A Pad node in the form of the scope's opset: attributes before 11, an input from then on."""
+    pads = [0, 0, *blur.begin, 0, 0, *blur.end]
+    if scope.opset < 11:
+        return editor.node("Pad", name, [source], [target], mode=blur.mode, pads=pads)
+    amounts = editor.constant(scope, f"{name}/pads", np.array(pads), INT64)
+    return editor.node("Pad", name, [source, amounts], [target], mode=blur.mode)

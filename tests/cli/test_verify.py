@@ -1,0 +1,149 @@
+"""The command: exit status, files written whole or not at all, a page that needs no network."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+
+import onnx
+import pytest
+import typer
+from small_nets import blurred_classifier, phase_classifier, pooled_net, save, stripes
+from typer.testing import CliRunner
+
+from aarewrite.cli.verify import verify_command, write_text
+from aarewrite.errors import CheckFailed
+from aarewrite.verification import before_after, run
+
+app = typer.Typer()
+app.command()(verify_command)
+
+
+@pytest.fixture
+def files(tmp_path):
+    onnx.save(phase_classifier(), tmp_path / "before.onnx")
+    onnx.save(blurred_classifier(), tmp_path / "after.onnx")
+    save(tmp_path / "stripes.npz", x=stripes(12), labels=[1] * 12)
+    return tmp_path
+
+
+def invoke(files, *args):
+    return CliRunner().invoke(app, [str(files / "after.onnx"), "--data", str(files / "stripes.npz"), *map(str, args)])
+
+
+def test_table_json_and_page(files):
+    page, values = files / "out.html", files / "out.json"
+    result = invoke(
+        files,
+        "--against",
+        files / "before.onnx",
+        "--protocol",
+        "crop,circular",
+        "--layers",
+        "--report",
+        page,
+        "--json",
+        values,
+    )
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr == ""
+    assert "100.0 % [75.8, 100.0]" in result.stdout
+    found = json.loads(values.read_text())
+    assert found["passed"] is True
+    assert found["classification"][0]["consistency"]["value"] == 1.0
+    assert found["classification"][0]["top1"]["value"] == 1.0
+    assert found["classification"][1]["model"] == "before.onnx"
+    assert [c["protocol"] for c in found["classification"]] == ["crop", "crop", "circular", "circular"]
+    text = page.read_text()
+    links = set(re.findall(r"https?://[^\"' <]+", text))
+    assert links <= {"http://www.w3.org/2000/svg"}
+    assert "<script" not in text
+    assert text.count("<svg") >= 5
+    assert text.count("data:image/png;base64,") >= 2
+    assert list(files.glob(".*")) == []
+
+
+def test_json_to_stdout_is_only_json(files):
+    result = invoke(files, "--json", "-")
+    assert json.loads(result.stdout)["model"] == "after.onnx"
+
+
+def test_limits_decide_the_exit_status(files):
+    assert invoke(files, "--min-consistency", 0.99).exit_code == 0
+    result = CliRunner().invoke(
+        app, [str(files / "before.onnx"), "--data", str(files / "stripes.npz"), "--min-consistency", "0.99"]
+    )
+    assert result.exit_code == 1
+    assert "crop consistency of before.onnx is" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert invoke(files, "--against", files / "before.onnx", "--max-diff", 1e-6).exit_code == 1
+
+
+def test_interrupt_leaves_no_file(files, monkeypatch):
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "run_studies", stop)
+    result = invoke(files, "--report", files / "out.html", "--json", files / "out.json")
+    assert result.exit_code == 130
+    assert not (files / "out.html").exists()
+    assert not (files / "out.json").exists()
+
+
+def test_a_write_that_fails_keeps_the_old_file(tmp_path):
+    path = tmp_path / "report.html"
+    path.write_text("old")
+    with pytest.raises(UnicodeEncodeError):
+        write_text(path, "new \ud800")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_before_after_fails_before_anything_is_written(files):
+    data = str(files / "stripes.npz")
+    good = before_after(phase_classifier(), blurred_classifier(), data, min_consistency=0.99)
+    assert good.passed
+    assert (good.model, good.against) == ("after", "before")
+    bad = before_after(blurred_classifier(), phase_classifier(), data, min_consistency=0.99)
+    with pytest.raises(CheckFailed, match="consistency"):
+        bad.raise_for_failures()
+
+
+def test_models_are_not_changed():
+    before, after = pooled_net(blur=False), pooled_net(blur=True)
+    bytes_before = before.SerializeToString(deterministic=True), after.SerializeToString(deterministic=True)
+    before_after(before, after, "synthetic:2", layers=True, protocols=("crop", "circular"))
+    assert (before.SerializeToString(deterministic=True), after.SerializeToString(deterministic=True)) == bytes_before
+
+
+def test_plan_rows_reach_the_page(files):
+    from aarewrite.show.page import render_html
+
+    rows = [{"site": "pool1 <b>", "done": "blurred"}]
+    page = render_html(before_after(phase_classifier(), blurred_classifier(), "synthetic:2", plan=rows))
+    assert "What was changed in the network" in page
+    assert "pool1 &lt;b&gt;" in page
+
+
+def test_a_calibrations_trials_reach_the_page(files):
+    from aarewrite.show.page import render_html
+
+    figures = {"cost": 1.25, "noise": 0.875, "disagreement": 0.04, "accepted": True, "reason": "less crop noise"}
+    trials = [
+        {"chosen": [["pool <1>", "after"]], **figures},
+        {"chosen": [["conv", "a trous"]], **figures, "noise": None, "reason": "over the budget"},
+    ]
+    page = render_html(before_after(phase_classifier(), blurred_classifier(), "synthetic:2", trials=trials))
+    assert "What was tried" in page
+    assert page.count("pool &lt;1&gt;: after") == 2  # the dot's tip and the table's row
+    assert "1.25x" in page
+    assert "over the budget" not in page
+
+
+def test_importing_the_command_is_light():
+    heavy = "{'onnx', 'onnxruntime', 'numpy', 'polygraphy'}"
+    code = f"import sys, aarewrite.cli.verify; print(sorted({heavy} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

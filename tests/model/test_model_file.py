@@ -1,0 +1,225 @@
+"""Reading and writing: what is wrong with a file is said, weights come out byte for byte, files appear whole."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from reference import build, relative_difference, run, weight
+
+import aarewrite
+from aarewrite.model.model_file import atomic_file, copy_unchanged, load, save
+
+POOL = "[pool] y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>"
+
+
+def model(**options: int) -> onnx.ModelProto:
+    text = f"(float[1, 2, 9, 9] x) => (float[] y) {{ [conv] a = Conv(x, w) {POOL}(a) }}"
+    return build(text, w=weight(64, 2, 3, 3), **options)  # type: ignore[arg-type]
+
+
+def external(folder: Path, name: str = "model.onnx", data: str = "weights.bin") -> Path:
+    path = folder / name
+    onnx.save(model(), path, save_as_external_data=True, location=data, size_threshold=0)
+    return path
+
+
+# ---- reading -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "holds no graph; is it an ONNX file?"),
+        (b"not a model at all\n", ""),
+        (b"\x00" * 100, ""),
+        (b"PK\x03\x04" + bytes(range(256)), ""),
+    ],
+    ids=["empty", "text", "zeros", "zip"],
+)
+def test_files_that_are_no_model(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(content)
+    with pytest.raises(aarewrite.CannotHandle) as caught:
+        aarewrite.rewrite(path)
+    assert str(path) in str(caught.value)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9, 0.99])
+def test_truncated_files(tmp_path: Path, share: float) -> None:
+    data = model().SerializeToString()
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(aarewrite.CannotHandle, match="not a readable ONNX model; the file may be truncated"):
+        aarewrite.rewrite(path)
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    with pytest.raises(aarewrite.UsageError, match="no such file"):
+        aarewrite.rewrite(tmp_path / "absent.onnx")
+    with pytest.raises(aarewrite.UsageError):
+        aarewrite.rewrite(tmp_path)
+
+
+@pytest.mark.parametrize("opset", [1, 6])
+def test_old_opsets(opset: int) -> None:
+    old = model()
+    old.opset_import[0].version = opset
+    with pytest.raises(aarewrite.CannotHandle, match=f"opset {opset} is older than 7; convert it"):
+        aarewrite.rewrite(old)
+
+
+def test_opset_too_new_for_the_runtime_names_the_number() -> None:
+    new = model()
+    new.opset_import[0].version = 99
+    new.ir_version = 10
+    with pytest.raises(aarewrite.AarewriteError) as caught:
+        aarewrite.rewrite(new)
+    assert "99" in str(caught.value)
+    assert caught.value.exit_status == 3
+
+
+def test_paths_and_protos_give_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    onnx.save(model(), path)
+    results = [aarewrite.rewrite(source) for source in (path, str(path), model())]
+    assert len({result.model.SerializeToString() for result in results}) == 1
+
+
+def test_large_weights_are_set_aside_and_byte_exact() -> None:
+    original = model()
+    loaded = load(original)
+    assert {name: len(raw) for name, raw in loaded.weights.items()} == {"w": 64 * 2 * 9 * 4}
+    assert loaded.proto.ByteSize() < 1024
+    assert loaded.to_proto().SerializeToString() == original.SerializeToString()
+    result = aarewrite.rewrite(original)
+    tensors = {t.name: t for t in result.model.graph.initializer}
+    assert tensors["w"].SerializeToString() == original.graph.initializer[0].SerializeToString()
+
+
+def test_typed_data_fields_survive() -> None:
+    original = model()
+    tensor = original.graph.initializer[0]
+    values = onnx.numpy_helper.to_array(tensor)
+    tensor.ClearField("raw_data")
+    tensor.float_data.extend(values.reshape(-1).tolist())
+    result = aarewrite.rewrite(original)
+    tensors = {t.name: t for t in result.model.graph.initializer}
+    assert tensors["w"].SerializeToString() == tensor.SerializeToString()
+
+
+# ---- external data -----------------------------------------------------------------------------------------
+
+
+def test_external_data_in_the_same_folder(tmp_path: Path) -> None:
+    path = external(tmp_path)
+    before = (tmp_path / "weights.bin").read_bytes()
+    result = aarewrite.rewrite(path)
+    assert result.proof is not None
+    out = tmp_path / "out.onnx"
+    save(result.rewritten, out)
+    assert (tmp_path / "weights.bin").read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model.onnx", "out.onnx", "weights.bin"]
+    written = onnx.load(out, load_external_data=False)
+    assert next(t for t in written.graph.initializer if t.name == "w").external_data[0].value == "weights.bin"
+    x = weight(1, 2, 9, 9)
+    expected = run(aarewrite.rewrite(model()).model, x=x)[0]
+    assert relative_difference(run(onnx.load(out), x=x)[0], expected) < 1e-6
+
+
+def test_external_data_is_brought_to_another_folder(tmp_path: Path) -> None:
+    path = external(tmp_path)
+    other = tmp_path / "other"
+    other.mkdir()
+    save(aarewrite.rewrite(path).rewritten, other / "out.onnx")
+    assert sorted(p.name for p in other.iterdir()) == ["out.onnx", "weights.bin"]
+    onnx.checker.check_model(str(other / "out.onnx"))
+
+
+def test_another_data_file_in_the_way(tmp_path: Path) -> None:
+    path = external(tmp_path)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "weights.bin").write_bytes(b"someone else's")
+    with pytest.raises(aarewrite.UsageError, match=r"weights.bin: another data file is in the way"):
+        save(aarewrite.rewrite(path).rewritten, other / "out.onnx")
+    assert (other / "weights.bin").read_bytes() == b"someone else's"
+    assert not (other / "out.onnx").exists()
+
+
+def test_another_data_file_of_the_same_size_in_the_way(tmp_path: Path) -> None:
+    path = external(tmp_path)
+    other = tmp_path / "other"
+    other.mkdir()
+    foreign = b"?" * (tmp_path / "weights.bin").stat().st_size
+    (other / "weights.bin").write_bytes(foreign)
+    with pytest.raises(aarewrite.UsageError, match=r"weights.bin: another data file is in the way"):
+        save(aarewrite.rewrite(path).rewritten, other / "out.onnx")
+    assert (other / "weights.bin").read_bytes() == foreign
+
+
+def test_missing_external_data(tmp_path: Path) -> None:
+    path = external(tmp_path)
+    (tmp_path / "weights.bin").unlink()
+    with pytest.raises(aarewrite.AarewriteError) as caught:
+        aarewrite.rewrite(path)
+    assert caught.value.exit_status in (2, 3)
+    assert "weights.bin" in str(caught.value)
+
+
+def test_external_data_in_a_subfolder(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    path = external(tmp_path, data="data/weights.bin")
+    other = tmp_path / "other"
+    other.mkdir()
+    save(aarewrite.rewrite(path).rewritten, other / "out.onnx")
+    assert (other / "data" / "weights.bin").is_file()
+
+
+# ---- writing -----------------------------------------------------------------------------------------------
+
+
+def test_a_model_that_needs_no_change_is_copied_byte_for_byte(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    relu = build("(float[1, 2] x) => (float[] y) { y = Relu(x) }")
+    path.write_bytes(relu.SerializeToString() + b"\xa2\x06\x03abc")  # an unknown field is kept as well
+    result = aarewrite.rewrite(path)
+    copy_unchanged(result.rewritten, tmp_path / "out.onnx")
+    assert (tmp_path / "out.onnx").read_bytes() == path.read_bytes()
+
+
+def test_atomic_file_leaves_nothing_behind(tmp_path: Path) -> None:
+    target = tmp_path / "out.onnx"
+    target.write_bytes(b"old")
+    with pytest.raises(ZeroDivisionError), atomic_file(target) as temporary:
+        temporary.write_bytes(b"half" * (1 // 0))
+    assert target.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["out.onnx"]
+
+
+def test_atomic_file_has_ordinary_permissions(tmp_path: Path) -> None:
+    umask = os.umask(0o022)
+    try:
+        with atomic_file(tmp_path / "out.onnx") as temporary:
+            temporary.write_bytes(b"new")
+    finally:
+        os.umask(umask)
+    assert stat.S_IMODE((tmp_path / "out.onnx").stat().st_mode) == 0o644
+
+
+def test_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(aarewrite.UsageError, match="cannot be written"), atomic_file(tmp_path / "absent" / "out.onnx"):
+        pass
+
+
+def test_saved_model_loads_again(tmp_path: Path) -> None:
+    result = aarewrite.rewrite(model())
+    complete = result.model.SerializeToString()
+    save(result.rewritten, tmp_path / "out.onnx")
+    assert (tmp_path / "out.onnx").read_bytes() == complete
+    assert np.isfinite(run(onnx.load(tmp_path / "out.onnx"), x=weight(1, 2, 9, 9))[0]).all()

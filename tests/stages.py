@@ -1,0 +1,58 @@
+"""A net of two stages, and what tests of its rewrites read off it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+
+import aarewrite
+from aarewrite.recipe import Recipe
+
+A_TROUS = Recipe(name="test", last_stage="a trous")
+
+
+def two_stages(tail: str = "pooled = GlobalAveragePool (sum)", size: int = 17) -> onnx.ModelProto:
+    """Two strided stages, the second with a strided shortcut, a depthwise conv and a squeeze-excite branch."""
+    model = onnx.parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["": 13]>
+        net (float[1, 3, {size}, {size}] x) => (float[n, c, h, w] pooled) {{
+            first = Conv <strides = [2, 2], pads = [1, 1, 1, 1]> (x, w1)
+            act = Relu (first)
+            second = Conv <strides = [2, 2], pads = [1, 1, 1, 1]> (act, w2)
+            shortcut = Conv <strides = [2, 2]> (act, w3)
+            second_act = Relu (second)
+            inner = Conv <group = 6, pads = [1, 1, 1, 1]> (second_act, w4)
+            squeezed = GlobalAveragePool (second_act)
+            gate = Sigmoid (squeezed)
+            gated = Mul (inner, gate)
+            sum = Add (gated, shortcut)
+            {tail}
+        }}"""
+    )
+    rng = np.random.default_rng(0)
+    for name, shape in (("w1", (4, 3, 3, 3)), ("w2", (6, 4, 3, 3)), ("w3", (6, 4, 1, 1)), ("w4", (6, 1, 3, 3))):
+        value = rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
+        model.graph.initializer.append(onnx.numpy_helper.from_array(value.astype(np.float32), name))
+    return model
+
+
+def values(model: onnx.ModelProto, name: str, x: np.ndarray) -> np.ndarray:
+    probe = onnx.ModelProto()
+    probe.CopyFrom(model)
+    probe.graph.output.append(onnx.ValueInfoProto(name=name))
+    session = ort.InferenceSession(probe.SerializeToString(), providers=["CPUExecutionProvider"])
+    return np.asarray(session.run([name], {"x": x})[0])
+
+
+def actions(plan: aarewrite.Plan) -> dict[str, str]:
+    return {entry.site.node: entry.choice.action for entry in plan.sites}
+
+
+def edited(changes: dict[str, str]) -> dict[str, Any]:
+    table: dict[str, Any] = aarewrite.plan(two_stages(), "aligned").to_dict()
+    for site in table["sites"]:
+        site["action"] = changes.get(site["node"], "keep")
+    return table

@@ -9,12 +9,13 @@ Source: Holschneider et al. 1989 (algorithme a trous); as in dilated ResNets, bu
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from aarewrite.errors import CannotHandle
 from aarewrite.model.graph import GraphEditor, Scope
 from aarewrite.model.model_file import Model
 from aarewrite.model.shapes import Shapes
+from aarewrite.model.types import Node, in_default_domain, ints, text
 from aarewrite.sites.find import node_names
 from aarewrite.sites.pooling import GLOBAL, SIZED_POOLS, covers_map
 
@@ -42,7 +43,7 @@ def last_stage(editor: GraphEditor) -> tuple[str, ...]:
     above: dict[str, frozenset[str]] = {}  # per tensor: the strided convs right above it
     for node in main.nodes:
         found = frozenset[str]().union(*(above.get(tensor.name, frozenset()) for tensor in node.inputs))
-        if node.op in ("Conv", "MaxPool", "LpPool") and max(node.attrs.get("strides", [1])) > 1:
+        if node.op in ("Conv", "MaxPool", "LpPool") and max(ints(node, "strides", [1])) > 1:
             found = frozenset((names[id(node)],)) if node.op == "Conv" else frozenset()
         for tensor in node.outputs:
             above[tensor.name] = found
@@ -81,7 +82,7 @@ def applied(
         elif node.op in GLOBAL or node.op in SIZED_POOLS:
             _pool(editor, shapes, main, node, name, grid, as_twin)
             continue
-        elif node.op not in POINTWISE or node.domain not in (None, "", "ai.onnx"):
+        elif node.op not in POINTWISE or not in_default_domain(node):
             raise CannotHandle(f"{name}: {node.op} behind a stage a trous", "leave this stage's stride")
         elif node.op == "Add" and any(t.name not in grids and not editor.is_constant(t) for t in node.inputs):
             raise CannotHandle(f"{name}: it adds a map with the original's grid", "name all convs of the stage")
@@ -98,21 +99,21 @@ def applied(
 
 
 def _dilate(
-    editor: GraphEditor, shapes: Shapes, scope: Scope, node: Any, name: str, grid: Grid | None, chosen: bool
+    editor: GraphEditor, shapes: Shapes, scope: Scope, node: Node, name: str, grid: Grid | None, chosen: bool
 ) -> Grid:
     """Dilate a conv by the grid that comes in and drop the stride of a chosen one. Returns the grid that goes out."""
     kernel = list((editor.constant_shape(node.inputs[1]) or ())[2:] if node.op == "Conv" else ())
     rank = len(kernel)
-    strides = list(node.attrs.get("strides") or [1] * rank)
+    strides = ints(node, "strides", [1] * rank)
     if not rank or (chosen and max(strides) == 1):
         raise CannotHandle(f"{name}: no strided conv", "see `aarewrite inspect`")
-    if node.attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+    if text(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
         raise CannotHandle(f"{name}: auto_pad behind a stage a trous", "make the pads explicit first")
     if not chosen and max(strides) > 1:
         raise CannotHandle(f"{name}: it is strided again", "name all strided convs of the stage")
     grid = grid or Grid((1,) * rank, shapes.spatial(scope, node.inputs[0], rank))
-    dilations = [d * f for d, f in zip(node.attrs.get("dilations") or [1] * rank, grid.factors, strict=True)]
-    pads = [p * f for p, f in zip(node.attrs.get("pads") or [0] * (2 * rank), grid.factors * 2, strict=True)]
+    dilations = [d * f for d, f in zip(ints(node, "dilations", [1] * rank), grid.factors, strict=True)]
+    pads = [p * f for p, f in zip(ints(node, "pads", [0] * (2 * rank)), grid.factors * 2, strict=True)]
     editor.set_attributes(node, dilations=dilations, pads=pads, strides=[1] * rank, auto_pad=None)
     around = [b + e - (k - 1) * d for b, e, k, d in zip(pads[:rank], pads[rank:], kernel, dilations, strict=True)]
     return Grid(
@@ -121,7 +122,7 @@ def _dilate(
     )
 
 
-def _pool(editor: GraphEditor, shapes: Shapes, scope: Scope, node: Any, name: str, grid: Grid, as_twin: bool) -> None:
+def _pool(editor: GraphEditor, shapes: Shapes, scope: Scope, node: Node, name: str, grid: Grid, as_twin: bool) -> None:
     """Let a pooling over the whole of the original's map cover the finer one."""
     rank = len(grid.factors)
     if not covers_map(editor, shapes, scope, node, rank):

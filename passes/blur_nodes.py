@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx
 
 from aarewrite.filters import Blur
 from aarewrite.model.graph import GraphEditor, Scope
+from aarewrite.model.types import Node, Tensor
 
 INT8 = onnx.TensorProto.INT8
 FLOAT = onnx.TensorProto.FLOAT
@@ -20,8 +20,8 @@ INT64 = onnx.TensorProto.INT64
 class Quantisation:
     """The scale and zero point (tensors of the graph) of a quantised map, and the form its operators take."""
 
-    scale: Any
-    zero_point: Any
+    scale: Tensor
+    zero_point: Tensor
     form: str  # "qdq" or "qlinear"
 
 
@@ -29,20 +29,20 @@ def blur_nodes(
     editor: GraphEditor,
     scope: Scope,
     blur: Blur,
-    source: Any,
-    target: Any,
+    source: Tensor,
+    target: Tensor,
     channels: int,
     dtype: int,
     name: str,
     quantisation: Quantisation | None = None,
-    bias: Any = None,
-) -> list[Any]:
+    bias: Tensor | None = None,
+) -> list[Node]:
     """New nodes that write the blurred `source` (N, channels, *spatial) to `target`, in order.
 
     Reflect and edge padding become a Pad node, zero padding goes into the Conv. In a quantised region the taps
     are int8 at the power-of-two scale that makes them sum to 1, so no float island is left behind.
     """
-    nodes: list[Any] = []
+    nodes: list[Node] = []
     n = len(blur.sizes)
     pads = (*blur.begin, *blur.end)
     if any(pads) and blur.mode != "zero":
@@ -81,9 +81,9 @@ def blur_nodes(
     return nodes
 
 
-def conv_name(nodes: list[Any]) -> str:
+def conv_name(nodes: list[Node]) -> str:
     """The name of the filter among a blur's nodes."""
-    return str(next(node.name for node in nodes if node.op in ("Conv", "QLinearConv")))
+    return next(node.name for node in nodes if node.op in ("Conv", "QLinearConv"))
 
 
 def _scale_type(editor: GraphEditor, quantisation: Quantisation) -> int:
@@ -92,7 +92,7 @@ def _scale_type(editor: GraphEditor, quantisation: Quantisation) -> int:
     return FLOAT if value is None else int(onnx.helper.np_dtype_to_tensor_dtype(value.dtype))
 
 
-def _pad(editor: GraphEditor, scope: Scope, blur: Blur, source: Any, target: Any, name: str) -> Any:
+def _pad(editor: GraphEditor, scope: Scope, blur: Blur, source: Tensor, target: Tensor, name: str) -> Node:
     """A Pad node in the form of the scope's opset: attributes before 11, an input from then on."""
     pads = [0, 0, *blur.begin, 0, 0, *blur.end]
     if scope.opset < 11:

@@ -6,8 +6,6 @@ Slice, Transpose, Cast); shapes behind such a Pad stay unknown, and runtimes ref
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import onnx
 
@@ -15,11 +13,12 @@ from aarewrite.model.graph import GraphEditor, Scope
 from aarewrite.model.model_file import Model
 from aarewrite.model.runtime import open_session
 from aarewrite.model.shapes import Shapes
+from aarewrite.model.types import Array, Node, Tensor
 
 LARGEST_CHAIN = 64  # nodes; an exporter's pad arithmetic has about ten
 
 
-def candidates(editor: GraphEditor) -> list[Any]:
+def candidates(editor: GraphEditor) -> list[Node]:
     """The Pads of the main graph whose pads are computed."""
     computed = (node for node in _main(editor).nodes if node.op == "Pad" and len(node.inputs) > 1)
     return [node for node in computed if not _written_down(node.inputs[1])]
@@ -46,12 +45,12 @@ def _main(editor: GraphEditor) -> Scope:
     return next(scope for scope in editor.scopes if scope.kind == "main")
 
 
-def _written_down(tensor: Any) -> bool:
+def _written_down(tensor: Tensor) -> bool:
     """Whether a tensor is an initializer or a Constant node as it is."""
     return not tensor.inputs or tensor.inputs[0].op == "Constant"
 
 
-def _constant_chain(editor: GraphEditor, shapes: Shapes, scope: Scope, tensor: Any) -> list[Any]:
+def _constant_chain(editor: GraphEditor, shapes: Shapes, scope: Scope, tensor: Tensor) -> list[Node]:
     """The nodes that compute `tensor` from constants and static shapes, in graph order; [] if others are needed."""
     wanted, pending = {id(tensor): tensor}, [tensor]
     members: set[int] = set()
@@ -74,7 +73,7 @@ def _constant_chain(editor: GraphEditor, shapes: Shapes, scope: Scope, tensor: A
     return [node for node in scope.nodes if id(node) in members]
 
 
-def _static_shape(shapes: Shapes, scope: Scope, node: Any) -> list[int] | None:
+def _static_shape(shapes: Shapes, scope: Scope, node: Node) -> list[int] | None:
     if node.op != "Shape" or node.attrs:
         return None
     dims = shapes.of(scope, node.inputs[0]).dims
@@ -83,9 +82,7 @@ def _static_shape(shapes: Shapes, scope: Scope, node: Any) -> list[int] | None:
     return [int(d) for d in dims if d is not None]
 
 
-def _evaluate(
-    editor: GraphEditor, shapes: Shapes, scope: Scope, chain: list[Any], result: Any
-) -> np.ndarray[Any, Any] | None:
+def _evaluate(editor: GraphEditor, shapes: Shapes, scope: Scope, chain: list[Node], result: Tensor) -> Array | None:
     proto = onnx.ModelProto(ir_version=editor.model.proto.ir_version)
     proto.opset_import.extend(editor.model.proto.opset_import)
     proto.graph.name = "pads"

@@ -15,6 +15,7 @@ import numpy as np
 
 from aarewrite.filters import Blur, outer
 from aarewrite.model.graph import GraphEditor
+from aarewrite.model.types import ints
 from aarewrite.sites.find import Located
 from aarewrite.sites.regions import FLOATS
 
@@ -29,7 +30,7 @@ def apply(editor: GraphEditor, located: Located, blur_name: str, inserted: Blur)
     written = site.window
     if any(d > 1 for d in written.dilations):
         return blur_name
-    pool_pads, blur_pads = list(pool.attrs.get("pads") or ()), list(blur.attrs["pads"])
+    pool_pads, blur_pads = ints(pool, "pads"), ints(blur, "pads")
     box_is_convolution = not any(pool_pads) or site.count_include_pad
     if pool.outputs[0] is blur.inputs[0] and len(pool.outputs[0].outputs) == 1:
         first, last, between = pool, blur, blur_pads
@@ -48,7 +49,7 @@ def apply(editor: GraphEditor, located: Located, blur_name: str, inserted: Blur)
     merged = editor.node(
         "Conv", f"{site.node}/blur/Box", [source, constant], [], group=site.channels,
         kernel_shape=list(kernel.shape), dilations=[1] * kernel.ndim, strides=list(site.strides),
-        pads=(list(first.attrs.get("pads") or ()) or [0] * 2 * kernel.ndim),
+        pads=ints(first, "pads", [0] * 2 * kernel.ndim),
     )  # fmt: skip
     editor.replace(scope, [last, first], merged, target)
-    return str(merged.name)
+    return merged.name

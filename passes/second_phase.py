@@ -12,14 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import onnx_graphsurgeon as gs
 
 from aarewrite.errors import CannotHandle
 from aarewrite.model.graph import GraphEditor, Scope
 from aarewrite.model.shapes import Shapes
+from aarewrite.model.types import Node, Tensor, ints
 from aarewrite.sites.find import Located, Site, node_names
 from aarewrite.sites.pooling import covers_map
 from aarewrite.sites.regions import FLOATS
@@ -42,8 +41,8 @@ class Start:
     """
 
     site: Site
-    node: Any
-    pad: Any
+    node: Node
+    pad: Node | None
     begin: Axes
     end: Axes
     strides: Axes
@@ -58,8 +57,8 @@ class Branch:
         meets: The tensors where the two phases are averaged.
     """
 
-    nodes: tuple[Any, ...]
-    meets: tuple[Any, ...]
+    nodes: tuple[Node, ...]
+    meets: tuple[Tensor, ...]
 
 
 def start(editor: GraphEditor, located: Located, filter: str = "") -> Start:
@@ -89,17 +88,17 @@ def start(editor: GraphEditor, located: Located, filter: str = "") -> Start:
     own = producer is not None and producer.op == "Pad" and producer.name.startswith(f"{site.node}/blur/")
     pad = producer if own else None
     if pad is None:
-        pads = list(node.attrs["pads"])
+        pads = ints(node, "pads")
     else:
-        given = pad.attrs["pads"] if "pads" in pad.attrs else editor.constant_value(pad.inputs[1])
-        amounts = [int(amount) for amount in np.asarray(given)]
+        given = editor.constant_value(pad.inputs[1]) if len(pad.inputs) > 1 else None
+        amounts = ints(pad, "pads") if given is None else [int(amount) for amount in given]
         pads = amounts[2 : n + 2] + amounts[n + 4 :]
-    return Start(site, node, pad, tuple(pads[:n]), tuple(pads[n:]), tuple(node.attrs["strides"]))
+    return Start(site, node, pad, tuple(pads[:n]), tuple(pads[n:]), tuple(ints(node, "strides")))
 
 
-def _sampling_node(located: Located, filter: str) -> Any:
+def _sampling_node(located: Located, filter: str) -> Node:
     blur = next((node for node in located.scope.nodes if filter and node.name == filter), None)
-    return blur if blur is not None and max(blur.attrs.get("strides", [1])) > 1 else located.node
+    return blur if blur is not None and max(ints(blur, "strides", [1])) > 1 else located.node
 
 
 def branch(editor: GraphEditor, shapes: Shapes, starts: Sequence[Start]) -> Branch:
@@ -162,7 +161,7 @@ def apply(editor: GraphEditor, shapes: Shapes, starts: Sequence[Start], as_twin:
     beginnings = {id(one.pad if one.pad is not None else one.node): one for one in starts}
     sampling = {id(one.node) for one in starts}
     forward = _is_forward(starts)
-    copies: dict[str, Any] = {}
+    copies: dict[str, Tensor] = {}
     moved = []
     for node in found.nodes:
         copy = editor.copy(node, "phase2", [copies.get(tensor.name, tensor) for tensor in node.inputs])
@@ -183,7 +182,7 @@ def apply(editor: GraphEditor, shapes: Shapes, starts: Sequence[Start], as_twin:
     return {names[id(node)]: names[id(copy)] for node, copy in moved}
 
 
-def _is_map(shapes: Shapes, scope: Scope, tensor: Any) -> bool:
+def _is_map(shapes: Shapes, scope: Scope, tensor: Tensor) -> bool:
     """Whether a tensor has, or may have, more than one position per channel."""
     dims = shapes.of(scope, tensor).dims
     return dims is None or (len(dims) > 2 and any(size != 1 for size in dims[2:]))
@@ -196,7 +195,7 @@ def _is_forward(starts: Sequence[Start]) -> bool:
     return all(begin >= s // 2 for begin, _, s in rows) or not all(end >= s // 2 for _, end, s in rows)
 
 
-def _shift(editor: GraphEditor, scope: Scope, copy: Any, one: Start, forward: bool, as_twin: bool) -> list[Any]:
+def _shift(editor: GraphEditor, scope: Scope, copy: Node, one: Start, forward: bool, as_twin: bool) -> list[Node]:
     """Move a copied operator by half a stride through its pads; returns what has to crop its input first."""
     steps = [0 if as_twin else stride // 2 for stride in one.strides]
     near, far = (one.begin, one.end) if forward else (one.end, one.begin)
@@ -215,7 +214,7 @@ def _shift(editor: GraphEditor, scope: Scope, copy: Any, one: Start, forward: bo
     return [crop]
 
 
-def _set_pads(editor: GraphEditor, scope: Scope, pad: Any, one: Start, begin: Axes, end: Axes) -> None:
+def _set_pads(editor: GraphEditor, scope: Scope, pad: Node, one: Start, begin: Axes, end: Axes) -> None:
     """Change how much a copied Pad node pads; a map that may be too small to reflect is padded with its edge."""
     amounts = [0, 0, *begin, 0, 0, *end]
     sizes = [None if n is None else n * s for n, s in zip(one.site.output_size, one.site.strides, strict=True)]
@@ -227,13 +226,13 @@ def _set_pads(editor: GraphEditor, scope: Scope, pad: Any, one: Start, begin: Ax
         pad.inputs[1] = editor.constant(scope, f"{pad.name}/pads", np.array(amounts), 7)
 
 
-def _crop(editor: GraphEditor, scope: Scope, tensor: Any, name: str, counts: Sequence[int], forward: bool) -> Any:
+def _crop(editor: GraphEditor, scope: Scope, tensor: Tensor, name: str, counts: Sequence[int], forward: bool) -> Node:
     """A Slice that drops samples at the near border of each spatial axis."""
     kept = [(axis, count) for axis, count in enumerate(counts, start=2) if count]
     axes = [axis for axis, _ in kept]
     starts = [count if forward else 0 for _, count in kept]
     ends = [2**31 - 1 if forward else -count for _, count in kept]
-    output = gs.Variable(editor.fresh_name(f"{tensor.name}/phase2"))
+    output = editor.variable(f"{tensor.name}/phase2")
     if scope.opset < OLDEST_SLICE_WITH_INPUTS:
         return editor.node("Slice", f"{name}/crop", [tensor], [output], axes=axes, starts=starts, ends=ends)
     values = [

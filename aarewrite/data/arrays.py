@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
+from aarewrite.model.types import Array as Array
 
-import numpy as np
-
-Array = np.ndarray[Any, np.dtype[Any]]
 Offset = tuple[float, ...]  # one shift in pixels per spatial axis

@@ -11,18 +11,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnx_graphsurgeon as gs
+from google.protobuf.message import Message
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
 from aarewrite.errors import CannotHandle
 from aarewrite.model.model_file import Model, is_stub, opset_of
+from aarewrite.model.types import Array, Graph, Node, Tensor, integer
 
-Array = npt.NDArray[Any]
+Proto = TypeVar("Proto", bound=Message)
+Body = onnx.GraphProto | onnx.FunctionProto
 CONSTANT_OPS = ("Constant", "Identity", "Cast", "Reshape", "Expand", "Tile", "Concat", "DequantizeLinear")
 LARGEST_CONSTANT = 2**22  # elements; what Expand or Tile make of a constant is not looked at beyond
 OLDEST_IR_WITH_FREE_INITIALIZERS = 4  # before it, every initializer must be a graph input as well
@@ -44,26 +46,25 @@ class Scope:
     """
 
     name: str
-    graph: Any
+    graph: Graph
     kind: str
     opset: int
-    owner: tuple[Any, str] | None = None
+    owner: tuple[Node, str] | None = None
     function: tuple[str, str] | None = None
     parent: Scope | None = None
     positions: dict[int, int] = field(default_factory=dict)
 
     @property
-    def nodes(self) -> list[Any]:
+    def nodes(self) -> list[Node]:
         """The scope's GraphSurgeon nodes in topological order (the live list)."""
-        nodes: list[Any] = self.graph.nodes
-        return nodes
+        return self.graph.nodes
 
     @property
     def root(self) -> Scope:
         """The main graph or function that this scope is in, or is."""
         return self if self.parent is None else self.parent.root
 
-    def is_output(self, tensor: Any) -> bool:
+    def is_output(self, tensor: Tensor) -> bool:
         """Whether the tensor is an output of this graph, subgraph or function."""
         return any(tensor is output for output in self.graph.outputs)
 
@@ -94,10 +95,10 @@ class GraphEditor:
         self._touched: set[int] = set()
         self._stale: set[tuple[str, str]] = set()
         self._new_constants: dict[str, onnx.TensorProto] = {}
-        self._shared: dict[tuple[str, int, tuple[int, ...], bytes], Any] = {}
+        self._shared: dict[tuple[str, int, tuple[int, ...], bytes], Tensor] = {}
         self.metadata: dict[str, str] = {}
 
-    def _find_scopes(self, graph: Any) -> Iterator[Scope]:
+    def _find_scopes(self, graph: gs.Graph) -> Iterator[Scope]:
         imports = self.model.proto.opset_import
         yield from _walk(Scope("", graph, "main", opset_of(imports)))
         for function, proto in zip(graph.functions, self.model.proto.functions, strict=True):
@@ -116,7 +117,7 @@ class GraphEditor:
 
     # ---- reading -------------------------------------------------------------------------------------------
 
-    def constant_value(self, tensor: Any) -> Array | None:
+    def constant_value(self, tensor: Tensor) -> Array | None:
         """The value of a constant tensor (initializer, Constant node, or what the `CONSTANT_OPS` make of them), None
         where it is not one."""
         if isinstance(tensor, gs.Constant):
@@ -131,33 +132,33 @@ class GraphEditor:
         if len(tensor.inputs) != 1:
             return None
         node = tensor.inputs[0]
-        if node.op == "Constant" and isinstance(node.attrs.get("value"), gs.Constant):
-            return np.asarray(node.attrs["value"].values)
+        if any(isinstance(value, gs.Node.AttributeRef) for value in node.attrs.values()):
+            return None
         if node.op == "Constant" and node.attrs:
             value = next(iter(node.attrs.values()))
-            return None if isinstance(value, gs.Node.AttributeRef) else np.asarray(value)
+            return np.asarray(value.values if isinstance(value, gs.Constant) else value)
         if node.op in ("Identity", "Cast"):
             return self.constant_value(node.inputs[0])
         if node.op == "Reshape":
             data, shape = (self.constant_value(source) for source in node.inputs)
-            return _reshaped(data, shape, node.attrs)
+            return None if integer(node, "allowzero") else _reshaped(data, shape)
         if node.op in ("Expand", "Tile", "Concat"):
             return _combined(node, [self.constant_value(source) for source in node.inputs])
         if node.op == "DequantizeLinear":
             return self._dequantised(node)
         return None
 
-    def _dequantised(self, node: Any) -> Array | None:
+    def _dequantised(self, node: Node) -> Array | None:
         values = [self.constant_value(tensor) for tensor in node.inputs if tensor.name]
-        if any(value is None for value in values) or node.attrs.get("block_size"):
+        if any(value is None for value in values) or integer(node, "block_size"):
             return None
         quantised, scale, *zero = [np.asarray(value, dtype=np.float64) for value in values]
-        axis = int(node.attrs.get("axis", 1))
+        axis = integer(node, "axis", 1)
         shape = [-1 if k == axis else 1 for k in range(quantised.ndim)] if scale.size > 1 else []
         offset = zero[0].reshape(shape) if zero else 0.0
         return np.asarray((quantised - offset) * scale.reshape(shape))
 
-    def is_constant(self, tensor: Any) -> bool:
+    def is_constant(self, tensor: Tensor) -> bool:
         """Whether the tensor's value is fixed in the model file."""
         if isinstance(tensor, gs.Constant):
             return True
@@ -165,7 +166,7 @@ class GraphEditor:
             return False
         return all(self.is_constant(source) for source in tensor.inputs[0].inputs if source.name)
 
-    def constant_shape(self, tensor: Any) -> tuple[int, ...] | None:
+    def constant_shape(self, tensor: Tensor) -> tuple[int, ...] | None:
         """Shape of a constant tensor without reading its data, None where it is not one."""
         source = self._initializers.get(tensor.name) if isinstance(tensor, gs.Constant) else None
         if source is not None:
@@ -184,11 +185,12 @@ class GraphEditor:
         self._names.add(name)
         return name
 
-    def variable(self, wanted: str) -> Any:
+    def variable(self, wanted: str) -> Tensor:
         """A new tensor with an unused name."""
-        return gs.Variable(self.fresh_name(wanted))
+        tensor: Tensor = gs.Variable(self.fresh_name(wanted))
+        return tensor
 
-    def constant(self, scope: Scope, wanted: str, value: Array, dtype: int) -> Any:
+    def constant(self, scope: Scope, wanted: str, value: Array, dtype: int) -> Tensor:
         """A constant of ONNX element type `dtype`, shared with every equal one that was added before.
 
         It becomes an initializer of the main graph; in functions, which have none, and before IR version 4,
@@ -210,12 +212,12 @@ class GraphEditor:
                 self._shared[key] = gs.Constant(name, array)
         return self._shared[key]
 
-    def source_proto(self, scope: Scope, node: Any) -> onnx.NodeProto | None:
+    def source_proto(self, scope: Scope, node: Node) -> onnx.NodeProto | None:
         """The proto a node was read from, None for a node that was added. Main graph only."""
         position = scope.positions.get(id(node))
         return None if position is None or scope.kind != "main" else self.model.proto.graph.node[position]
 
-    def set_attributes(self, node: Any, **attributes: Any) -> None:
+    def set_attributes(self, node: Node, **attributes: object) -> None:
         """Set attributes of a node; None removes one."""
         for name, value in attributes.items():
             if value is None:
@@ -224,12 +226,12 @@ class GraphEditor:
                 node.attrs[name] = value
         self._touched.add(id(node))
 
-    def set_input(self, node: Any, index: int, tensor: Any) -> None:
+    def set_input(self, node: Node, index: int, tensor: Tensor) -> None:
         """Feed a node's input from another tensor."""
         node.inputs[index] = tensor
         self._touched.add(id(node))
 
-    def take_over(self, scope: Scope, tensor: Any, suffix: str = "dense") -> Any:
+    def take_over(self, scope: Scope, tensor: Tensor, suffix: str = "dense") -> Tensor:
         """Detach `tensor` from its producer, which gets a new output; return that new output.
 
         The tensor keeps its name and consumers and awaits a new producer, so every reader of it, inside
@@ -242,51 +244,53 @@ class GraphEditor:
         self._touched.add(id(producer))
         return replacement
 
-    def drop_last_input(self, node: Any) -> Any:
+    def drop_last_input(self, node: Node) -> Tensor:
         """Remove a node's last, optional input and return it."""
         self._touched.add(id(node))
         return node.inputs.pop()
 
-    def drop_outputs(self, node: Any, keep: int) -> None:
+    def drop_outputs(self, node: Node, keep: int) -> None:
         """Remove a node's optional outputs beyond the first `keep`."""
         while len(node.outputs) > keep:
             node.outputs.pop()
         self._touched.add(id(node))
 
-    def insert_after(self, scope: Scope, anchor: Any, nodes: Sequence[Any]) -> None:
+    def insert_after(self, scope: Scope, anchor: Node, nodes: Sequence[Node]) -> None:
         """Insert new nodes directly behind `anchor`."""
         index = _index(scope.nodes, anchor) + 1
         scope.nodes[index:index] = nodes
 
-    def insert_before(self, scope: Scope, anchor: Any, nodes: Sequence[Any]) -> None:
+    def insert_before(self, scope: Scope, anchor: Node, nodes: Sequence[Node]) -> None:
         """Insert new nodes directly in front of `anchor`."""
         index = _index(scope.nodes, anchor)
         scope.nodes[index:index] = nodes
 
-    def replace(self, scope: Scope, old: Sequence[Any], new: Any, output: Any) -> None:
+    def replace(self, scope: Scope, old: Sequence[Node], new: Node, output: Tensor) -> None:
         """Put one new node, which writes `output`, in the place of several; the first of them to go last."""
         self.insert_after(scope, old[0], [new])
         for node in old:
             self.remove(scope, node)
         new.outputs.append(output)
 
-    def remove(self, scope: Scope, node: Any) -> None:
+    def remove(self, scope: Scope, node: Node) -> None:
         """Remove a node from its scope and disconnect it."""
         del scope.nodes[_index(scope.nodes, node)]
         node.inputs.clear()
         node.outputs.clear()
 
-    def node(self, op: str, wanted: str, inputs: Sequence[Any], outputs: Sequence[Any], **attrs: Any) -> Any:
+    def node(self, op: str, wanted: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], **attrs: object) -> Node:
         """A new node with an unused name; insert it with `insert_after` or `insert_before`."""
-        return gs.Node(op, self.fresh_name(wanted), attrs, list(inputs), list(outputs))
+        node: Node = gs.Node(op, self.fresh_name(wanted), attrs, list(inputs), list(outputs))
+        return node
 
-    def copy(self, node: Any, suffix: str, inputs: Sequence[Any]) -> Any:
+    def copy(self, node: Node, suffix: str, inputs: Sequence[Tensor]) -> Node:
         """A new node that does what `node` does, with new outputs; insert it with `insert_after`."""
         outputs = [self.variable(f"{t.name}/{suffix}") if t.name else gs.Variable.empty() for t in node.outputs]
         name = self.fresh_name(f"{node.name}/{suffix}") if node.name else ""
-        return gs.Node(node.op, name, dict(node.attrs), list(inputs), outputs, domain=node.domain)
+        copy: Node = gs.Node(node.op, name, dict(node.attrs), list(inputs), outputs, domain=node.domain)
+        return copy
 
-    def mark_stale(self, scope: Scope, tensor: Any) -> None:
+    def mark_stale(self, scope: Scope, tensor: Tensor) -> None:
         """Note that the recorded shape of a tensor no longer holds."""
         self._stale.add((scope.name, tensor.name))
 
@@ -310,7 +314,7 @@ class GraphEditor:
             entry.value = value
         return self.model.with_proto(proto)
 
-    def _rebuild(self, proto: Any, scope: Scope, by_owner: dict[tuple[int, str], Scope]) -> None:
+    def _rebuild(self, proto: Body, scope: Scope, by_owner: dict[tuple[int, str], Scope]) -> None:
         nodes = []
         for node in scope.nodes:
             position = scope.positions.get(id(node))
@@ -346,14 +350,14 @@ def _uniquely_named(scopes: Iterator[Scope]) -> list[Scope]:
     return result
 
 
-def _combined(node: Any, values: list[Array | None]) -> Array | None:
+def _combined(node: Node, values: list[Array | None]) -> Array | None:
     """What Expand, Tile or Concat make of constants."""
     parts = [value for value in values if value is not None]
     if len(parts) != len(values) or len(parts) < 2:
         return parts[0] if node.op == "Concat" and len(parts) == len(values) else None
     try:
         if node.op == "Concat":
-            return np.concatenate(parts, axis=int(node.attrs.get("axis", 0)))
+            return np.concatenate(parts, axis=integer(node, "axis"))
         sizes = tuple(int(size) for size in parts[1].reshape(-1))
         if node.op == "Tile":
             shape = tuple(a * b for a, b in zip(parts[0].shape, sizes, strict=True))
@@ -364,9 +368,9 @@ def _combined(node: Any, values: list[Array | None]) -> Array | None:
         return None
 
 
-def _reshaped(data: Array | None, shape: Array | None, attributes: Any) -> Array | None:
+def _reshaped(data: Array | None, shape: Array | None) -> Array | None:
     """What Reshape makes of constants; a size of 0 copies the input's."""
-    if data is None or shape is None or attributes.get("allowzero"):
+    if data is None or shape is None:
         return None
     sizes = [int(size) or data.shape[axis] for axis, size in enumerate(shape.reshape(-1)) if size or axis < data.ndim]
     try:
@@ -394,7 +398,7 @@ def _walk(scope: Scope) -> Iterator[Scope]:
                 yield from _walk(Scope(label, value, "subgraph", scope.opset, (node, name), parent=scope))
 
 
-def _synchronise(proto: onnx.NodeProto, node: Any) -> None:
+def _synchronise(proto: onnx.NodeProto, node: Node) -> None:
     """Carry a node's wiring and changed attributes over to its proto, leaving all else as it was."""
     del proto.input[:]
     proto.input.extend(tensor.name for tensor in node.inputs)
@@ -412,7 +416,7 @@ def _synchronise(proto: onnx.NodeProto, node: Any) -> None:
     proto.attribute.extend(attributes)
 
 
-def _same(attribute: onnx.AttributeProto, value: Any) -> bool:
+def _same(attribute: onnx.AttributeProto, value: object) -> bool:
     if value is None:
         return False
     if isinstance(value, gs.Graph | gs.Tensor | gs.Node.AttributeRef):
@@ -422,13 +426,13 @@ def _same(attribute: onnx.AttributeProto, value: Any) -> bool:
     return bool(list(current) == list(value) if isinstance(value, list | tuple) else current == value)
 
 
-def _copy(message: Any) -> Any:
+def _copy(message: Proto) -> Proto:
     duplicate = type(message)()
     duplicate.CopyFrom(message)
     return duplicate
 
 
-def _index(nodes: list[Any], wanted: Any) -> int:
+def _index(nodes: list[Node], wanted: Node) -> int:
     return next(k for k, node in enumerate(nodes) if node is wanted)  # identity: Node equality is structural
 
 

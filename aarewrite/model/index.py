@@ -10,10 +10,10 @@ import onnx
 import onnx.inliner
 import onnx.numpy_helper
 
-from aarewrite.data.arrays import Array
 from aarewrite.errors import CannotHandle
 from aarewrite.model.runner import LAYOUTS, Model
 from aarewrite.model.runtime import first_line
+from aarewrite.model.types import Array
 
 POINTWISE = {
     *("BatchNormalization", "Relu", "Clip", "LeakyRelu", "PRelu", "Elu", "Selu", "HardSwish", "HardSigmoid"),

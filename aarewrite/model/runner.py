@@ -11,9 +11,9 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from aarewrite.data.arrays import Array
 from aarewrite.errors import CannotHandle, UsageError
 from aarewrite.model.runtime import first_line
+from aarewrite.model.types import Array
 
 ModelLike = str | Path | onnx.ModelProto
 

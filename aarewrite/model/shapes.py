@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import onnx
 
 from aarewrite.errors import UsageError
 from aarewrite.model.graph import GraphEditor, Scope
 from aarewrite.model.model_file import Model
+from aarewrite.model.types import Node, Tensor
 
 Dim = int | str | None
 
@@ -55,7 +55,7 @@ class Shapes:
                     self._read(scope.name, container)
         self._infer_functions(editor, proto)
 
-    def of(self, scope: Scope, tensor: Any) -> TensorType:
+    def of(self, scope: Scope, tensor: Tensor) -> TensorType:
         """The type of a tensor as seen from a scope; unknown parts are 0 and None."""
         current: Scope | None = scope
         while current is not None:
@@ -65,7 +65,7 @@ class Shapes:
             current = current.parent
         return UNKNOWN
 
-    def spatial(self, scope: Scope, tensor: Any, rank: int | None = None) -> tuple[int | None, ...]:
+    def spatial(self, scope: Scope, tensor: Tensor, rank: int | None = None) -> tuple[int | None, ...]:
         """Spatial sizes of a map (all axes but batch and channels), None per axis where symbolic; `rank` is the
         number of spatial axes, where the operator tells."""
         found = self.of(scope, tensor)
@@ -85,7 +85,7 @@ class Shapes:
         bodies = {scope.function: scope for scope in editor.scopes if scope.kind == "function" and scope.function}
         protos = {(f.domain, f.name): f for f in proto.functions}
         pending = set(bodies)
-        calls: dict[Any, list[tuple[Scope, Any]]] = {key: [] for key in bodies}
+        calls: dict[tuple[str, str], list[tuple[Scope, Node]]] = {key: [] for key in bodies}
         for scope in editor.scopes:
             for node in scope.nodes:
                 if (node.domain or "", node.op) in calls:

@@ -4,51 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import prod
-from typing import Any
 
 from aarewrite.filters import is_blur_kernel
 from aarewrite.model.graph import GraphEditor
+from aarewrite.model.types import Array, Node, Tensor, integer, ints
 from aarewrite.sites.regions import QUANTISATION
 from aarewrite.windows import Window
 
 
-def weight_of(node: Any) -> Any:
+def weight_of(node: Node) -> Tensor:
     """The weight of a Conv or QLinearConv."""
     return node.inputs[3 if node.op == "QLinearConv" else 1]
 
 
-def is_blur(editor: GraphEditor, node: Any) -> bool:
+def is_blur(editor: GraphEditor, node: Node) -> bool:
     """Whether a convolution is a depthwise low-pass filter, at any stride."""
     if node.op not in ("Conv", "QLinearConv"):
         return False
     shape = editor.constant_shape(weight_of(node))
-    group = node.attrs.get("group", 1)
-    if shape is None or len(shape) < 3 or shape[1] != 1 or group != shape[0] or prod(shape[2:]) > 4096:
+    if shape is None or len(shape) < 3 or shape[:2] != (integer(node, "group", 1), 1) or prod(shape[2:]) > 4096:
         return False
     kernel = _kernel(editor, node)
     return kernel is not None and is_blur_kernel(kernel)
 
 
-def produced_by_blur(editor: GraphEditor, tensor: Any) -> bool:
+def produced_by_blur(editor: GraphEditor, tensor: Tensor) -> bool:
     """Whether a tensor is the output of a stride-1 blur that does filter (more than one tap)."""
     producer = tensor.inputs[0] if tensor.inputs else None
     if producer is not None and producer.op in QUANTISATION:
         return produced_by_blur(editor, producer.inputs[0])
     if producer is None or not is_blur(editor, producer):
         return False
-    if any(s > 1 for s in producer.attrs.get("strides") or ()):
+    if any(s > 1 for s in ints(producer, "strides")):
         return False  # it belongs to the sampling in front of it
     shape = editor.constant_shape(weight_of(producer))
     return shape is not None and prod(shape[2:]) > 1
 
 
-def read_by_blurs(editor: GraphEditor, tensor: Any) -> bool:
+def read_by_blurs(editor: GraphEditor, tensor: Tensor) -> bool:
     """Whether every reader of a tensor is a blur, directly or behind a Pad or a Dequantize step."""
     readers = list(_through(tensor))
     return bool(readers) and all(is_blur(editor, node) for node in readers)
 
 
-def is_wavelet(editor: GraphEditor, node: Any, window: Window) -> bool:
+def is_wavelet(editor: GraphEditor, node: Node, window: Window) -> bool:
     """Haar analysis: kernel and stride 2, every tap of the same magnitude, orthonormal."""
     if node.op != "Conv" or window.kernel != window.strides or set(window.kernel) != {2}:
         return False
@@ -62,7 +61,7 @@ def is_wavelet(editor: GraphEditor, node: Any, window: Window) -> bool:
     return bool((abs(abs(kernel.astype("float64")) - size**-0.5) < 1e-3).all())
 
 
-def _kernel(editor: GraphEditor, node: Any) -> Any:
+def _kernel(editor: GraphEditor, node: Node) -> Array | None:
     """A convolution's constant weight as real numbers, None where it is computed."""
     if node.op == "Conv":
         return editor.constant_value(node.inputs[1])
@@ -72,7 +71,7 @@ def _kernel(editor: GraphEditor, node: Any) -> Any:
     return (weight.astype("float64") - zero) * scale
 
 
-def _through(tensor: Any) -> Iterator[Any]:
+def _through(tensor: Tensor) -> Iterator[Node]:
     for node in tensor.outputs:
         if node.op in ("Pad", "DequantizeLinear"):
             yield from _through(node.outputs[0])

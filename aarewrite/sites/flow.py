@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from aarewrite.model.graph import GraphEditor, Scope
 from aarewrite.model.shapes import Shapes, TensorType
+from aarewrite.model.types import Node, Tensor, ints
 from aarewrite.windows import Axes, Sizes
 
 
@@ -36,7 +37,7 @@ class Flow:
         self._input_sizes = [_spatial_size(shapes.of(main, tensor)) for tensor in main.graph.inputs]
         self._walk(main)
 
-    def stride(self, tensor: Any, size: Sizes) -> Axes | None:
+    def stride(self, tensor: Tensor, size: Sizes) -> Axes | None:
         """Product of the strides between the model's input and a tensor, per spatial axis; the ratio of the static
         sizes where a reshape lies in between."""
         stride = self._states.get(id(tensor), START).stride
@@ -47,7 +48,7 @@ class Flow:
             return None
         return tuple(round(w / n) for w, n in zip(whole, size, strict=True) if w and n)
 
-    def convolved(self, tensor: Any) -> bool:
+    def convolved(self, tensor: Tensor) -> bool:
         """Whether a convolution lies between the model's input and a tensor."""
         return self._states.get(id(tensor), START).convolved
 
@@ -69,7 +70,7 @@ class Flow:
                 for output in node.outputs:
                     self._states[id(output)] = state
 
-    def _hand_over(self, sources: Any, targets: Any) -> None:
+    def _hand_over(self, sources: Sequence[Tensor], targets: Sequence[Tensor]) -> None:
         """Pass states on; where a target is reached twice (calls, branches), what they agree on."""
         for source, target in zip(sources, targets, strict=False):
             state, known = self._states.get(id(source), START), self._states.get(id(target))
@@ -78,7 +79,7 @@ class Flow:
                 state = State(stride, state.convolved or known.convolved)
             self._states[id(target)] = state
 
-    def _after(self, node: Any) -> State:
+    def _after(self, node: Node) -> State:
         inputs = [t for t in node.inputs if t.name and not self._editor.is_constant(t)]
         states = [self._states.get(id(tensor), START) for tensor in inputs]
         convolved = any(state.convolved for state in states)
@@ -88,15 +89,14 @@ class Flow:
             stride = None
         if "Conv" in node.op:
             convolved = True
-        step = node.attrs.get("strides")
         if "Conv" in node.op or "Pool" in node.op:
-            stride = _times(stride, step, node.op == "ConvTranspose")
+            stride = _times(stride, ints(node, "strides"), node.op == "ConvTranspose")
         elif node.op in RESHAPING | RESIZING or (node.op == "Slice" and len(node.inputs) > 4):
             stride = None  # told from the sizes, where they are static
         return State(stride, convolved)
 
 
-def _carried(node: Any, inputs: Any) -> tuple[Any, Any]:
+def _carried(node: Node, inputs: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
     """What a control-flow node hands to its body: Loop its carried values behind the iteration and condition, Scan its
     states. If hands nothing; its branches see the tensors around them."""
     if node.op == "Loop":
@@ -113,10 +113,10 @@ def _spatial_size(found: TensorType) -> Sizes:
     return sizes[:-1] if last else sizes[1:]
 
 
-def _times(stride: Axes | None, step: Any, upsampling: bool) -> Axes | None:
+def _times(stride: Axes | None, step: Sequence[int], upsampling: bool) -> Axes | None:
     if stride is None:
         return None
-    if not isinstance(step, list):
+    if not step:
         return stride
     if stride and len(stride) != len(step):
         return None

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
 from aarewrite.model.graph import GraphEditor, Scope
+from aarewrite.model.types import Node, Tensor, in_default_domain, integer, is_parameter
 
 NONLINEAR = frozenset(
     [
@@ -61,13 +61,13 @@ class Region:
         normalised: Whether a BatchNormalization is the first node behind the operator.
     """
 
-    end: Any
-    inner: tuple[Any, ...]
+    end: Tensor
+    inner: tuple[Tensor, ...]
     nonlinear: bool
     normalised: bool
 
 
-def pointwise_region(editor: GraphEditor, scope: Scope, start: Any, spatial: int) -> Region:
+def pointwise_region(editor: GraphEditor, scope: Scope, start: Tensor, spatial: int) -> Region:
     """Follow `start`, a map with `spatial` spatial axes, through its pointwise consumers to the last tensor
     that all of its readers share.
 
@@ -77,7 +77,7 @@ def pointwise_region(editor: GraphEditor, scope: Scope, start: Any, spatial: int
     """
     local = {id(node) for node in scope.nodes}
     waiting = {start.name: _reader_count(scope, start)}  # region tensors -> readers not yet in the region
-    dense: list[Any] = []
+    dense: list[Tensor] = []
     best, best_inner, crossed, segment_nonlinear = start, 0, False, False
     for node in _in_order(editor, scope, local, start, spatial):
         for tensor in node.inputs:
@@ -103,7 +103,7 @@ def pointwise_region(editor: GraphEditor, scope: Scope, start: Any, spatial: int
     return Region(best, inner, crossed, normalised)
 
 
-def _in_order(editor: GraphEditor, scope: Scope, local: set[int], start: Any, spatial: int) -> Iterator[Any]:
+def _in_order(editor: GraphEditor, scope: Scope, local: set[int], start: Tensor, spatial: int) -> Iterator[Node]:
     """The region's nodes in topological order."""
     inside, done, tensors = {id(start)}, set[int](), [start]
     while True:
@@ -118,15 +118,14 @@ def _in_order(editor: GraphEditor, scope: Scope, local: set[int], start: Any, sp
         yield node
 
 
-def _pointwise(editor: GraphEditor, scope: Scope, node: Any, inside: set[int], spatial: int) -> bool:
+def _pointwise(editor: GraphEditor, scope: Scope, node: Node, inside: set[int], spatial: int) -> bool:
     """Whether a node maps region tensors point by point, every other operand being a per-channel constant."""
-    known = node.op in NONLINEAR | AFFINE | QUANTISATION and node.domain in (None, "", "ai.onnx")
-    training = node.attrs.get("training_mode") or (
-        node.op == "Dropout" and len(node.inputs) > 2 and node.inputs[2].name
-    )
+    known = node.op in NONLINEAR | AFFINE | QUANTISATION and in_default_domain(node)
+    dropping = node.op == "Dropout" and len(node.inputs) > 2 and bool(node.inputs[2].name)
+    training = dropping or is_parameter(node, "training_mode") or integer(node, "training_mode") != 0
     if not known or training or any(output.outputs or scope.is_output(output) for output in node.outputs[1:]):
         return False
-    if node.op == "Cast" and node.attrs.get("to") not in FLOATS:
+    if node.op == "Cast" and integer(node, "to") not in FLOATS:
         return False
     data = [tensor for tensor in node.inputs if id(tensor) in inside]
     others = [tensor for tensor in node.inputs if tensor.name and id(tensor) not in inside]
@@ -139,7 +138,7 @@ def _pointwise(editor: GraphEditor, scope: Scope, node: Any, inside: set[int], s
     return all(_per_channel(editor, tensor, spatial) for tensor in others)
 
 
-def _per_channel(editor: GraphEditor, tensor: Any, spatial: int) -> bool:
+def _per_channel(editor: GraphEditor, tensor: Tensor, spatial: int) -> bool:
     """Whether a constant is the same at every position and for every sample: it then fits a larger map too."""
     shape = editor.constant_shape(tensor)
     if shape is None or len(shape) > spatial + 2:
@@ -148,10 +147,10 @@ def _per_channel(editor: GraphEditor, tensor: Any, spatial: int) -> bool:
     return aligned[0] == 1 and all(size == 1 for size in aligned[2:])
 
 
-def _multiplies_itself(editor: GraphEditor, node: Any) -> bool:
+def _multiplies_itself(editor: GraphEditor, node: Node) -> bool:
     return node.op in ("Mul", "Div") and not any(editor.is_constant(t) for t in node.inputs)
 
 
-def _reader_count(scope: Scope, tensor: Any) -> int:
+def _reader_count(scope: Scope, tensor: Tensor) -> int:
     """Number of readers; a graph output has one more, outside the model."""
     return len(tensor.outputs) + (1 if scope.is_output(tensor) else 0)

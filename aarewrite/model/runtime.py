@@ -8,19 +8,43 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 
 from aarewrite.errors import CannotHandle
 from aarewrite.model.model_file import STUB_LOCATION, Model, external_files, is_stub
 
+Array = npt.NDArray[Any]
+
 LARGEST_OPTIMISED = 64 * 2**20
 NO_SPINNING = (("session.intra_op.allow_spinning", "0"),)  # for runs that take turns with other work on the cores
 NEWEST_HINT = "install a newer onnxruntime or export with a lower opset_version"
+
+
+class Port(Protocol):
+    """An input or output of a session: its name, `tensor(float)` or the like, and its shape, open axes by name."""
+
+    name: str
+    type: str
+    shape: list[int | str | None]
+
+
+class Session(Protocol):
+    """What is used of an `onnxruntime.InferenceSession`, which has no type information."""
+
+    def get_inputs(self) -> list[Port]:
+        """Its inputs, without initializers."""
+
+    def get_outputs(self) -> list[Port]:
+        """Its outputs, in the graph's order."""
+
+    def run(self, names: None, feeds: Mapping[str, Array]) -> list[Array]:
+        """Every output, in order."""
 
 
 def quiet_libraries() -> None:
@@ -30,18 +54,7 @@ def quiet_libraries() -> None:
     G_LOGGER.severity = G_LOGGER.CRITICAL
 
 
-def polygraphy_runner(session: Any) -> Any:
-    """A Polygraphy runner around a session; Polygraphy neither logs to stdout nor installs packages."""
-    from polygraphy import config
-    from polygraphy.backend.onnxrt import OnnxrtRunner
-    from polygraphy.logger import G_LOGGER
-
-    config.AUTOINSTALL_DEPS = False
-    G_LOGGER.module_severity = G_LOGGER.CRITICAL
-    return OnnxrtRunner(session)
-
-
-def open_session(model: Model, optimise: bool = False) -> Any:
+def open_session(model: Model, optimise: bool = False) -> Session:
     """A CPU `onnxruntime.InferenceSession`.
 
     Unoptimised it reads the set-aside weights in place, without a copy; optimised it holds its own, twice where it
@@ -74,7 +87,8 @@ def open_session(model: Model, optimise: bool = False) -> Any:
             options.add_external_initializers([tensor.name for tensor in stubs], values)
         try:
             data = _without_unread(model.proto, read).SerializeToString()
-            return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+            session: Session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+            return session
         except Exception as error:  # ONNX Runtime raises a dozen private types
             logging.getLogger(__name__).debug("session refused", exc_info=True)
             text = first_line(error)

@@ -14,13 +14,14 @@ import onnx
 from aarewrite.errors import CannotHandle, CheckFailed, UsageError
 from aarewrite.model.graph import GraphEditor
 from aarewrite.model.model_file import Model, load, recorded
-from aarewrite.model.runtime import first_line, quiet_libraries, stdout_to_stderr
-from aarewrite.model.shapes import Shapes, infer
+from aarewrite.model.runtime import quiet_libraries
+from aarewrite.model.shapes import Shapes
 from aarewrite.passes import BY_PLACEMENT, a_trous, fold_padding, merge_box, second_phase
 from aarewrite.passes.blur_geometry import A_TROUS, Rewrite, realise, twin
 from aarewrite.planning import Plan, PlannedSite, make_plan, replan
 from aarewrite.recipe import Recipe, load_recipe
-from aarewrite.rewriting.proof import Proof, prove
+from aarewrite.rewriting.checks import check
+from aarewrite.rewriting.proof import Claim, Proof, prove
 from aarewrite.sites.find import Located, find
 from aarewrite.version import __version__
 
@@ -115,10 +116,21 @@ def rewrite(
     proof = None
     if verify:
         twin_model = apply_plan(planned, loaded, as_twin=True)
-        proof = prove(loaded, twin_model, rewritten, planned)
+        proof = prove(loaded, twin_model, rewritten, claim(planned))
         if not proof.passed:
             raise CheckFailed(proof.failure, "nothing was written; please report the model's construct")
     return Result(planned, rewritten, proof, warnings)
+
+
+def claim(planned: Plan) -> Claim:
+    """What the proof is to show of a plan."""
+    rewrites = planned.rewrites
+    return Claim(
+        input_shapes=planned.input_shapes,
+        watched=tuple(p.map_name for p in rewrites if not p.site.scope and p.map_name),
+        unproven=tuple(p.site.node for p in rewrites if p.rewrite and not p.rewrite.proven),
+        in_branches=any(p.site.scope for p in rewrites),
+    )
 
 
 def plan(
@@ -238,56 +250,4 @@ def _origin(entry: PlannedSite, geometry: Rewrite) -> dict[str, Any]:
     }
 
 
-def check(original: Model, rewritten: Model) -> tuple[str, ...]:
-    """Check the rewritten model with onnx's checker and strict shape inference, and its inputs and outputs against
-    the original's. What the original already fails is a warning.
-
-    Raises:
-        CheckFailed: The rewrite made a valid model invalid, or changed its signature.
-    """
-    warnings = []
-    for name, step in (("onnx.checker", _onnx_checker), ("strict shape inference", _strict_inference)):
-        problem = step(rewritten)
-        if problem and step(original):
-            warnings.append(f"the original already fails {name}: {problem}")
-        elif problem:
-            raise CheckFailed(f"the rewritten model fails {name}: {problem}")
-    for kind in ("input", "output"):
-        before, after = (getattr(m.proto.graph, kind) for m in (original, rewritten))
-        if [v.SerializeToString() for v in before] != [v.SerializeToString() for v in after]:
-            raise CheckFailed(f"the rewritten model's {kind}s differ in name, type or shape")
-    return tuple(warnings)
-
-
-def _onnx_checker(model: Model) -> str:
-    """The checker's complaint, "" if none. Weights that are not in the proto are shown to it as graph inputs."""
-    proto = onnx.ModelProto()
-    proto.CopyFrom(model.proto)
-    external = onnx.TensorProto.EXTERNAL
-    stubs = [tensor for tensor in proto.graph.initializer if tensor.data_location == external]
-    inputs = {value.name for value in proto.graph.input}
-    for tensor in stubs:
-        if tensor.name not in inputs:
-            shape = list(tensor.dims)
-            proto.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, shape))
-    names = {tensor.name for tensor in stubs}
-    inline = [tensor for tensor in model.proto.graph.initializer if tensor.name not in names]
-    del proto.graph.initializer[:]
-    proto.graph.initializer.extend(inline)
-    try:
-        with stdout_to_stderr():  # it announces experimental operators there
-            onnx.checker.check_model(proto)
-    except Exception as error:  # ValidationError, and RuntimeError from the C++ side
-        return first_line(error)
-    return ""
-
-
-def _strict_inference(model: Model) -> str:
-    try:
-        infer(model.proto, strict=True)
-    except Exception as error:
-        return first_line(error)
-    return ""
-
-
-__all__ = ["CannotHandle", "Result", "apply_plan", "check", "plan", "rewrite"]
+__all__ = ["CannotHandle", "Result", "apply_plan", "check", "claim", "plan", "rewrite"]

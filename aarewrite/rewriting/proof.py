@@ -9,29 +9,37 @@ Source: the identity law, "dense operator, then subsample by s" equals the strid
 from __future__ import annotations
 
 import dataclasses
-import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 
 from aarewrite.errors import CannotHandle, CheckFailed
 from aarewrite.model.model_file import Model
 from aarewrite.model.precision import in_float32
-from aarewrite.model.runtime import first_line, open_session, polygraphy_runner
-from aarewrite.planning import Plan
+from aarewrite.model.runtime import Array, first_line, open_session
+from aarewrite.rewriting.random_inputs import Run, accepted, run
 
-Array = npt.NDArray[Any]
-Feeds = dict[str, Array]
-
-VOLUME_SIZE = 40  # of symbolic axes of inputs with three spatial axes
-IMAGE_SIZES = (160, 224, 256, 320, 640, 512, 128, 64, 32)
-ODD_IMAGE_SIZES = (161, 225)
-SEQUENCE_LENGTHS = (1024, 512, 576, 256, 288, 16000, 128, 64, 1)
 TOLERANCES = {"float32": 1e-5, "float64": 1e-5, "float16": 4e-3}  # of the tensor's largest magnitude
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What is claimed of a rewrite: its twin computes what the original does.
+
+    Attributes:
+        watched: Names of the main graph's blurred maps, in graph order: original and twin have them alike.
+        unproven: Sites whose operator changes: outside the proof, and their maps may change in size at odd sizes.
+        input_shapes: Input name -> shape, where the user gave one.
+        in_branches: Whether sites lie in the branches of an If or in the body of a Loop.
+    """
+
+    watched: tuple[str, ...] = ()
+    unproven: tuple[str, ...] = ()
+    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    in_branches: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,14 +114,14 @@ class Proof:
         }
 
 
-def prove(original: Model, twin: Model, rewritten: Model, plan: Plan, seed: int = 0) -> Proof:
+def prove(original: Model, twin: Model, rewritten: Model, claim: Claim, seed: int = 0) -> Proof:
     """Run the identity proof on random input, and the rewritten model on the same input.
 
     Args:
         original: The model as it was.
-        twin: The plan applied with the single tap 1 (unproven sites left as they were).
-        rewritten: The plan applied.
-        plan: For the sites' names and the input shapes given by the user.
+        twin: The rewrite with the single tap 1 (unproven sites left as they were).
+        rewritten: The rewrite.
+        claim: What it is to show.
         seed: Of the random inputs.
 
     Raises:
@@ -122,41 +130,35 @@ def prove(original: Model, twin: Model, rewritten: Model, plan: Plan, seed: int 
     """
     notes: list[str] = []
     models = [original, twin, rewritten]
-    watched = _watched(plan)
     try:
-        before, after = (open_session(_with_outputs(model, watched)) for model in models[:2])
+        before, after = (open_session(_with_outputs(model, claim.watched)) for model in models[:2])
     except CannotHandle:
         models = [in_float32(model) for model in models]
         if models[0] is original:
             raise
-        before, after = (open_session(_with_outputs(model, watched)) for model in models[:2])
+        before, after = (open_session(_with_outputs(model, claim.watched)) for model in models[:2])
         notes.append("run in float32: ONNX Runtime's CPU provider has no kernels for the model's type")
-    runs = list(_runs(before, models[0], plan, seed))
+    runs = accepted(before, models[0], claim.input_shapes, not claim.unproven, seed)
     comparisons: list[Comparison] = []
     for feeds, expected in runs:
         try:
-            actual = _run(after, feeds)
+            actual = run(after, feeds)
         except Exception as error:  # ONNX Runtime raises a dozen private types
             raise CheckFailed(f"identity proof: the twin does not run: {first_line(error)}", _way_out(error)) from None
-        comparisons += _compare(expected, actual, watched)
+        comparisons += _compare(expected, actual, claim.watched)
     del after, before
     _run_result(models[2], runs)
-    if any(planned.site.scope for planned in plan.rewrites):
+    if claim.in_branches:
         notes.append("sites in branches are covered where the random input takes the branch")
     return Proof(
         comparisons=tuple(comparisons),
         inputs=tuple({name: value.shape for name, value in feeds.items()} for feeds, _ in runs),
-        unproven=tuple(p.site.node for p in plan.rewrites if p.rewrite and not p.rewrite.proven),
+        unproven=claim.unproven,
         notes=tuple(notes),
     )
 
 
-def _watched(plan: Plan) -> list[str]:
-    """Names of the main graph's blurred tensors: they exist in original and twin alike."""
-    return [p.map_name for p in plan.rewrites if not p.site.scope and p.map_name]
-
-
-def _with_outputs(model: Model, names: list[str]) -> Model:
+def _with_outputs(model: Model, names: Iterable[str]) -> Model:
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
     present = {output.name for output in proto.graph.output}
@@ -164,13 +166,7 @@ def _with_outputs(model: Model, names: list[str]) -> Model:
     return model.with_proto(proto)
 
 
-def _run(session: Any, feeds: Feeds) -> dict[str, Array]:
-    """One inference through Polygraphy's runner."""
-    with polygraphy_runner(session) as runner:
-        return dict(runner.infer(feeds, check_inputs=False))
-
-
-def _run_result(model: Model, runs: list[tuple[Feeds, dict[str, Array]]]) -> None:
+def _run_result(model: Model, runs: list[Run]) -> None:
     """Load and run the rewritten model as a user would, and compare its signature at run time."""
     try:
         session = open_session(model, optimise=True)
@@ -191,7 +187,7 @@ def _way_out(error: Exception) -> str:
     return "a map is too small: use --pad edge, a smaller --filter, or --skip the node" if small else ""
 
 
-def _compare(expected: dict[str, Array], actual: dict[str, Array], watched: list[str]) -> Iterator[Comparison]:
+def _compare(expected: dict[str, Array], actual: dict[str, Array], watched: Iterable[str]) -> Iterator[Comparison]:
     """Compare the sites' maps in graph order, then the outputs: the first problem is where it began."""
     for name in dict.fromkeys([*watched, *expected]):
         a, b = expected[name], actual.get(name)
@@ -222,115 +218,3 @@ def _compare_arrays(name: str, a: Array, b: Array) -> Comparison:
         )  # one step of a quantised map: a rounding tie
     problem = "" if difference <= limit else f"differs by {difference:.3g} at a scale of {scale:.3g}"
     return Comparison(name, difference, scale, tolerance, problem)
-
-
-# ---- random input ------------------------------------------------------------------------------------------
-
-
-def _runs(session: Any, model: Model, plan: Plan, seed: int) -> Iterator[tuple[Feeds, dict[str, Array]]]:
-    """Random inputs the original accepts, with its outputs: the first size that runs, an odd one where sizes are open
-    (and no site changes its operator, whose output may then differ in size), and every value that a scalar integer
-    input is compared with in the graph."""
-    inputs = session.get_inputs()
-    symbolic = any(not isinstance(dim, int) or dim <= 0 for value in inputs for dim in value.shape[1:])
-    symbolic = symbolic and not plan.input_shapes
-    values = _switches(model, inputs)
-    first = _first_that_runs(session, plan, inputs, IMAGE_SIZES if symbolic else IMAGE_SIZES[:1], values, seed)
-    if isinstance(first, str):
-        raise CannotHandle(
-            f"ONNX Runtime cannot run the original on random input: {first}",
-            "give its sizes with --input NAME:SHAPE, or write without proof with --no-verify",
-        )
-    yield from first
-    same_size = all(planned.rewrite.proven for planned in plan.rewrites if planned.rewrite)
-    if symbolic and same_size and any(len(value.shape) >= 4 for value in inputs):
-        odd = _first_that_runs(session, plan, inputs, ODD_IMAGE_SIZES, values, seed)
-        if not isinstance(odd, str):
-            yield from odd
-
-
-def _first_that_runs(
-    session: Any, plan: Plan, inputs: Any, sizes: tuple[int, ...], values: list[Feeds], seed: int
-) -> list[tuple[Feeds, dict[str, Array]]] | str:
-    """One run for each branch-switching value: with the first size the original accepts."""
-    lengths = SEQUENCE_LENGTHS if any(_open_sequence(value, plan) for value in inputs) else SEQUENCE_LENGTHS[:1]
-    problem, found = "no input size was tried", []
-    for switches in values:
-        for size, length in itertools.product(sizes, lengths):
-            feeds = _random_feeds(inputs, plan, size, length, np.random.default_rng(seed)) | switches
-            try:
-                found.append((feeds, _run(session, feeds)))
-                break
-            except Exception as error:  # ONNX Runtime raises a dozen private types
-                problem = first_line(error)
-    return found or problem
-
-
-def _open_sequence(value: Any, plan: Plan) -> bool:
-    open_end = bool(value.shape) and (not isinstance(value.shape[-1], int) or value.shape[-1] <= 0)
-    return 1 < len(value.shape) <= 3 and open_end and value.name not in plan.input_shapes
-
-
-def _random_feeds(inputs: Any, plan: Plan, size: int, length: int, rng: np.random.Generator) -> Feeds:
-    feeds: Feeds = {}
-    known: dict[str, int] = {}
-    for value in inputs:
-        shape = plan.input_shapes.get(value.name) or _concrete(value.shape, size, length, known)
-        feeds[value.name] = _random_array(value, shape, rng)
-    return feeds
-
-
-def _concrete(shape: list[Any], size: int, length: int, known: dict[str, int]) -> tuple[int, ...]:
-    """Sizes for open axes: 1 for the batch, `size` for images, `length` for the last axis of sequences."""
-    dims = []
-    for axis, dim in enumerate(shape):
-        if isinstance(dim, int) and dim > 0:
-            dims.append(dim)
-            continue
-        wanted = 1
-        if len(shape) >= 4 and axis > 0:
-            wanted = size if len(shape) == 4 else VOLUME_SIZE + size % 2
-        elif axis > 0 and axis == len(shape) - 1:
-            wanted = length
-        dims.append(known.setdefault(dim, wanted) if isinstance(dim, str) else wanted)
-    return tuple(dims)
-
-
-def _random_array(value: Any, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
-    kind = value.type.removeprefix("tensor(").removesuffix(")")
-    if kind in ("float", "double", "float16"):
-        dtype = {"float": np.float32, "double": np.float64, "float16": np.float16}[kind]
-        return rng.standard_normal(shape).astype(dtype)
-    if kind in ("int8", "uint8"):
-        info = np.iinfo(kind)
-        return rng.integers(info.min, info.max + 1, shape).astype(kind)
-    if kind in ("int32", "int64", "bool", "uint32", "uint64", "int16", "uint16"):
-        return rng.integers(0, 2, shape).astype(kind)
-    raise CannotHandle(
-        f"input {value.name!r} of type {value.type}: no random values for it", "use --no-verify and check by hand"
-    )
-
-
-def _switches(model: Model, inputs: Any) -> list[Feeds]:
-    """Values of scalar integer inputs that the graph compares them with: each may take another branch."""
-    scalars = {value.name: value for value in inputs if value.type in ("tensor(int64)", "tensor(int32)")}
-    scalars = {name: value for name, value in scalars.items() if len(value.shape) == 0}
-    if not scalars:
-        return [{}]
-    constants: dict[str, Array] = {}
-    for tensor in model.proto.graph.initializer:
-        if not tensor.dims and tensor.data_location != onnx.TensorProto.EXTERNAL:
-            constants[tensor.name] = onnx.numpy_helper.to_array(tensor)
-    for node in model.proto.graph.node:
-        for attribute in node.attribute:
-            if node.op_type == "Constant" and attribute.name == "value" and not attribute.t.dims:
-                constants[node.output[0]] = onnx.numpy_helper.to_array(attribute.t)
-    found: list[Feeds] = [{}]
-    for node in model.proto.graph.node:
-        if node.op_type == "Equal":
-            name = next((n for n in node.input if n in scalars), None)
-            constant = next((constants[n] for n in node.input if n in constants), None)
-            if name is not None and constant is not None:
-                dtype = np.int64 if scalars[name].type == "tensor(int64)" else np.int32
-                found.append({name: np.array(constant, dtype=dtype).reshape(())})
-    return found

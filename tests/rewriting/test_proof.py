@@ -14,10 +14,9 @@ from reference import build, weight
 import aarewrite
 from aarewrite import filters
 from aarewrite.model.model_file import Model, load
-from aarewrite.planning import Plan
 from aarewrite.rewriting import pipeline
-from aarewrite.rewriting.pipeline import apply_plan
-from aarewrite.rewriting.proof import Proof, prove
+from aarewrite.rewriting.pipeline import apply_plan, claim
+from aarewrite.rewriting.proof import Claim, Proof, prove
 
 
 def strided() -> onnx.ModelProto:
@@ -33,10 +32,22 @@ def strided() -> onnx.ModelProto:
     )
 
 
-def parts(model: onnx.ModelProto) -> tuple[Model, Model, Model, Plan]:
-    """Original, twin, rewritten and plan."""
+def parts(model: onnx.ModelProto) -> tuple[Model, Model, Model, Claim]:
+    """Original, twin, rewritten and what is claimed of them."""
     planned = aarewrite.plan(model, first_conv=True)
-    return load(model), apply_plan(planned, model, as_twin=True), apply_plan(planned, model), planned
+    return load(model), apply_plan(planned, model, as_twin=True), apply_plan(planned, model), claim(planned)
+
+
+def test_the_claim_of_a_plan_names_maps_and_sites() -> None:
+    model = build(
+        "(float[1, 2, H, 12] x) => (float[] y) "
+        "{ [pool] y = MaxPool<kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]>(x) }"
+    )
+    planned = aarewrite.plan(model, "zhang2019-resnet", input_shapes={"x": [1, 2, 8, 12]})
+    assert claim(planned) == Claim(watched=("y",), unproven=("pool",), input_shapes={"x": (1, 2, 8, 12)})
+    assert claim(aarewrite.plan(model, input_shapes={"x": [1, 2, 8, 12]})) == Claim(
+        watched=("y",), input_shapes={"x": (1, 2, 8, 12)}
+    )
 
 
 def tampered(twin: Model, edit: Callable[[onnx.ModelProto], None]) -> Model:
@@ -60,8 +71,8 @@ def set_ints(node: str, name: str, values: list[int]) -> Callable[[onnx.ModelPro
 
 
 def test_a_right_twin_passes() -> None:
-    original, twin, rewritten, plan = parts(strided())
-    proof = prove(original, twin, rewritten, plan)
+    original, twin, rewritten, claimed = parts(strided())
+    proof = prove(original, twin, rewritten, claimed)
     assert proof.passed
     assert proof.worst.relative <= 1e-6
     assert {c.tensor for c in proof.comparisons} == {"b", "c", "y"}
@@ -82,11 +93,11 @@ def test_a_right_twin_passes() -> None:
     ids=["conv row", "conv column", "pool", "window", "phase", "stride", "pool stride"],
 )
 def test_a_wrong_twin_fails(edit: Callable[[onnx.ModelProto], None]) -> None:
-    original, twin, rewritten, plan = parts(strided())
+    original, twin, rewritten, claimed = parts(strided())
     wrong = tampered(twin, edit)
     del wrong.proto.graph.value_info[:]
     try:
-        proof = prove(original, wrong, rewritten, plan)
+        proof = prove(original, wrong, rewritten, claimed)
     except aarewrite.AarewriteError:
         return
     assert not proof.passed
@@ -105,14 +116,14 @@ def test_a_misplaced_blur_behind_a_saturated_output_fails() -> None:
     }""",
         big=np.float32(1000),
     )
-    original, twin, rewritten, plan = parts(model)
-    proof = prove(original, tampered(twin, set_ints("pool", "pads", [2, 2, 0, 0])), rewritten, plan)
+    original, twin, rewritten, claimed = parts(model)
+    proof = prove(original, tampered(twin, set_ints("pool", "pads", [2, 2, 0, 0])), rewritten, claimed)
     assert not proof.passed
     assert "'a'" in proof.failure
 
 
 def test_nan_in_one_of_them_fails() -> None:
-    original, twin, rewritten, plan = parts(strided())
+    original, twin, rewritten, claimed = parts(strided())
 
     def edit(proto: onnx.ModelProto) -> None:
         last = proto.graph.node[-1]
@@ -126,7 +137,7 @@ def test_nan_in_one_of_them_fails() -> None:
         del proto.graph.node[:]
         proto.graph.node.extend(copies)
 
-    proof = prove(original, tampered(twin, edit), rewritten, plan)
+    proof = prove(original, tampered(twin, edit), rewritten, claimed)
     assert not proof.passed
     assert proof.failure == "identity proof failed at tensor 'y': NaN or infinity in one of them"
 
@@ -140,14 +151,14 @@ def test_infinities_of_opposite_sign_fail() -> None:
     }""",
         zero=np.float32(0),
     )
-    original, twin, rewritten, plan = parts(model)
+    original, twin, rewritten, claimed = parts(model)
 
     def negate(proto: onnx.ModelProto) -> None:
         next(t for t in proto.graph.initializer if t.name == "zero").float_data[:] = []
         next(t for t in proto.graph.initializer if t.name == "zero").raw_data = np.float32(-0.0).tobytes()
 
-    assert prove(original, twin, rewritten, plan).passed
-    assert not prove(original, tampered(twin, negate), rewritten, plan).passed
+    assert prove(original, twin, rewritten, claimed).passed
+    assert not prove(original, tampered(twin, negate), rewritten, claimed).passed
 
 
 @pytest.mark.parametrize("kind", ["int64", "bool"])
@@ -160,8 +171,8 @@ def test_other_outputs_must_be_equal(kind: str) -> None:
     }}""",
         **({"zero": np.float32(1)} if kind == "bool" else {}),
     )
-    original, twin, rewritten, plan = parts(model)
-    assert prove(original, twin, rewritten, plan).passed
+    original, twin, rewritten, claimed = parts(model)
+    assert prove(original, twin, rewritten, claimed).passed
 
     def edit(proto: onnx.ModelProto) -> None:
         last = proto.graph.node[-1]
@@ -170,26 +181,26 @@ def test_other_outputs_must_be_equal(kind: str) -> None:
         else:
             last.op_type = "Less"
 
-    proof = prove(original, tampered(twin, edit), rewritten, plan)
+    proof = prove(original, tampered(twin, edit), rewritten, claimed)
     assert not proof.passed
     assert "'y'" in proof.failure
 
 
 def test_a_missing_output_fails() -> None:
-    original, twin, rewritten, plan = parts(strided())
+    original, twin, rewritten, claimed = parts(strided())
 
     def edit(proto: onnx.ModelProto) -> None:
         proto.graph.node[-1].output[0] = "renamed"
         proto.graph.output[0].name = "renamed"
 
-    proof = prove(original, tampered(twin, edit), rewritten, plan)
+    proof = prove(original, tampered(twin, edit), rewritten, claimed)
     assert not proof.passed
     assert proof.failure == "identity proof failed at tensor 'y': missing from the twin"
 
 
 def test_a_missing_inner_map_fails() -> None:
-    original, twin, rewritten, plan = parts(strided())
-    proof = prove(original, twin, rewritten, plan)
+    original, twin, rewritten, claimed = parts(strided())
+    proof = prove(original, twin, rewritten, claimed)
     assert "b" in {c.tensor for c in proof.comparisons}
 
     def edit(proto: onnx.ModelProto) -> None:
@@ -198,7 +209,7 @@ def test_a_missing_inner_map_fails() -> None:
                 names[:] = ["renamed" if name == "b" else name for name in names]
 
     try:
-        wrong = prove(original, tampered(twin, edit), rewritten, plan)
+        wrong = prove(original, tampered(twin, edit), rewritten, claimed)
     except aarewrite.AarewriteError:
         return
     assert not wrong.passed
@@ -211,20 +222,20 @@ def test_nothing_to_compare_is_no_proof() -> None:
 
 
 def test_a_rewritten_model_that_does_not_run_is_a_failed_check() -> None:
-    original, twin, rewritten, plan = parts(strided())
+    original, twin, rewritten, claimed = parts(strided())
     broken = tampered(rewritten, lambda proto: proto.graph.node[0].attribute.add(name="group", type=2, i=7) and None)
     with pytest.raises(aarewrite.CheckFailed, match="the rewritten model"):
-        prove(original, twin, broken, plan)
+        prove(original, twin, broken, claimed)
 
 
 def test_a_rewritten_model_of_another_shape_is_a_failed_check() -> None:
     model = build(
         "(float[N, 2, H, W] x) => (float[] y) { [pool] y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(x) }"
     )
-    original, twin, rewritten, plan = parts(model)
+    original, twin, rewritten, claimed = parts(model)
     broken = tampered(rewritten, set_ints("pool/blur/Conv", "strides", [1, 1]))
     with pytest.raises(aarewrite.CheckFailed, match="the rewritten model: output 'y' is"):
-        prove(original, twin, broken, plan)
+        prove(original, twin, broken, claimed)
 
 
 def test_a_failed_proof_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:

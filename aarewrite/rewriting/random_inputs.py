@@ -1,0 +1,149 @@
+"""Random inputs that a model accepts: the sizes of its open axes, and values that take each of its branches."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import onnx
+
+from aarewrite.errors import CannotHandle
+from aarewrite.model.model_file import Model
+from aarewrite.model.runtime import Array, Port, Session, first_line
+
+Feeds = dict[str, Array]
+Run = tuple[Feeds, dict[str, Array]]  # inputs, and the outputs they give
+Shape = Sequence[int | str | None]  # of an input: sizes, names of open axes, None or -1
+InputShapes = Mapping[str, Sequence[int]]
+
+VOLUME_SIZE = 40  # of symbolic axes of inputs with three spatial axes
+IMAGE_SIZES = (160, 224, 256, 320, 640, 512, 128, 64, 32)
+ODD_IMAGE_SIZES = (161, 225)
+SEQUENCE_LENGTHS = (1024, 512, 576, 256, 288, 16000, 128, 64, 1)
+FLOATS = {"float": np.float32, "double": np.float64, "float16": np.float16}
+BYTES = ("int8", "uint8")
+INTEGERS = ("int32", "int64", "bool", "uint32", "uint64", "int16", "uint16")
+
+
+def accepted(session: Session, model: Model, given: InputShapes, odd_too: bool, seed: int) -> list[Run]:
+    """Random inputs the model runs on, with its outputs: of the first size that runs, then of an odd one where
+    sizes are open, each with every value that a scalar integer input is compared with in the graph.
+
+    Args:
+        session: The model's.
+        model: For what its graph compares.
+        given: Input name -> shape, where the user gave one.
+        odd_too: Whether an odd size is wanted besides.
+        seed: Of the values.
+
+    Raises:
+        CannotHandle: It runs on none of them.
+    """
+    inputs = session.get_inputs()
+    is_open = not given and any(_is_open(dim) for port in inputs for dim in port.shape[1:])
+    switches = _switches(model, inputs)
+    runs = _first_that_runs(session, given, IMAGE_SIZES if is_open else IMAGE_SIZES[:1], switches, seed)
+    if isinstance(runs, str):
+        raise CannotHandle(
+            f"ONNX Runtime cannot run the original on random input: {runs}",
+            "give its sizes with --input NAME:SHAPE, or write without proof with --no-verify",
+        )
+    if is_open and odd_too and any(len(port.shape) >= 4 for port in inputs):
+        odd = _first_that_runs(session, given, ODD_IMAGE_SIZES, switches, seed)
+        runs += [] if isinstance(odd, str) else odd
+    return runs
+
+
+def run(session: Session, feeds: Feeds) -> dict[str, Array]:
+    """One inference: the outputs by name."""
+    names = [port.name for port in session.get_outputs()]
+    return dict(zip(names, session.run(None, feeds), strict=True))
+
+
+def _is_open(dim: int | str | None) -> bool:
+    return not isinstance(dim, int) or dim <= 0
+
+
+def _first_that_runs(
+    session: Session, given: InputShapes, sizes: Iterable[int], switches: list[Feeds], seed: int
+) -> list[Run] | str:
+    """A run of the first sizes that the model accepts for each of the `switches`, or why there is none."""
+    inputs = session.get_inputs()
+    lengths = SEQUENCE_LENGTHS if any(_open_sequence(port, given) for port in inputs) else SEQUENCE_LENGTHS[:1]
+    problem, found = "no input size was tried", list[Run]()
+    for values in switches:
+        for size, length in itertools.product(sizes, lengths):
+            feeds = _random_feeds(inputs, given, size, length, np.random.default_rng(seed)) | values
+            try:
+                found.append((feeds, run(session, feeds)))
+                break
+            except Exception as error:  # ONNX Runtime raises a dozen private types
+                problem = first_line(error)
+    return found or problem
+
+
+def _open_sequence(port: Port, given: InputShapes) -> bool:
+    return 1 < len(port.shape) <= 3 and _is_open(port.shape[-1]) and port.name not in given
+
+
+def _random_feeds(inputs: list[Port], given: InputShapes, size: int, length: int, rng: np.random.Generator) -> Feeds:
+    feeds: Feeds = {}
+    known: dict[str, int] = {}
+    for port in inputs:
+        feeds[port.name] = _random_array(port, given.get(port.name) or _concrete(port.shape, size, length, known), rng)
+    return feeds
+
+
+def _concrete(shape: Shape, size: int, length: int, known: dict[str, int]) -> tuple[int, ...]:
+    """Sizes for open axes: 1 for the batch, `size` for images, `length` for the last axis of sequences."""
+    dims = []
+    for axis, dim in enumerate(shape):
+        if isinstance(dim, int) and dim > 0:
+            dims.append(dim)
+            continue
+        wanted = 1
+        if len(shape) >= 4 and axis > 0:
+            wanted = size if len(shape) == 4 else VOLUME_SIZE + size % 2
+        elif axis > 0 and axis == len(shape) - 1:
+            wanted = length
+        dims.append(known.setdefault(dim, wanted) if isinstance(dim, str) else wanted)
+    return tuple(dims)
+
+
+def _random_array(port: Port, shape: Sequence[int], rng: np.random.Generator) -> Array:
+    kind = port.type.removeprefix("tensor(").removesuffix(")")
+    if kind in FLOATS:
+        return rng.standard_normal(shape).astype(FLOATS[kind])
+    if kind in BYTES:
+        info = np.iinfo(kind)
+        return rng.integers(info.min, info.max + 1, shape).astype(kind)
+    if kind in INTEGERS:
+        return rng.integers(0, 2, shape).astype(kind)
+    raise CannotHandle(
+        f"input {port.name!r} of type {port.type}: no random values for it", "use --no-verify and check by hand"
+    )
+
+
+def _switches(model: Model, inputs: list[Port]) -> list[Feeds]:
+    """Values of scalar integer inputs that the graph compares them with: each may take another branch."""
+    scalars = {port.name: port for port in inputs if port.type in ("tensor(int64)", "tensor(int32)") and not port.shape}
+    if not scalars:
+        return [{}]
+    constants: dict[str, Array] = {}
+    for tensor in model.proto.graph.initializer:
+        if not tensor.dims and tensor.data_location != onnx.TensorProto.EXTERNAL:
+            constants[tensor.name] = onnx.numpy_helper.to_array(tensor)
+    for node in model.proto.graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Constant" and attribute.name == "value" and not attribute.t.dims:
+                constants[node.output[0]] = onnx.numpy_helper.to_array(attribute.t)
+    found: list[Feeds] = [{}]
+    for node in model.proto.graph.node:
+        if node.op_type == "Equal":
+            name = next((n for n in node.input if n in scalars), None)
+            constant = next((constants[n] for n in node.input if n in constants), None)
+            if name is not None and constant is not None:
+                dtype = np.int64 if scalars[name].type == "tensor(int64)" else np.int32
+                found.append({name: np.array(constant, dtype=dtype).reshape(())})
+    return found

@@ -1,0 +1,49 @@
+"""A rewrite that makes a valid model invalid, or changes its inputs and outputs, is refused."""
+
+from __future__ import annotations
+
+import onnx
+import pytest
+from reference import build
+
+import aarewrite
+from aarewrite.model.model_file import load
+from aarewrite.rewriting.checks import check
+
+
+def relu() -> onnx.ModelProto:
+    return build("(float[1, 2] x) => (float[1, 2] y) { [relu] y = Relu(x) }")
+
+
+def without_an_operator() -> onnx.ModelProto:
+    model = relu()
+    model.graph.node[0].op_type = "NoSuchOperator"
+    return model
+
+
+def test_an_equal_model_passes_without_warnings() -> None:
+    assert check(load(relu()), load(relu())) == ()
+
+
+def test_what_the_original_fails_too_is_a_warning() -> None:
+    (warning,) = check(load(without_an_operator()), load(without_an_operator()))
+    assert warning.startswith("the original already fails onnx.checker: No Op registered for NoSuchOperator")
+
+
+def test_a_model_made_invalid_is_refused() -> None:
+    with pytest.raises(aarewrite.CheckFailed, match=r"fails onnx\.checker: No Op registered for NoSuchOperator"):
+        check(load(relu()), load(without_an_operator()))
+
+
+def test_a_model_whose_shapes_contradict_each_other_is_refused() -> None:
+    model = build("(float[1, 2] x) => (float[1, 2] y) { y = Transpose<perm = [1, 0]>(x) }")
+    with pytest.raises(aarewrite.CheckFailed, match="fails strict shape inference"):
+        check(load(relu()), load(model))
+
+
+@pytest.mark.parametrize("kind", ["input", "output"])
+def test_another_signature_is_refused(kind: str) -> None:
+    model = relu()
+    getattr(model.graph, kind)[0].type.tensor_type.shape.dim[0].dim_param = "N"
+    with pytest.raises(aarewrite.CheckFailed, match=f"the rewritten model's {kind}s differ in name, type or shape"):
+        check(load(relu()), load(model))

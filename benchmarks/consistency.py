@@ -16,7 +16,8 @@ from pathlib import Path
 
 import aarewrite
 from aarewrite.cli.verify import write_text
-from aarewrite.verification import Preprocess, VerifyReport, before_after
+from aarewrite.data.preprocess import Preprocess
+from aarewrite.verification import VerifyReport, before_after
 from aarewrite.verification.statistics import Proportion
 
 SHARED = Path(os.environ.get("AAREWRITE_SHARED", Path(__file__).parents[1].parent / "shared"))

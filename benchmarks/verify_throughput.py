@@ -21,10 +21,11 @@ import numpy as np
 from aarewrite.data.geometry import plan_geometry, prepare
 from aarewrite.data.preprocess import load_preprocess
 from aarewrite.data.sources import open_data, prefetch
+from aarewrite.data.views import make_views
 from aarewrite.model.runner import Model
 from aarewrite.verification.classify import ClassifyStudy
 from aarewrite.verification.engine import BATCH, run_studies
-from aarewrite.verification.protocols import make_views, plan_shifts
+from aarewrite.verification.protocols import plan_shifts
 from aarewrite.verification.task import infer_task
 
 BATCHES = (1, 2, 4, 8, 16, 32)

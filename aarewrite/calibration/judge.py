@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from aarewrite.calibration.stream import Array
+from aarewrite.data.arrays import Array
 from aarewrite.data.canvases import Canvases, random_offset
 from aarewrite.errors import CannotHandle, UsageError
 from aarewrite.model.runtime import first_line, plain_session

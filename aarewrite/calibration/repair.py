@@ -11,8 +11,9 @@ import onnx
 from aarewrite.calibration.equations import ALPHAS, Fit
 from aarewrite.calibration.layers import Layer, ancestors, find_layers
 from aarewrite.calibration.problem import LayerProblem
-from aarewrite.calibration.stream import Batches, Stream
+from aarewrite.calibration.stream import Stream
 from aarewrite.calibration.weights import write_weights
+from aarewrite.data.arrays import Batches
 from aarewrite.errors import CannotHandle, UsageError
 
 

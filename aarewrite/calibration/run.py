@@ -18,20 +18,17 @@ from aarewrite.calibration.choices import PlanVariants
 from aarewrite.calibration.latency import latency_ratio
 from aarewrite.calibration.repair import RepairOptions
 from aarewrite.calibration.search import SearchOptions, SearchResult, Trial, search
-from aarewrite.data.canvases import Canvases
-from aarewrite.data.geometry import prepare
-from aarewrite.data.preprocess import load_preprocess
+from aarewrite.data.canvases import from_setup
+from aarewrite.data.setup import open_setup
 from aarewrite.errors import CannotHandle, CheckFailed, UsageError
 from aarewrite.model.model_file import load
 from aarewrite.progress import progress_bar
 from aarewrite.recipe import Recipe, load_recipe
 from aarewrite.rewriting.pipeline import ModelSource, Result, plan, rewrite
-from aarewrite.verification.run import Setup, open_setup
 
 STRENGTH = 0.5  # of the blur, by default: full strength costs trained weights more than repair gives back
 PHASE_BUDGET = 2.25  # what a model with a second phase may cost where no budget is given
 FILTERS = (3, 5)  # that the search offers
-CROPS_PER_RUN = 8
 
 
 @dataclass(frozen=True)
@@ -149,9 +146,8 @@ def calibrate(
         raise UsageError("--plan and --strength exclude each other", "edit the strengths in the plan file instead")
     original = load(model).to_proto()
     asked = _with_strength(recipe, strength)
-    applied = load_preprocess(preprocess) if preprocess is not None else None
-    setup = open_setup(original, None, None, "cpu", applied, data, labels, limit, seed, None)
-    canvases = _canvases(setup, seed)
+    setup = open_setup(original, data, preprocess=preprocess, labels=labels, limit=limit, seed=seed)
+    canvases = from_setup(setup)
     limit_cost = _relative_budget(budget, original, asked)
     timed = limit_cost is not None and not str(budget).endswith(("MAC", "MACs"))
     latency_of = (lambda one: latency_ratio(original, one, canvases)) if timed else None
@@ -279,20 +275,6 @@ def _with_strength(recipe: str | Path | Recipe, strength: float | str | None) ->
         return chosen.with_options(strength=float(strength))
     except ValueError:
         raise UsageError(f"--strength {strength!r} is neither auto nor a number", "write 0.5 or auto") from None
-
-
-def _canvases(setup: Setup, seed: int) -> Canvases:
-    opened = setup.models[0]
-    return Canvases(
-        count=len(setup.data),
-        load=lambda i: prepare(setup.data, i, setup.spec, setup.recipe, setup.geometry, seed).canvas,
-        input=setup.spec.name,
-        size=setup.geometry.size,
-        axes=tuple(axis - 1 for axis in setup.spec.axes),
-        labels=None if setup.data.labels is None else np.asarray(setup.data.labels, np.int64),
-        batch=opened.batch or CROPS_PER_RUN,
-        constants=tuple(opened.constants.items()),
-    )
 
 
 def _cost(rewritten: Result) -> float | None:

@@ -8,18 +8,14 @@ goes on from the last place where they were not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import onnx
-from numpy.typing import NDArray
 
+from aarewrite.data.arrays import Array, Batches, Feed
 from aarewrite.errors import CannotHandle, UsageError
 from aarewrite.model.runtime import first_line, plain_session
-
-Array = NDArray[Any]
-Feed = Mapping[str, Array]
-Batches = Callable[[], Iterable[Feed]]
 
 
 def consumed(node: onnx.NodeProto) -> set[str]:

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aarewrite.calibration.stream import Array, Batches, Feed
+from aarewrite.data.arrays import Array, Batches, Feed
+from aarewrite.data.setup import Setup
 from aarewrite.errors import UsageError
 
+CROPS_PER_RUN = 8
 LARGEST_OFFSET = 31  # of random crops, per axis, as in Zhang 2019
 
 
@@ -39,7 +41,7 @@ class Canvases:
     size: tuple[int, ...]
     axes: tuple[int, ...] = (1, 2)
     labels: NDArray[np.int64] | None = None
-    batch: int = 8
+    batch: int = CROPS_PER_RUN
     constants: tuple[tuple[str, Array], ...] = ()
 
     def room(self, sample: Array) -> tuple[int, ...]:
@@ -134,3 +136,18 @@ def from_array(samples: NDArray[Any], input: str, *, size: tuple[int, ...] | Non
     if canvases.size == spatial:
         canvases = padded(canvases, [max(1, n // 8) for n in spatial])
     return canvases
+
+
+def from_setup(setup: Setup) -> Canvases:
+    """Canvases of what was opened for its first model: the very ones that `verify` cuts its crops from."""
+    model, labels = setup.models[0], setup.data.labels
+    return Canvases(
+        count=len(setup.data),
+        load=lambda i: setup.sample(i).canvas,
+        input=setup.spec.name,
+        size=setup.geometry.size,
+        axes=setup.axes,
+        labels=None if labels is None else np.asarray(labels, np.int64),
+        batch=model.batch or CROPS_PER_RUN,
+        constants=tuple(model.constants.items()),
+    )

@@ -17,6 +17,8 @@ from aarewrite.model.types import Array
 
 ModelLike = str | Path | onnx.ModelProto
 
+EXECUTION_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
 LAYOUTS = {  # name -> (channel axis or None, spatial axes), the batch axis being 0
     "nchw": (1, (2, 3)),
     "nhwc": (3, (1, 2)),
@@ -184,6 +186,11 @@ class Model:
                 f"{self.label}: does not run on {shapes}: {first_line(error)}",
                 "check the data's size against the model's input, or set --size or --preprocess",
             ) from None
+
+
+def cuda_available() -> bool:
+    """Whether this onnxruntime has a CUDA provider at all; starting it may still fail."""
+    return EXECUTION_PROVIDERS["cuda"] in ort.get_available_providers()
 
 
 def open_session(source: ModelLike, provider: str, options: ort.SessionOptions, label: str) -> ort.InferenceSession:

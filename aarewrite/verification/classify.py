@@ -10,8 +10,9 @@ import numpy as np
 
 from aarewrite.data.arrays import Array, Offset
 from aarewrite.data.geometry import Sample
+from aarewrite.data.views import Views
 from aarewrite.errors import CheckFailed, UsageError
-from aarewrite.verification.protocols import ShiftPlan, Views
+from aarewrite.verification.protocols import ShiftPlan
 from aarewrite.verification.statistics import Mean, Proportion, RunningMean
 
 THUMBNAIL = 112  # pixels, long side, of the crops shown in the report
@@ -164,7 +165,7 @@ class ClassifyStudy:
         if len(centres) == 2:
             for tally in self._tallies:
                 tally.same += centres[0] == centres[1]
-        first, second = self.plan.pair(sample.index)
+        first, second = self.plan.pairs(sample.index)[0]
         classes = tuple((_top(table[first]), _top(table[second])) for table in tables)
         flipped = tuple(a != b for a, b in classes)
         self._pairs.append(flipped)
@@ -178,7 +179,7 @@ class ClassifyStudy:
         plan = self.plan
         base = next(iter(table.values()))  # the centre comes first
         centre = _top(base)
-        first, second = plan.pair(sample.index)
+        first, second = plan.pairs(sample.index)[0]
         tally.n += 1
         tally.consistent += _top(table[first]) == _top(table[second])
         changes = steps = 0

@@ -16,10 +16,10 @@ import onnx
 
 from aarewrite.data.arrays import Array
 from aarewrite.data.geometry import Geometry
+from aarewrite.data.views import DIRECTIONS, RollViews, fourier_shift
 from aarewrite.errors import CannotHandle, UsageError
 from aarewrite.model.index import OpenGraph, open_graph
 from aarewrite.model.runner import Model
-from aarewrite.verification.protocols import DIRECTIONS, RollViews, fourier_shift
 from aarewrite.verification.statistics import Mean, RunningMean
 
 DOWNSAMPLING = {"Conv", "MaxPool", "AveragePool", "LpPool", "QLinearConv", "ConvInteger", "Resize"}

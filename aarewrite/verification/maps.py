@@ -11,8 +11,9 @@ import numpy as np
 
 from aarewrite.data.arrays import Array, Offset
 from aarewrite.data.geometry import Sample
+from aarewrite.data.views import Views, fourier_shift
 from aarewrite.errors import CannotHandle
-from aarewrite.verification.protocols import ShiftPlan, Views, fourier_shift
+from aarewrite.verification.protocols import ShiftPlan
 from aarewrite.verification.statistics import Mean, RunningMean
 
 Key = tuple[int, str, str, float, str]  # model, output, direction, distance, measure

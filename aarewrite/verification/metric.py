@@ -12,8 +12,9 @@ import numpy as np
 
 from aarewrite.data.arrays import Array, Offset
 from aarewrite.data.geometry import Sample
+from aarewrite.data.views import Views
 from aarewrite.errors import CannotHandle
-from aarewrite.verification.protocols import ShiftPlan, Views
+from aarewrite.verification.protocols import ShiftPlan
 from aarewrite.verification.statistics import Mean, Proportion, RunningMean
 
 Key = tuple[int, Offset]

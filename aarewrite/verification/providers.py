@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,9 +12,7 @@ from pathlib import Path
 
 from aarewrite.data.arrays import Array
 from aarewrite.errors import CannotHandle
-from aarewrite.model.runner import Model, ModelLike
-
-EXECUTION_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+from aarewrite.model.runner import EXECUTION_PROVIDERS, Model, ModelLike
 
 
 @dataclass(frozen=True)
@@ -35,13 +34,6 @@ class Placement:
     milliseconds: float
 
 
-def cuda_available() -> bool:
-    """Whether this onnxruntime has a CUDA provider at all; starting it may still fail."""
-    import onnxruntime as ort
-
-    return EXECUTION_PROVIDERS["cuda"] in ort.get_available_providers()
-
-
 def node_placement(
     source: ModelLike,
     provider: str,
@@ -55,8 +47,6 @@ def node_placement(
     Raises:
         CannotHandle: The provider is not there or the model does not run.
     """
-    import time
-
     with tempfile.TemporaryDirectory() as folder:
         model = Model(source, provider, layout=layout, label=label, profile=Path(folder) / "profile")
         model.constants = dict(constants)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 
 from aarewrite.data.arrays import Array
-from aarewrite.data.geometry import Geometry, Sample, plan_geometry, prepare
-from aarewrite.data.preprocess import PRESETS, Preprocess, load_preprocess
-from aarewrite.data.sources import Data, open_data, prefetch
+from aarewrite.data.geometry import Sample
+from aarewrite.data.preprocess import Preprocess
+from aarewrite.data.setup import Setup, open_setup
+from aarewrite.data.views import make_views
 from aarewrite.errors import CannotHandle, UsageError
 from aarewrite.model.index import open_graph
-from aarewrite.model.runner import InputSpec, Model, ModelLike
+from aarewrite.model.runner import Model, ModelLike, cuda_available
 from aarewrite.progress import progress_bar
 from aarewrite.verification.classify import ClassifyStudy
 from aarewrite.verification.engine import BATCH, Study, run_studies
@@ -26,13 +26,12 @@ from aarewrite.verification.maps import MapStudy
 from aarewrite.verification.metric import MetricStudy
 from aarewrite.verification.parity import Parity, compare, run_model, split_reference
 from aarewrite.verification.preconditions import find_violations
-from aarewrite.verification.protocols import CropViews, make_views, plan_shifts
-from aarewrite.verification.providers import Placement, cuda_available, node_placement
+from aarewrite.verification.protocols import plan_shifts
+from aarewrite.verification.providers import Placement, node_placement
 from aarewrite.verification.result import CircularClaim, VerifyReport
-from aarewrite.verification.task import Task, infer_task, same_inputs
+from aarewrite.verification.task import Task, infer_task
 from aarewrite.version import __version__
 
-KEPT_SAMPLES = 4  # samples that layers and parity run on
 PROVIDERS = ("cpu", "cuda", "all")
 
 
@@ -109,8 +108,18 @@ def verify(
         raise UsageError("--max-diff: nothing to compare with", "add --against or --provider all")
     if not protocols:
         raise UsageError("--protocol: none given", "use crop, circular or fractional")
-    chosen = load_preprocess(preprocess) if isinstance(preprocess, str) else preprocess
-    setup = open_setup(model, against, names, provider, chosen, data, labels, limit, seed, size)
+    setup = open_setup(
+        model,
+        data,
+        against=against,
+        names=names,
+        provider=provider,
+        preprocess=preprocess,
+        labels=labels,
+        limit=limit,
+        seed=seed,
+        size=size,
+    )
     notes = list(setup.notes)
     kept: list[Sample] = []
     studies, tasks = _studies(setup, protocols, task, max_shift, worst_radius, seed, batch_offsets)
@@ -118,7 +127,7 @@ def verify(
     batch = batch or (1 if one_by_one else BATCH[setup.models[0].provider])
     views = sum(study.count(i) for study in studies for i in range(len(setup.data)))
     with progress_bar(f"shifting {len(setup.data)} samples", views, progress) as advance:
-        run_studies(setup.models, _samples(setup, seed, kept), studies, batch, advance)
+        run_studies(setup.models, setup.samples(kept), studies, batch, advance)
     claims = _circular_claims(setup, protocols, notes)
     measured = _layers(setup, kept, heat_map, progress, notes) if layers else ()
     parity, placement = _parity(setup, kept, provider, max_diff, notes)
@@ -178,130 +187,6 @@ def before_after(
     return verify(after, data, against=before, names=names, **options)
 
 
-@dataclass(frozen=True)
-class Setup:
-    """What was opened: models on one provider, the data, and how samples become input."""
-
-    models: tuple[Model, ...]
-    against_label: str | None
-    reference: Path | None
-    data: Data
-    spec: InputSpec
-    recipe: Preprocess
-    geometry: Geometry
-    notes: tuple[str, ...]
-
-
-def open_setup(
-    model: ModelLike,
-    against: ModelLike | None,
-    names: tuple[str, str] | None,
-    provider: str,
-    recipe: Preprocess | None,
-    source: str | Path,
-    labels: str | Path | None,
-    limit: int | None,
-    seed: int,
-    size: Sequence[int] | None,
-) -> Setup:
-    """Open models and data, and settle preprocessing and crop geometry; arguments and errors as `verify`."""
-    notes = []
-    if provider == "all" and not cuda_available():
-        notes.append("CUDA: no CUDAExecutionProvider on this machine; only the CPU was measured")
-    where = "cuda" if provider == "cuda" else "cpu"
-    layout = recipe.layout if recipe else "auto"
-    reference = None
-    if against is not None and not isinstance(against, onnx.ModelProto) and Path(against).suffix == ".npz":
-        reference = Path(against)
-    labelled = names or ("", "")
-    models = [Model(model, where, layout=layout, label=labelled[0])]
-    if against is not None and reference is None:
-        models.append(Model(against, where, layout=layout, label=labelled[1]))
-        if models[0].label == models[1].label:
-            models[1].label = f"{models[1].label} (against)"
-    data = open_data(source, labels, limit, seed, tuple(v.name for v in models[0].session.get_inputs()))
-    for opened in models:
-        _set_constants(opened, data)
-    same_inputs(models)
-    spec = _merged(models)
-    recipe = recipe or _default_recipe(spec, data)
-    if labels_offset := _label_offset(recipe, models[0], data):
-        data = replace(data, labels=tuple(label + labels_offset for label in data.labels or ()))
-        data = replace(data, class_names={i + labels_offset: name for i, name in data.class_names.items()})
-        notes.append(f"labels moved by {labels_offset}: class 0 of the model is background")
-    geometry = plan_geometry(spec, data, recipe, size)
-    if geometry.padded:
-        notes.append("samples are no larger than the input: their borders were reflected to make room for crops")
-    if data.kind == "synthetic":
-        notes.append("synthetic noise: absolute numbers say little, use them to compare models")
-    against_label = reference.name if reference else (models[1].label if len(models) > 1 else None)
-    return Setup(tuple(models), against_label, reference, data, spec, recipe, geometry, tuple(notes))
-
-
-def _set_constants(model: Model, data: Data) -> None:
-    """Give inputs that carry no samples their array of the .npz.
-
-    Raises:
-        CannotHandle: An input has no data; the message says how to give some.
-    """
-    inputs = model.session.get_inputs()
-    shiftable = [spec for spec in model.inputs if spec is not None]
-    model.constants = {name: array for name, array in data.constants.items() if name in {v.name for v in inputs}}
-    left = [spec for spec in shiftable if spec.name not in model.constants]
-    lacking = [v.name for v, spec in zip(inputs, model.inputs, strict=True) if spec is None]
-    lacking = [name for name in lacking if name not in model.constants]
-    twin = len(left) == 2 and left[0].layout == left[1].layout and left[0].channels == left[1].channels
-    if len(left) > 1 and not twin:
-        lacking += [spec.name for spec in left[1:]]
-    if lacking:
-        raise CannotHandle(
-            f"{model.label}: input {lacking[0]!r} has no data",
-            f"give an .npz with the samples under {left[0].name if left else 'the input'!r} and an array "
-            f"{lacking[0]!r} for one sample",
-        )
-
-
-def _merged(models: Sequence[Model]) -> InputSpec:
-    """The input that fits all models: sizes and channels fixed by any of them."""
-    spec = models[0].image_inputs[0]
-    for other in models[1:]:
-        more = other.image_inputs[0]
-        size = tuple(a or b for a, b in zip(spec.size, more.size, strict=True))
-        spec = replace(spec, size=size, channels=spec.channels or more.channels)
-    return spec
-
-
-def _default_recipe(spec: InputSpec, data: Data) -> Preprocess:
-    if data.is_float:
-        return replace(PRESETS["none"], name="none (default for floating-point samples)")
-    if spec.dtype.kind in "iu":
-        choice = "raw255"
-    else:
-        choice = "unit" if spec.channels == 1 or len(spec.axes) != 2 else "imagenet"
-    return replace(PRESETS[choice], name=f"{choice} (assumed; set --preprocess)")
-
-
-def _label_offset(recipe: Preprocess, model: Model, data: Data) -> int:
-    if data.labels is None:
-        return 0
-    if recipe.label_offset is not None:
-        return recipe.label_offset
-    background = any(1001 in (v.shape or ()) for v in model.session.get_outputs())
-    return 1 if background and max(data.labels) < 1000 else 0
-
-
-def _samples(setup: Setup, seed: int, kept: list[Sample]) -> Iterator[Sample]:
-    """Yield every sample, decoded once in the background; keep the first few for layers and parity."""
-
-    def load(i: int) -> Sample:
-        return prepare(setup.data, i, setup.spec, setup.recipe, setup.geometry, seed)
-
-    for _, sample in prefetch(load, len(setup.data)):
-        if len(kept) < KEPT_SAMPLES:
-            kept.append(sample)
-        yield sample
-
-
 def _studies(
     setup: Setup,
     protocols: Sequence[str],
@@ -321,11 +206,10 @@ def _studies(
     name = tasks[0].name
     labels = [model.label for model in setup.models]
     outputs = [task.grids[0].output for task in tasks]
-    axes = tuple(axis - 1 for axis in setup.spec.axes)
     studies: list[Study] = []
     for protocol in dict.fromkeys(protocols):
         plan = plan_shifts(protocol, setup.geometry, max_shift, seed, batch_offsets, worst_radius)
-        views = make_views(protocol, setup.geometry, axes)
+        views = make_views(protocol, setup.geometry, setup.axes)
         if name == "classify":
             studies.append(ClassifyStudy(plan, views, labels, outputs, setup.data.names, setup.data.labels))
         elif name == "metric":
@@ -367,7 +251,7 @@ def _parity(
     setup: Setup, kept: Sequence[Sample], provider: str, max_diff: float | None, notes: list[str]
 ) -> tuple[tuple[Parity, ...], tuple[Placement, ...]]:
     model = setup.models[0]
-    feeds = [_feeds(setup, sample) for sample in kept]
+    feeds = [setup.centre(sample) for sample in kept]
     ran = f"the centre crops of the first {len(feeds)} samples"
     on_cuda = model.provider == "cuda"
     found: list[Parity] = []
@@ -409,14 +293,6 @@ def _parity(
                     f"{place.model}: {len(place.fallen_back)} nodes ran on the CPU: {', '.join(place.fallen_back[:5])}"
                 )
     return tuple(found), tuple(placement)
-
-
-def _feeds(setup: Setup, sample: Sample) -> tuple[Array, ...]:
-    """The sample's centre crop (of each of its canvases), one array an image input, batch axis 1."""
-    views = CropViews(setup.geometry, tuple(axis - 1 for axis in setup.spec.axes))
-    centre = (0,) * len(setup.geometry.size)
-    canvases = (sample.canvas, *(sample.pair or ()))[: len(setup.models[0].image_inputs)]
-    return tuple(np.ascontiguousarray(views.at(canvas, centre))[None] for canvas in canvases)
 
 
 def _against_reference(

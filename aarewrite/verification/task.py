@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,27 +81,3 @@ def _probe(model: Model, geometry: Geometry) -> dict[str, Array]:
         shape = (1, *spec.shape(geometry.size, channels=3 if len(spec.axes) == 2 else 1))
         feeds[spec.name] = np.ones(shape, np.float32)
     return model.run(feeds)
-
-
-def same_inputs(models: Sequence[Model]) -> None:
-    """Check that two models take the same samples.
-
-    Raises:
-        CannotHandle: Their inputs differ in layout, channels, dtype or fixed size, with both named.
-    """
-    first, *others = models
-    for other in others:
-        pairs = zip(first.image_inputs, other.image_inputs, strict=False)
-        unequal = len(first.image_inputs) != len(other.image_inputs) or any(
-            a.layout != b.layout
-            or (a.channels or b.channels) != (b.channels or a.channels)
-            or any(x and y and x != y for x, y in zip(a.size, b.size, strict=True))
-            or (a.dtype.kind != b.dtype.kind)
-            for a, b in pairs
-        )
-        if unequal:
-            left, right = (", ".join(s.describe() for s in m.image_inputs) for m in (first, other))
-            raise CannotHandle(
-                f"inputs differ: {first.label} takes {left}, {other.label} takes {right}",
-                "compare models that take the same samples",
-            )

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from aarewrite.calibration.stream import Batches
+from aarewrite.data.arrays import Batches
 
 BINOMIAL = np.array([1.0, 2.0, 1.0]) / 4
 

@@ -60,7 +60,8 @@ def test_memory_does_not_grow_with_the_number_of_samples():
 
     peak(8)  # imports and caches
     few, many = peak(24), peak(192)
-    assert many < few * 1.15 + 100_000
+    canvases = (192 - 24) * 73 * 73 * 4  # bytes that would be held if samples were kept
+    assert many - few < canvases / 4  # the two threads that decode make the peak vary by some 0.3 MB
 
 
 def test_prefetch_keeps_order_and_a_bound():

@@ -20,8 +20,9 @@ from small_nets import (
 
 import aarewrite
 from aarewrite.data.geometry import Geometry
+from aarewrite.data.views import fourier_shift
 from aarewrite.verification import before_after, verify
-from aarewrite.verification.protocols import ShiftPlan, fourier_shift
+from aarewrite.verification.protocols import ShiftPlan
 from aarewrite.verification.statistics import Proportion
 
 GEOMETRY = Geometry((16, 16), (20, 20))
@@ -48,7 +49,7 @@ def test_consistency_is_the_share_of_pairs_of_equal_parity(tmp_path):
     data = save(tmp_path / "stripes.npz", x=stripes(40))
     report = verify(phase_classifier(), data, seed=3)
     plan = ShiftPlan("crop", GEOMETRY, (1, 2), 1, 1, seed=3)
-    same = sum((first[1] - second[1]) % 2 == 0 for first, second in map(plan.pair, range(40)))
+    same = sum((first[1] - second[1]) % 2 == 0 for first, second in (plan.pairs(i)[0] for i in range(40)))
     assert 0 < same < 40
     assert report.classification[0].consistency == Proportion.of(same, 40)
 
@@ -67,10 +68,10 @@ def test_images_without_stripes_never_flip(tmp_path):
 
 def test_one_pair_per_batch_is_shared_by_the_batch():
     plan = ShiftPlan("crop", GEOMETRY, (1,), 1, 1, seed=0, batch_offsets=4)
-    pairs = [plan.pair(i) for i in range(8)]
+    pairs = [plan.pairs(i)[0] for i in range(8)]
     assert len(set(pairs[:4])) == len(set(pairs[4:])) == 1
     assert pairs[0] != pairs[4]
-    every = [ShiftPlan("crop", GEOMETRY, (1,), 1, 1, seed=0).pair(i) for i in range(400)]
+    every = [ShiftPlan("crop", GEOMETRY, (1,), 1, 1, seed=0).pairs(i)[0] for i in range(400)]
     drawn = {offset + 2 for pair in every for shift in pair for offset in shift}
     assert drawn == {0, 1, 2, 3}  # canvas 20, crop 16: as 0..31 for 224 in 256
 

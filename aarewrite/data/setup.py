@@ -1,0 +1,193 @@
+"""Opening what is measured: models on one provider, data, and how samples become a model's input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from aarewrite.data.arrays import Array
+from aarewrite.data.geometry import Geometry, Sample, plan_geometry, prepare
+from aarewrite.data.preprocess import PRESETS, Preprocess, load_preprocess
+from aarewrite.data.sources import Data, open_data, prefetch
+from aarewrite.data.views import CropViews
+from aarewrite.errors import CannotHandle
+from aarewrite.model.runner import InputSpec, Model, ModelLike, cuda_available
+
+KEPT_SAMPLES = 4  # samples that layers and parity run on
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What was opened.
+
+    Attributes:
+        models: On one provider; the model under test first, the one it is held against second.
+        against_label: What the first is held against: the second model's label or the name of saved outputs.
+        reference: The .npz of saved outputs.
+        data: Samples, labels counted as in the models' output.
+        spec: The input that fits all models.
+        recipe: How samples become input.
+        geometry: Sizes of input and canvas.
+        seed: Of synthetic samples.
+        notes: What a reader must know about figures from it.
+    """
+
+    models: tuple[Model, ...]
+    against_label: str | None
+    reference: Path | None
+    data: Data
+    spec: InputSpec
+    recipe: Preprocess
+    geometry: Geometry
+    seed: int
+    notes: tuple[str, ...]
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """Spatial axes of a canvas (no batch axis)."""
+        return tuple(axis - 1 for axis in self.spec.axes)
+
+    def sample(self, i: int) -> Sample:
+        """Load sample i and bring it to the canvas; errors as `prepare`."""
+        return prepare(self.data, i, self.spec, self.recipe, self.geometry, self.seed)
+
+    def samples(self, kept: list[Sample]) -> Iterator[Sample]:
+        """Yield every sample, decoded once in the background; append the first `KEPT_SAMPLES` to `kept`."""
+        for i, sample in prefetch(self.sample, len(self.data)):
+            if i < KEPT_SAMPLES:
+                kept.append(sample)
+            yield sample
+
+    def centre(self, sample: Sample) -> tuple[Array, ...]:
+        """The centre crop of each of the sample's canvases, one array an image input, batch axis 1."""
+        views = CropViews(self.geometry, self.axes)
+        canvases = (sample.canvas, *(sample.pair or ()))[: len(self.models[0].image_inputs)]
+        return tuple(np.ascontiguousarray(views.centre(canvas))[None] for canvas in canvases)
+
+
+def open_setup(
+    model: ModelLike,
+    source: str | Path,
+    *,
+    against: ModelLike | None = None,
+    names: tuple[str, str] | None = None,
+    provider: str = "cpu",
+    preprocess: str | Preprocess | None = None,
+    labels: str | Path | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    size: Sequence[int] | None = None,
+) -> Setup:
+    """Open models and data, and settle preprocessing and crop geometry; arguments and errors as `verify`."""
+    recipe = load_preprocess(preprocess) if isinstance(preprocess, str) else preprocess
+    notes = []
+    if provider == "all" and not cuda_available():
+        notes.append("CUDA: no CUDAExecutionProvider on this machine; only the CPU was measured")
+    where = "cuda" if provider == "cuda" else "cpu"
+    layout = recipe.layout if recipe else "auto"
+    reference = None
+    if against is not None and not isinstance(against, onnx.ModelProto) and Path(against).suffix == ".npz":
+        reference = Path(against)
+    labelled = names or ("", "")
+    models = [Model(model, where, layout=layout, label=labelled[0])]
+    if against is not None and reference is None:
+        models.append(Model(against, where, layout=layout, label=labelled[1]))
+        if models[0].label == models[1].label:
+            models[1].label = f"{models[1].label} (against)"
+    data = open_data(source, labels, limit, seed, tuple(v.name for v in models[0].session.get_inputs()))
+    for opened in models:
+        _set_constants(opened, data)
+    _same_inputs(models)
+    spec = _merged(models)
+    recipe = recipe or _default_recipe(spec, data)
+    if labels_offset := _label_offset(recipe, models[0], data):
+        data = replace(data, labels=tuple(label + labels_offset for label in data.labels or ()))
+        data = replace(data, class_names={i + labels_offset: name for i, name in data.class_names.items()})
+        notes.append(f"labels moved by {labels_offset}: class 0 of the model is background")
+    geometry = plan_geometry(spec, data, recipe, size)
+    if geometry.padded:
+        notes.append("samples are no larger than the input: their borders were reflected to make room for crops")
+    if data.kind == "synthetic":
+        notes.append("synthetic noise: absolute numbers say little, use them to compare models")
+    against_label = reference.name if reference else (models[1].label if len(models) > 1 else None)
+    return Setup(tuple(models), against_label, reference, data, spec, recipe, geometry, seed, tuple(notes))
+
+
+def _set_constants(model: Model, data: Data) -> None:
+    """Give inputs that carry no samples their array of the .npz.
+
+    Raises:
+        CannotHandle: An input has no data; the message says how to give some.
+    """
+    inputs = model.session.get_inputs()
+    shiftable = [spec for spec in model.inputs if spec is not None]
+    model.constants = {name: array for name, array in data.constants.items() if name in {v.name for v in inputs}}
+    left = [spec for spec in shiftable if spec.name not in model.constants]
+    lacking = [v.name for v, spec in zip(inputs, model.inputs, strict=True) if spec is None]
+    lacking = [name for name in lacking if name not in model.constants]
+    twin = len(left) == 2 and left[0].layout == left[1].layout and left[0].channels == left[1].channels
+    if len(left) > 1 and not twin:
+        lacking += [spec.name for spec in left[1:]]
+    if lacking:
+        raise CannotHandle(
+            f"{model.label}: input {lacking[0]!r} has no data",
+            f"give an .npz with the samples under {left[0].name if left else 'the input'!r} and an array "
+            f"{lacking[0]!r} for one sample",
+        )
+
+
+def _merged(models: Sequence[Model]) -> InputSpec:
+    """The input that fits all models: sizes and channels fixed by any of them."""
+    spec = models[0].image_inputs[0]
+    for other in models[1:]:
+        more = other.image_inputs[0]
+        size = tuple(a or b for a, b in zip(spec.size, more.size, strict=True))
+        spec = replace(spec, size=size, channels=spec.channels or more.channels)
+    return spec
+
+
+def _default_recipe(spec: InputSpec, data: Data) -> Preprocess:
+    if data.is_float:
+        return replace(PRESETS["none"], name="none (default for floating-point samples)")
+    if spec.dtype.kind in "iu":
+        choice = "raw255"
+    else:
+        choice = "unit" if spec.channels == 1 or len(spec.axes) != 2 else "imagenet"
+    return replace(PRESETS[choice], name=f"{choice} (assumed; set --preprocess)")
+
+
+def _label_offset(recipe: Preprocess, model: Model, data: Data) -> int:
+    if data.labels is None:
+        return 0
+    if recipe.label_offset is not None:
+        return recipe.label_offset
+    background = any(1001 in (v.shape or ()) for v in model.session.get_outputs())
+    return 1 if background and max(data.labels) < 1000 else 0
+
+
+def _same_inputs(models: Sequence[Model]) -> None:
+    """Check that two models take the same samples.
+
+    Raises:
+        CannotHandle: Their inputs differ in layout, channels, dtype or fixed size, with both named.
+    """
+    first, *others = models
+    for other in others:
+        pairs = zip(first.image_inputs, other.image_inputs, strict=False)
+        unequal = len(first.image_inputs) != len(other.image_inputs) or any(
+            a.layout != b.layout
+            or (a.channels or b.channels) != (b.channels or a.channels)
+            or any(x and y and x != y for x, y in zip(a.size, b.size, strict=True))
+            or (a.dtype.kind != b.dtype.kind)
+            for a, b in pairs
+        )
+        if unequal:
+            left, right = (", ".join(s.describe() for s in m.image_inputs) for m in (first, other))
+            raise CannotHandle(
+                f"inputs differ: {first.label} takes {left}, {other.label} takes {right}",
+                "compare models that take the same samples",
+            )

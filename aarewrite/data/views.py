@@ -1,0 +1,149 @@
+"""Views of one canvas: the three ways to shift an input, and which pairs of views an image's consistency is taken from.
+
+A view at offset `d` shows the scene moved by `-d`: position p of the view is position p + d of the scene.
+Offsets count from the centre crop. The three claims are different ones and are never mixed:
+`crop` (the camera moved, new content enters), `circular` (roll), `fractional` (circular, sub-pixel).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+
+from aarewrite.data.arrays import Array, Offset
+from aarewrite.data.geometry import Geometry
+
+DIRECTIONS: dict[int, dict[str, tuple[int, ...]]] = {
+    1: {"time": (1,)},
+    2: {"horizontal": (0, 1), "vertical": (1, 0), "diagonal": (1, 1)},
+    3: {"depth": (1, 0, 0), "vertical": (0, 1, 0), "horizontal": (0, 0, 1), "diagonal": (1, 1, 1)},
+}
+
+
+class Views(Protocol):
+    """Cuts views out of one canvas."""
+
+    circular: bool
+
+    def prepare(self, canvas: Array) -> Array:
+        """Do once for a canvas what all its views share."""
+
+    def at(self, state: Array, offset: Offset) -> Array:
+        """Return the view at an offset, shaped like one model input without its batch axis."""
+
+
+@dataclass(frozen=True)
+class CropViews:
+    """Crops of the canvas: what a moving camera sees."""
+
+    geometry: Geometry
+    axes: tuple[int, ...]  # spatial axes of the canvas (no batch axis)
+    circular = False
+
+    def prepare(self, canvas: Array) -> Array:
+        """Return the canvas itself; crops are slices of it."""
+        return canvas
+
+    def at(self, state: Array, offset: Offset) -> Array:
+        """Return the crop whose corner lies at base + offset."""
+        index = [slice(None)] * state.ndim
+        for axis, base, size, shift in zip(self.axes, self.geometry.base, self.geometry.size, offset, strict=True):
+            index[axis] = slice(base + int(shift), base + int(shift) + size)
+        return state[tuple(index)]
+
+    def centre(self, canvas: Array) -> Array:
+        """Return the centre crop."""
+        return self.at(canvas, (0,) * len(self.axes))
+
+
+@dataclass(frozen=True)
+class RollViews:
+    """The centre crop rolled by whole pixels: nothing enters, nothing leaves."""
+
+    geometry: Geometry
+    axes: tuple[int, ...]
+    circular = True
+
+    def prepare(self, canvas: Array) -> Array:
+        """Return the centre crop."""
+        return CropViews(self.geometry, self.axes).centre(canvas)
+
+    def at(self, state: Array, offset: Offset) -> Array:
+        """Return the centre crop rolled by -offset."""
+        return np.roll(state, tuple(-int(shift) for shift in offset), self.axes)
+
+
+@dataclass(frozen=True)
+class FourierViews:
+    """The centre crop shifted by any fraction of a pixel: the band-limited (sinc) circular shift.
+
+    For even sizes the Nyquist component of a real signal has no phase; it is scaled by cos(pi d), the only
+    real choice, so that whole-pixel shifts equal the roll exactly.
+    """
+
+    geometry: Geometry
+    axes: tuple[int, ...]
+    circular = True
+
+    def prepare(self, canvas: Array) -> Array:
+        """Return the centre crop's spectrum."""
+        crop = CropViews(self.geometry, self.axes).centre(canvas)
+        return np.fft.fftn(crop.astype(np.float64), axes=self.axes)
+
+    def at(self, state: Array, offset: Offset) -> Array:
+        """Return the centre crop moved by -offset."""
+        return fourier_shift(state, offset, self.axes).astype(np.float32)
+
+
+def fourier_shift(spectrum: Array, offset: Offset, axes: tuple[int, ...]) -> Array:
+    """Return the real signal with this spectrum, sampled at p + offset (circular)."""
+    shifted = spectrum
+    for axis, shift in zip(axes, offset, strict=True):
+        n = spectrum.shape[axis]
+        phase = np.exp(2j * np.pi * np.fft.fftfreq(n) * shift)
+        if n % 2 == 0:
+            phase[n // 2] = np.cos(np.pi * shift)
+        shape = [1] * spectrum.ndim
+        shape[axis] = n
+        shifted = shifted * phase.reshape(shape)
+    result: Array = np.fft.ifftn(shifted, axes=axes).real
+    return result
+
+
+def make_views(protocol: str, geometry: Geometry, axes: tuple[int, ...]) -> Views:
+    """Return the views of a protocol; `axes` are the canvas's spatial axes."""
+    kinds: dict[str, type[CropViews | RollViews | FourierViews]] = {
+        "crop": CropViews,
+        "circular": RollViews,
+        "fractional": FourierViews,
+    }
+    return kinds[protocol](geometry, axes)
+
+
+@lru_cache(maxsize=16)  # an image's pairs are asked for a few times; starting a generator takes 0.4 ms
+def draw_pairs(
+    seed: int, index: int, geometry: Geometry, count: int = 1, fractions: bool = False
+) -> tuple[tuple[Offset, Offset], ...]:
+    """The pairs of views that the consistency of one image is taken from (R. Zhang, ICML 2019).
+
+    Both offsets of a pair are uniform in 0..span-1 along each axis of the canvas, as in the paper's code. The first
+    pairs are the same whatever the count.
+
+    Args:
+        seed: With `index` all that the draw depends on, so that two models see the same pairs.
+        index: The image's number in the data.
+        geometry: Sizes of crop and canvas.
+        count: Pairs.
+        fractions: Draw fractions of a pixel.
+
+    Returns:
+        Pairs of offsets, counted from the centre crop.
+    """
+    rng = np.random.default_rng((seed, index))
+    shape = (count, 2, len(geometry.size))
+    drawn = rng.uniform(0, geometry.span, shape) if fractions else rng.integers(0, geometry.span, shape)
+    first, second = np.moveaxis(drawn - np.asarray(geometry.base), 1, 0).tolist()
+    return tuple(zip(map(tuple, first), map(tuple, second), strict=True))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -42,16 +43,19 @@ def accepted(session: Session, model: Model, given: InputShapes, odd_too: bool, 
     """
     inputs = session.get_inputs()
     is_open = not given and any(_is_open(dim) for port in inputs for dim in port.shape[1:])
-    switches = _switches(model, inputs)
-    runs = _first_that_runs(session, given, IMAGE_SIZES if is_open else IMAGE_SIZES[:1], switches, seed)
-    if isinstance(runs, str):
+    likely, names = _ties(inputs)
+    first = functools.partial(_first_that_runs, session, given, _switches(model, inputs), seed)
+    sizes = IMAGE_SIZES if is_open else IMAGE_SIZES[:1]
+    runs, problem = first(sizes, likely)
+    if not runs:
+        runs, _ = first(sizes, [names])
+    if not runs:
         raise CannotHandle(
-            f"ONNX Runtime cannot run the original on random input: {runs}",
+            f"ONNX Runtime cannot run the original on random input: {problem}",
             "give its sizes with --input NAME:SHAPE, or write without proof with --no-verify",
         )
     if is_open and odd_too and any(len(port.shape) >= 4 for port in inputs):
-        odd = _first_that_runs(session, given, ODD_IMAGE_SIZES, switches, seed)
-        runs += [] if isinstance(odd, str) else odd
+        runs += first(ODD_IMAGE_SIZES, likely)[0]
     return runs
 
 
@@ -66,49 +70,62 @@ def _is_open(dim: int | str | None) -> bool:
 
 
 def _first_that_runs(
-    session: Session, given: InputShapes, sizes: Iterable[int], switches: list[Feeds], seed: int
-) -> list[Run] | str:
-    """A run of the first sizes that the model accepts for each of the `switches`, or why there is none."""
+    session: Session, given: InputShapes, switches: list[Feeds], seed: int, sizes: Iterable[int], ties: list[set[str]]
+) -> tuple[list[Run], str]:
+    """A run of the first shapes that the model accepts for each of the `switches`, and why others were refused."""
     inputs = session.get_inputs()
     lengths = SEQUENCE_LENGTHS if any(_open_sequence(port, given) for port in inputs) else SEQUENCE_LENGTHS[:1]
+    shapes = [_concrete(inputs, given, *choice) for choice in itertools.product(sizes, lengths, ties)]
     problem, found = "no input size was tried", list[Run]()
     for values in switches:
-        for size, length in itertools.product(sizes, lengths):
-            feeds = _random_feeds(inputs, given, size, length, np.random.default_rng(seed)) | values
+        for tried in {tuple(shape.items()): shape for shape in shapes}.values():
+            rng = np.random.default_rng(seed)
+            feeds = {port.name: _random_array(port, tried[port.name], rng) for port in inputs} | values
             try:
                 found.append((feeds, run(session, feeds)))
                 break
             except Exception as error:  # ONNX Runtime raises a dozen private types
                 problem = first_line(error)
-    return found or problem
+    return found, problem
 
 
 def _open_sequence(port: Port, given: InputShapes) -> bool:
     return 1 < len(port.shape) <= 3 and _is_open(port.shape[-1]) and port.name not in given
 
 
-def _random_feeds(inputs: list[Port], given: InputShapes, size: int, length: int, rng: np.random.Generator) -> Feeds:
-    feeds: Feeds = {}
+def _ties(inputs: list[Port]) -> tuple[list[set[str]], set[str]]:
+    """The names of axes that stand for one size each, in two ways to try at every size, and all names there are.
+
+    Exporters write one name, `?`, `None` or `unk`, on axes that have nothing to do with each other. So a name that
+    the batch shares with its input's other axes, or with any image's, is no tie unless nothing else runs.
+    """
+    shapes = [port.shape for port in inputs if port.shape]
+    names = {dim for shape in shapes for dim in shape if isinstance(dim, str)}
+    images = {dim for shape in shapes if len(shape) >= 4 for dim in shape[1:]}
+    loose = {shape[0] for shape in shapes if shape[0] in images or shape[0] in shape[1:]}
+    return [names - loose, set()], names
+
+
+def _concrete(
+    inputs: list[Port], given: InputShapes, size: int, length: int, ties: set[str]
+) -> dict[str, tuple[int, ...]]:
+    """Shapes with sizes for open axes: 1 for the batch, `size` for images, `length` for the last axis of sequences;
+    what `ties` names has the size of where it comes first."""
     known: dict[str, int] = {}
-    for port in inputs:
-        feeds[port.name] = _random_array(port, given.get(port.name) or _concrete(port.shape, size, length, known), rng)
-    return feeds
+    return {port.name: tuple(given.get(port.name) or _sized(port.shape, ties, size, length, known)) for port in inputs}
 
 
-def _concrete(shape: Shape, size: int, length: int, known: dict[str, int]) -> tuple[int, ...]:
-    """Sizes for open axes: 1 for the batch, `size` for images, `length` for the last axis of sequences."""
-    dims = []
+def _sized(shape: Shape, ties: set[str], size: int, length: int, known: dict[str, int]) -> Iterator[int]:
     for axis, dim in enumerate(shape):
-        if isinstance(dim, int) and dim > 0:
-            dims.append(dim)
-            continue
         wanted = 1
         if len(shape) >= 4 and axis > 0:
             wanted = size if len(shape) == 4 else VOLUME_SIZE + size % 2
         elif axis > 0 and axis == len(shape) - 1:
             wanted = length
-        dims.append(known.setdefault(dim, wanted) if isinstance(dim, str) else wanted)
-    return tuple(dims)
+        if isinstance(dim, int) and dim > 0:
+            yield dim
+        else:
+            yield known.setdefault(dim, wanted) if isinstance(dim, str) and dim in ties else wanted
 
 
 def _random_array(port: Port, shape: Sequence[int], rng: np.random.Generator) -> Array:

@@ -144,7 +144,7 @@ def calibrate(
     """
     if options.get("plan") is not None and strength is not None:
         raise UsageError("--plan and --strength exclude each other", "edit the strengths in the plan file instead")
-    original = load(model).to_proto()
+    original = load(model).self_contained()
     asked = _with_strength(recipe, strength)
     setup = open_setup(original, data, preprocess=preprocess, labels=labels, limit=limit, seed=seed)
     canvases = from_setup(setup)

@@ -217,9 +217,9 @@ def rewrite(
 
         names = (target.name, model.name)
         measured = before_after(
-            loaded.to_proto(), rewritten.to_proto(), verify, names=names, labels=labels, preprocess=preprocess,
-            provider=provider, protocols=tuple(protocol.split(",")), max_shift=max_shift, layers=layers, limit=limit,
-            seed=seed, min_consistency=min_consistency, max_diff=max_diff,
+            loaded.self_contained(), rewritten.self_contained(), verify, names=names, labels=labels,
+            preprocess=preprocess, provider=provider, protocols=tuple(protocol.split(",")), max_shift=max_shift,
+            layers=layers, limit=limit, seed=seed, min_consistency=min_consistency, max_diff=max_diff,
             plan=table.plan_rows(result.plan), trials=report["calibration"]["trials"] if calibrated is not None else (),
             progress=True,
         )  # fmt: skip

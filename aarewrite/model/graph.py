@@ -20,7 +20,8 @@ from google.protobuf.message import Message
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
 from aarewrite.errors import CannotHandle
-from aarewrite.model.model_file import Model, is_stub, opset_of
+from aarewrite.model.external import is_external, is_stub, read_in
+from aarewrite.model.model_file import Model, opset_of
 from aarewrite.model.types import Array, Graph, Node, Tensor, integer
 
 Proto = TypeVar("Proto", bound=Message)
@@ -82,7 +83,7 @@ class GraphEditor:
     def __init__(self, model: Model) -> None:
         self.model = model
         try:
-            graph = gs.import_onnx(model.proto)
+            graph = gs.import_onnx(model.readable())
         except Exception as error:  # GraphSurgeon raises whatever the missing case happens to raise
             raise CannotHandle(
                 f"{_unsupported_construct(model.proto)} cannot be represented by onnx-graphsurgeon ({error})",
@@ -126,9 +127,9 @@ class GraphEditor:
             if raw is not None and source is not None and is_stub(source):
                 dtype = onnx.helper.tensor_dtype_to_np_dtype(source.data_type)
                 return np.frombuffer(raw, dtype=dtype).reshape(tuple(source.dims))
-            if source is not None and source.data_location == onnx.TensorProto.EXTERNAL:
+            if source is not None and is_external(source):
                 return _read_external(source, self.model.folder)
-            return np.asarray(tensor.values)
+            return _values(tensor)
         if len(tensor.inputs) != 1:
             return None
         node = tensor.inputs[0]
@@ -136,7 +137,7 @@ class GraphEditor:
             return None
         if node.op == "Constant" and node.attrs:
             value = next(iter(node.attrs.values()))
-            return np.asarray(value.values if isinstance(value, gs.Constant) else value)
+            return _values(value) if isinstance(value, gs.Constant) else np.asarray(value)
         if node.op in ("Identity", "Cast"):
             return self.constant_value(node.inputs[0])
         if node.op == "Reshape":
@@ -379,11 +380,18 @@ def _reshaped(data: Array | None, shape: Array | None) -> Array | None:
         return None
 
 
+def _values(constant: gs.Constant) -> Array | None:
+    """What a constant holds, None where its data file is missing."""
+    return None if constant.data_location == onnx.TensorProto.EXTERNAL else np.asarray(constant.values)
+
+
 def _read_external(tensor: onnx.TensorProto, folder: Path) -> Array | None:
     """A tensor from the model's own external data file, None where that is missing."""
+    tensor = _copy(tensor)
     try:
-        return np.asarray(onnx.numpy_helper.to_array(tensor, base_dir=str(folder)))
-    except (OSError, ValueError, onnx.checker.ValidationError):
+        read_in(tensor, folder)
+        return np.asarray(onnx.numpy_helper.to_array(tensor))
+    except (CannotHandle, ValueError):
         return None
 
 

@@ -25,8 +25,9 @@ from google.protobuf.message import DecodeError, EncodeError
 
 from aarewrite.errors import CannotHandle, UsageError
 from aarewrite.model import wire
+from aarewrite.model.external import STUB_LOCATION, check_locations, is_external, is_stub, nested_tensors, read_in
+from aarewrite.model.external import external_files as external_files
 
-STUB_LOCATION = "aarewrite-weights-set-aside"
 SET_ASIDE_BYTES = 1024  # smaller tensors stay in the skeleton: shapes, pads and taps are read from there
 OLDEST_OPSET = 7
 
@@ -61,6 +62,32 @@ class Model:
     def to_proto(self) -> onnx.ModelProto:
         """The complete ModelProto, weights included (a copy)."""
         return onnx.ModelProto.FromString(b"".join(self.serialised()))
+
+    def self_contained(self) -> onnx.ModelProto:
+        """The complete ModelProto with the data of its external files inside, which runs in any folder (a copy).
+
+        Raises:
+            CannotHandle: A data file is missing or too short.
+        """
+        proto = self.to_proto()
+        for tensor in (*proto.graph.initializer, *nested_tensors(proto)):
+            if is_external(tensor):
+                read_in(tensor, self.folder)
+        return proto
+
+    def readable(self) -> onnx.ModelProto:
+        """The skeleton with the data of its external files inside, but for the main graph's initializers, which ONNX
+        Runtime finds: what is to be interpreted or run. The skeleton itself where there are no such tensors; those
+        whose file is missing stay as they are."""
+        if not any(is_external(tensor) for tensor in nested_tensors(self.proto)):
+            return self.proto
+        proto = onnx.ModelProto()
+        proto.CopyFrom(self.proto)
+        for tensor in nested_tensors(proto):
+            if is_external(tensor):
+                with contextlib.suppress(CannotHandle):
+                    read_in(tensor, self.folder)
+        return proto
 
     def serialised(self) -> Iterator[bytes]:
         """The complete model's bytes in pieces, weights included."""
@@ -140,27 +167,8 @@ def _checked(model: Model, name: str) -> Model:
             f"{name}: opset {model.opset} is older than {OLDEST_OPSET}",
             "convert it with onnx.version_converter or export again",
         )
+    check_locations(model.proto, model.folder, name)
     return model
-
-
-def is_stub(tensor: onnx.TensorProto) -> bool:
-    """Whether the tensor's data is among the weights set aside."""
-    return tensor.data_location == onnx.TensorProto.EXTERNAL and any(
-        entry.key == "location" and entry.value == STUB_LOCATION for entry in tensor.external_data
-    )
-
-
-def external_files(proto: onnx.ModelProto) -> list[str]:
-    """Locations of the data files that the model's own external tensors refer to."""
-    return sorted(
-        {
-            entry.value
-            for tensor in proto.graph.initializer
-            if tensor.data_location == onnx.TensorProto.EXTERNAL
-            for entry in tensor.external_data
-            if entry.key == "location" and entry.value != STUB_LOCATION
-        }
-    )
 
 
 def save(model: Model, path: Path) -> None:
@@ -172,7 +180,8 @@ def save(model: Model, path: Path) -> None:
     Raises:
         UsageError: The folder is missing or not writable, or a different data file is in the way.
     """
-    if path.resolve() in {(model.folder / location).resolve() for location in external_files(model.proto)}:
+    folders = (model.folder, path.parent)
+    if path.resolve() in {(folder / file).resolve() for folder in folders for file in external_files(model.proto)}:
         raise UsageError(f"{path}: is the model's own data file", "choose another place")
     _bring_external_files(model, path.parent)
     with atomic_file(path) as temporary, temporary.open("wb") as stream:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from aarewrite.model.model_file import Model, is_stub
+from aarewrite.model.external import is_external, is_stub, read_in
+from aarewrite.model.model_file import Model
 
 FLOAT = onnx.TensorProto.FLOAT
 REPLACED = (onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
@@ -16,10 +17,12 @@ REPLACED = (onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
 def in_float32(model: Model) -> Model:
     """The model with every bfloat16 and float64 tensor in float32; the model itself if it has none."""
     proto = onnx.ModelProto()
-    proto.CopyFrom(model.proto)
+    proto.CopyFrom(model.readable())
     weights = dict(model.weights)
     changed = False
     for tensor in proto.graph.initializer:
+        if is_external(tensor) and tensor.data_type in REPLACED:
+            read_in(tensor, model.folder)
         if is_stub(tensor) and tensor.data_type in REPLACED:
             array = np.frombuffer(weights[tensor.name], onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
             weights[tensor.name] = array.astype(np.float32).tobytes()

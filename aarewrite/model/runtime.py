@@ -17,7 +17,8 @@ import numpy.typing as npt
 import onnx
 
 from aarewrite.errors import CannotHandle
-from aarewrite.model.model_file import STUB_LOCATION, Model, external_files, is_stub
+from aarewrite.model.external import STUB_LOCATION, is_external, is_stub, nested_tensors, read_in
+from aarewrite.model.model_file import Model
 
 Array = npt.NDArray[Any]
 
@@ -72,10 +73,14 @@ def open_session(model: Model, optimise: bool = False) -> Session:
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
     options.add_session_config_entry("session.disable_prepacking", "1")  # one or two runs do not repay it
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a busy machine would pay twice
-    read = _read_names(model.proto.graph)
-    stubs = [tensor for tensor in model.proto.graph.initializer if is_stub(tensor) and tensor.name in read]
+    proto = model.readable()
+    for tensor in nested_tensors(proto):
+        if is_external(tensor):
+            read_in(tensor, model.folder)  # says what is wrong with it
+    read = _read_names(proto.graph)
+    stubs = [tensor for tensor in proto.graph.initializer if is_stub(tensor) and tensor.name in read]
     values = [_value(tensor, model.weights[tensor.name]) for tensor in stubs]
-    shared = bool(stubs) and not optimise and not external_files(model.proto)
+    shared = bool(stubs) and not optimise and not any(map(is_external, proto.graph.initializer))
     with tempfile.TemporaryDirectory() as empty:
         folder = Path(empty) if shared else model.folder.resolve()
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
@@ -86,7 +91,7 @@ def open_session(model: Model, optimise: bool = False) -> Session:
         elif stubs:
             options.add_external_initializers([tensor.name for tensor in stubs], values)
         try:
-            data = _without_unread(model.proto, read).SerializeToString()
+            data = _without_unread(proto, read).SerializeToString()
             session: Session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
             return session
         except Exception as error:  # ONNX Runtime raises a dozen private types

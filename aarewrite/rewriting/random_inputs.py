@@ -147,16 +147,17 @@ def _switches(model: Model, inputs: list[Port]) -> list[Feeds]:
     scalars = {port.name: port for port in inputs if port.type in ("tensor(int64)", "tensor(int32)") and not port.shape}
     if not scalars:
         return [{}]
+    graph = model.readable().graph
     constants: dict[str, Array] = {}
-    for tensor in model.proto.graph.initializer:
+    for tensor in graph.initializer:
         if not tensor.dims and tensor.data_location != onnx.TensorProto.EXTERNAL:
             constants[tensor.name] = onnx.numpy_helper.to_array(tensor)
-    for node in model.proto.graph.node:
+    for node in graph.node:
         for attribute in node.attribute:
             if node.op_type == "Constant" and attribute.name == "value" and not attribute.t.dims:
                 constants[node.output[0]] = onnx.numpy_helper.to_array(attribute.t)
     found: list[Feeds] = [{}]
-    for node in model.proto.graph.node:
+    for node in graph.node:
         if node.op_type == "Equal":
             name = next((n for n in node.input if n in scalars), None)
             constant = next((constants[n] for n in node.input if n in constants), None)

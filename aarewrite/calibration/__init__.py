@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from aarewrite.calibration.calibrate import Calibration, calibrate
-from aarewrite.calibration.judge import Answers, Difference, Drift, Effect, Judge, Verdict, answer, compare, drift
+from aarewrite.calibration.judge import Answers, Drift, Effect, Judge, Verdict, answer, compare, drift
 from aarewrite.calibration.layers import Layer, Left, find_layers
 from aarewrite.calibration.repair import LayerRepair, RepairOptions, repair
 from aarewrite.calibration.search import Choice, SearchOptions, SearchResult, Trial, Variants, search
 from aarewrite.data.canvases import Canvases, from_array
+from aarewrite.verification.statistics import Difference
 
 __all__ = [
     "Answers",

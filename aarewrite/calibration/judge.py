@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -16,13 +18,13 @@ from numpy.typing import NDArray
 
 from aarewrite.data.arrays import Array
 from aarewrite.data.canvases import Canvases, random_offset
+from aarewrite.data.views import DIRECTIONS, CropViews, draw_pairs
 from aarewrite.errors import CannotHandle, UsageError
 from aarewrite.model.runtime import first_line, plain_session
+from aarewrite.verification.classify import consistency, top_classes
+from aarewrite.verification.statistics import Difference, difference
 
 F64 = NDArray[np.float64]
-
-NEIGHBOURS = 3  # one pixel along each of the last two axes, and along both
-Z95 = 1.959964
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Answers:
     Attributes:
         centre: For the centre crop, (n,).
         pairs: For two random crops each, (n, p, 2).
-        near: For a third as many random crops and the one-pixel neighbours of each, (n, bases, 1 + neighbours).
+        near: For the first crop of a third of the pairs and its one-pixel neighbours, (n, bases, 1 + neighbours).
         labels: The true classes, (n,); None when unknown.
     """
 
@@ -40,30 +42,6 @@ class Answers:
     pairs: NDArray[np.int64]
     near: NDArray[np.int64]
     labels: NDArray[np.int64] | None = None
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One measure before and after, in percent, and whether the change is more than chance.
-
-    Attributes:
-        name: What was measured.
-        before, after: Means over images.
-        low, high: 95 % interval of the change, over images.
-        p: Two-sided p-value of the change, from flipping the sign of whole images at random.
-    """
-
-    name: str
-    before: float
-    after: float
-    low: float
-    high: float
-    p: float
-
-    @property
-    def change(self) -> float:
-        """After minus before."""
-        return self.after - self.before
 
 
 @dataclass(frozen=True)
@@ -104,25 +82,31 @@ def answer(
 ) -> Answers:
     """Run a classifier on the crops that judging needs.
 
-    The crops depend on seed and image alone, so two models see the same ones.
+    The crops depend on seed and image alone, so two models see the same ones, and `verify` those of the pairs.
 
     Raises:
         CannotHandle: The model's first output is no vector of classes.
         UsageError: The model does not run on the data.
     """
-    session, name = plain_session(model, threads), None
+    session = plain_session(model, threads)
+    name = session.get_outputs()[0].name
+    steps = DIRECTIONS[len(canvases.axes)].values()
     centre, paired, near = [], [], []
-    for index in indices:
-        sample = canvases.load(int(index))
-        crops = list(_crops(canvases, sample, np.random.default_rng([seed, int(index)]), pairs))
-        name = name or session.get_outputs()[0].name
-        rows = [_run(session, name, feed) for feed in canvases.feeds(crops)]
+    for index in map(int, indices):
+        geometry, canvas = canvases.centred(canvases.load(index))
+        views = CropViews(geometry, canvases.axes)
+        still = (0,) * len(canvases.axes)
+        drawn = draw_pairs(seed, index, geometry, pairs)
+        bases = [first for first, _ in drawn[: max(1, pairs // 3)]]
+        close = [(base, *(tuple(map(add, base, step)) for step in steps)) for base in bases]
+        offsets = dict.fromkeys(chain((still,), *drawn, *close))
+        rows = [_run(session, name, feed) for feed in canvases.feeds(views.at(canvas, one) for one in offsets)]
         if any(r.reshape(len(r), -1).shape[1] < 2 or (r.ndim > 2 and max(r.shape[2:]) > 1) for r in rows):
             raise CannotHandle("the model's first output is no vector of classes", "judge it with `drift` instead")
-        classes = np.concatenate([row.reshape(len(row), -1).argmax(1) for row in rows])
-        centre.append(classes[0])
-        paired.append(classes[1 : 1 + 2 * pairs].reshape(pairs, 2))
-        near.append(classes[1 + 2 * pairs :].reshape(_bases(pairs), -1))
+        classes = dict(zip(offsets, top_classes(np.concatenate(rows)), strict=True))
+        centre.append(classes[still])
+        paired.append([[classes[one] for one in pair] for pair in drawn])
+        near.append([[classes[one] for one in group] for group in close])
     labels = None if canvases.labels is None else canvases.labels[np.asarray(indices)]
     return Answers(np.array(centre), np.array(paired), np.array(near), labels)
 
@@ -131,7 +115,7 @@ def compare(before: Answers, after: Answers, *, seed: int = 0) -> Verdict:
     """Judge one model's answers against another's to the same crops."""
 
     def same(a: Answers) -> tuple[F64, F64]:
-        return (a.pairs[..., 0] == a.pairs[..., 1]).mean(1), (a.near[..., 1:] == a.near[..., :1]).mean((1, 2))
+        return consistency(a.pairs), (a.near[..., 1:] == a.near[..., :1]).mean((1, 2))
 
     old, new = same(before), same(after)
     top1 = centre = None
@@ -148,25 +132,6 @@ def compare(before: Answers, after: Answers, *, seed: int = 0) -> Verdict:
         float((before.pairs == after.pairs).mean()),
         top1,
         centre,
-    )
-
-
-def difference(name: str, before: NDArray[Any], after: NDArray[Any], seed: int = 0, rounds: int = 2000) -> Difference:
-    """The change of a per-image measure (0..1), with its interval and a sign-flip test."""
-    old, new = 100 * np.asarray(before, float), 100 * np.asarray(after, float)
-    change = new - old
-    n = len(change)
-    error = change.std(ddof=1) / np.sqrt(n) if n > 1 else 0.0
-    signs = np.random.default_rng(seed).choice([-1.0, 1.0], (rounds, n))
-    extreme = (np.abs(signs @ change) >= np.abs(change.sum()) - 1e-9).sum()
-    mean = float(change.mean())
-    return Difference(
-        name,
-        float(old.mean()),
-        float(new.mean()),
-        mean - Z95 * error,
-        mean + Z95 * error,
-        float((extreme + 1) / (rounds + 1)),
     )
 
 
@@ -232,23 +197,6 @@ def drift(
 
 def _relative(value: Array, reference: Array) -> float:
     return float(np.linalg.norm(value - reference) / max(float(np.linalg.norm(reference)), 1e-30))
-
-
-def _crops(canvases: Canvases, sample: Array, rng: np.random.Generator, pairs: int) -> list[Array]:
-    """The centre crop, `pairs` pairs of random ones, then some with the one-pixel neighbours of each."""
-    room = canvases.room(sample)
-    offsets: list[tuple[int, ...]] = [tuple(most // 2 for most in room)]
-    offsets += [random_offset(room, rng) for _ in range(2 * pairs)]
-    steps = np.eye(len(room), dtype=int)[-2:]
-    moves = [np.zeros(len(room), int), *steps, steps.sum(0)] if len(room) > 1 else [np.zeros(1, int), *steps]
-    for _ in range(_bases(pairs)):
-        base = random_offset([max(most - 1, 0) for most in room], rng)
-        offsets += [tuple(int(min(b + m, r)) for b, m, r in zip(base, move, room, strict=True)) for move in moves]
-    return [canvases.crop(sample, offset) for offset in offsets]
-
-
-def _bases(pairs: int) -> int:
-    return max(1, pairs // 3)
 
 
 def _run(session: Any, output: str, feed: Any) -> Array:

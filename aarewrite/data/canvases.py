@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aarewrite.data.arrays import Array, Batches, Feed
+from aarewrite.data.geometry import Geometry, canvas_around
 from aarewrite.data.setup import Setup
 from aarewrite.errors import UsageError
 
@@ -64,6 +65,23 @@ class Canvases:
         for axis, size, start in zip(self.axes, self.size, offset, strict=True):
             window[axis] = slice(int(start), int(start) + size)
         return sample[tuple(window)]
+
+    def centred(self, sample: Array) -> tuple[Geometry, Array]:
+        """The canvas in the middle of a sample that shifts are judged on, as large as `verify` makes it, and its sizes.
+
+        Raises:
+            UsageError: The sample leaves no room to shift.
+        """
+        room = self.room(sample)
+        if min(room) < 1:
+            raise UsageError("the samples leave no room to shift", "give larger samples")
+        wanted = canvas_around(self.size)
+        canvas = tuple(min(size + most, want) for size, most, want in zip(self.size, room, wanted, strict=True))
+        window = [slice(None)] * sample.ndim
+        for axis, extent in zip(self.axes, canvas, strict=True):
+            start = (sample.shape[axis] - extent) // 2
+            window[axis] = slice(start, start + extent)
+        return Geometry(self.size, canvas), sample[tuple(window)]
 
     def feeds(self, crops: Iterable[Array]) -> Iterator[Feed]:
         """Stack crops into feeds of `batch`; the last one may be smaller."""

@@ -88,7 +88,7 @@ def plan_geometry(spec: InputSpec, data: Data, recipe: Preprocess, size: Sequenc
         if fixed and asked[axis] not in (None, fixed):
             raise CannotHandle(f"input {spec.name!r} is fixed to {spec.describe()}", f"leave --size {asked[axis]} out")
         chosen.append(fixed or asked[axis] or recipe.size or _size_from(stored[axis] if stored else None, spec))
-    wanted = tuple(max(round(extent * CANVAS_RATIO), extent + SMALLEST_SLACK) for extent in chosen)
+    wanted = canvas_around(chosen)
     if stored is None:
         return Geometry(tuple(chosen), wanted)
     if any(have < need for have, need in zip(stored, chosen, strict=True)):
@@ -100,6 +100,11 @@ def plan_geometry(spec: InputSpec, data: Data, recipe: Preprocess, size: Sequenc
         canvas = tuple(min(have, want) for have, want in zip(stored, wanted, strict=True))
         return Geometry(tuple(chosen), canvas)
     return Geometry(tuple(chosen), wanted, padded=True)
+
+
+def canvas_around(size: Sequence[int]) -> tuple[int, ...]:
+    """The canvas that inputs of a size are cut from: 256 for 224, and some room for small ones."""
+    return tuple(max(round(extent * CANVAS_RATIO), extent + SMALLEST_SLACK) for extent in size)
 
 
 def _stored_size(spec: InputSpec, data: Data) -> tuple[int, ...] | None:

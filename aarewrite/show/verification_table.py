@@ -27,6 +27,9 @@ def print_report(report: VerifyReport, console: Console) -> None:
         if table is not None:
             console.print()
             console.print(table)
+    for c in report.changes:
+        change = f"{c.change:+.2f} points [{c.low:+.2f}, {c.high:+.2f}], p = {c.p:.2g}, n = {c.n}"
+        console.print(escape(f"{c.name} against {report.against}: {change}"), highlight=False, soft_wrap=True)
     for claim in report.circular:
         if claim.exact_possible:
             console.print(f"circular: nothing in {escape(claim.model)} breaks exactness", soft_wrap=True)

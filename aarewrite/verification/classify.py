@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -13,7 +14,7 @@ from aarewrite.data.geometry import Sample
 from aarewrite.data.views import Views
 from aarewrite.errors import CheckFailed, UsageError
 from aarewrite.verification.protocols import ShiftPlan
-from aarewrite.verification.statistics import Mean, Proportion, RunningMean
+from aarewrite.verification.statistics import Difference, Mean, Proportion, RunningMean, difference
 
 THUMBNAIL = 112  # pixels, long side, of the crops shown in the report
 SHOWN_FLIPS = 6
@@ -37,7 +38,7 @@ class Classification:
         protocol: `crop`, `circular` or `fractional`.
         description: Geometry and sampling in one line.
         seed: Seed of the random offsets.
-        consistency: Share of images whose class is the same at two random offsets (Zhang 2019).
+        consistency: Share of pairs of random views with equal classes (Zhang 2019), an image by the mean of its pairs.
         agreement: One entry a direction and distance.
         worst_radius: r of `worst_case`, px.
         worst_case: Share of images for which some shift of at most r px changes the class.
@@ -70,7 +71,7 @@ class Classification:
 
 @dataclass(frozen=True)
 class Flip:
-    """An image whose class differs between the two random crops in at least one model.
+    """An image whose class differs between the two crops of its first pair in at least one model.
 
     Attributes:
         classes: Per model, the class at the first and at the second crop.
@@ -85,7 +86,7 @@ class Flip:
 
 @dataclass(frozen=True)
 class FlipCounts:
-    """How the images divide between two models, on the same pairs of views."""
+    """How the images divide between two models, on the same first pairs of views."""
 
     both_steady: int
     only_against_flips: int
@@ -98,7 +99,7 @@ class _Tally:
 
     def __init__(self, plan: ShiftPlan) -> None:
         self.n = 0
-        self.consistent = 0
+        self.consistent: list[float] = []  # per image, the share of its pairs with equal classes
         self.agree = {(name, d): 0 for name in plan.directions for d in plan.distances}
         self.unstable = 0
         self.flips, self.drift_mean, self.drift_max = RunningMean(), RunningMean(), RunningMean()
@@ -179,9 +180,9 @@ class ClassifyStudy:
         plan = self.plan
         base = next(iter(table.values()))  # the centre comes first
         centre = _top(base)
-        first, second = plan.pairs(sample.index)[0]
         tally.n += 1
-        tally.consistent += _top(table[first]) == _top(table[second])
+        pairs = [[_top(table[offset]) for offset in pair] for pair in plan.pairs(sample.index)]
+        tally.consistent.append(float(consistency(np.array(pairs))))
         changes = steps = 0
         for name in plan.directions:
             pan = [centre] + [_top(table[plan.step(name, d)]) for d in plan.distances]
@@ -221,7 +222,7 @@ class ClassifyStudy:
                     describe(self.plan),
                     self.plan.seed,
                     n,
-                    Proportion.of(tally.consistent, n),
+                    Proportion.of(math.fsum(tally.consistent), n),
                     tuple(Agreement(*key, Proportion.of(count, n)) for key, count in tally.agree.items()),
                     self.plan.worst_radius,
                     Proportion.of(tally.unstable, n),
@@ -235,6 +236,13 @@ class ClassifyStudy:
                 )
             )
         return tuple(found)
+
+    def changes(self) -> tuple[Difference, ...]:
+        """Return the paired change of consistency from the second model to the first, none for a single model."""
+        if len(self._models) != 2:
+            return ()
+        after, before = (tally.consistent for tally in self._tallies)
+        return (difference(f"{self.plan.protocol} consistency", before, after, self.plan.seed),)
 
     def flip_counts(self) -> FlipCounts | None:
         """Return how the images divide between the two models, None for a single model."""
@@ -251,7 +259,8 @@ class ClassifyStudy:
 
 def describe(plan: ShiftPlan) -> str:
     """Say a plan's geometry and sampling in one line."""
-    pairs = "one pair an image" if plan.batch_offsets == 1 else f"one pair per {plan.batch_offsets} images"
+    pairs = "one pair" if plan.pair_count == 1 else f"{plan.pair_count} pairs"
+    pairs += " an image" if plan.batch_offsets == 1 else f" per {plan.batch_offsets} images"
     where = {
         "crop": plan.geometry.describe(),
         "circular": "centre crop rolled by whole pixels",
@@ -260,8 +269,20 @@ def describe(plan: ShiftPlan) -> str:
     return f"{where}; {pairs}, seed {plan.seed}"
 
 
+def top_classes(outputs: Array) -> Array:
+    """The class with the highest score of each row, `(n, classes, ...)` -> `(n,)`; of equal scores the first."""
+    classes: Array = outputs.reshape(len(outputs), -1).argmax(1)
+    return classes
+
+
+def consistency(classes: Array) -> Array:
+    """The share of pairs of views with equal classes, `(..., pairs, 2)` -> `(...)`: one figure an image."""
+    share: Array = (classes[..., 0] == classes[..., 1]).mean(-1)
+    return share
+
+
 def _top(row: Array) -> int:
-    return int(row.argmax())
+    return int(top_classes(row[None])[0])
 
 
 def _crops(sample: Sample, plan: ShiftPlan, offsets: tuple[Offset, Offset]) -> tuple[Array, ...]:

@@ -17,6 +17,7 @@ from aarewrite.verification.protocols import ShiftPlan
 from aarewrite.verification.statistics import Mean, RunningMean
 
 Key = tuple[int, str, str, float, str]  # model, output, direction, distance, measure
+ALL_SHIFTS = ("all", 0.0)  # stands for direction and distance
 PSNR_CAP = 200.0  # dB, stands for "identical": a mean over images needs a finite number
 
 
@@ -63,7 +64,13 @@ class MapPoint:
 
 @dataclass(frozen=True)
 class MapResult:
-    """What one protocol says about one output of one model; `points` hold one entry a shift."""
+    """What one protocol says about one output of one model.
+
+    Attributes:
+        n: Images.
+        points: One entry a shift.
+        pixel_agreement, relative_error: Means over images of each image's mean over shifts.
+    """
 
     model: str
     protocol: str
@@ -177,14 +184,11 @@ class MapStudy:
             for grid in grids:
                 pair = self._align(base[grid.output], shifted[grid.output], grid, offset)
                 for measure, value in _compare(*pair, grid, self._task).items():
-                    for key in (
-                        (m, grid.output, name, distance, measure),
-                        (m, grid.output, "all", 0.0, measure),
-                    ):
-                        self._means.setdefault(key, RunningMean()).add(value)
+                    for key in ((m, grid.output, name, distance, measure), (m, grid.output, *ALL_SHIFTS, measure)):
+                        self._image.setdefault(key, []).append(value)
 
     def finish(self, sample: Sample) -> None:
-        """Count the image; over all shifts it counts once, because its shifts are not independent."""
+        """Count the image, once over all of its shifts, too: they are not independent."""
         self._n += 1
         for key, values in self._image.items():
             self._means.setdefault(key, RunningMean()).add(sum(values) / len(values))
@@ -213,7 +217,7 @@ class MapStudy:
                 points = tuple(
                     MapPoint(name, d, **self._measures(m, grid.output, name, d)) for name, d in self._lines.values()
                 )
-                total = self._measures(m, grid.output, "all", 0.0)
+                total = self._measures(m, grid.output, *ALL_SHIFTS)
                 found.append(
                     MapResult(
                         model,

@@ -22,7 +22,10 @@ Key = tuple[int, Offset]
 
 @dataclass(frozen=True)
 class RankFlips:
-    """Share of (image, shifted distortion) whose rank flips, and the metric's relative change."""
+    """Share of shifted distortions whose rank flips, and the metric's relative change.
+
+    An image counts once: by the mean over its two distorted versions, which share the reference.
+    """
 
     direction: str
     distance: float
@@ -32,7 +35,7 @@ class RankFlips:
 
 @dataclass(frozen=True)
 class MetricResult:
-    """What shifts of 1..r px of one distorted image do to a metric; one entry a shift."""
+    """What shifts of 1..r px of one distorted image do to a metric: one entry a shift, and over all, by image."""
 
     model: str
     protocol: str
@@ -58,7 +61,7 @@ class MetricStudy:
         self._models, self._outputs = tuple(models), tuple(outputs)
         self._lines = {plan.step(name, d): (name, d) for name in plan.directions for d in plan.distances}
         self._values: dict[Key, list[float]] = {}
-        self._flips = [{key: 0 for key in self._lines.values()} for _ in models]
+        self._flips = [{key: 0.0 for key in self._lines.values()} for _ in models]  # sums of images' shares
         self._drift = [{key: RunningMean() for key in self._lines.values()} for _ in models]
         self._n = 0
 
@@ -91,17 +94,14 @@ class MetricStudy:
             still = [self._values[member, centre][m] for member in (0, 1)]
             scale = max(abs(still[0]), abs(still[1])) or 1.0
             for offset, key in self._lines.items():
-                for member in (0, 1):
-                    moved = self._values[member, offset][m]
-                    before = still[0] < still[1]
-                    after = moved < still[1] if member == 0 else still[0] < moved
-                    self._flips[m][key] += before != after
-                    self._drift[m][key].add(abs(moved - still[member]) / scale)
+                moved = [self._values[member, offset][m] for member in (0, 1)]
+                before, after = still[0] < still[1], (moved[0] < still[1], still[0] < moved[1])
+                self._flips[m][key] += sum(before != each for each in after) / 2
+                self._drift[m][key].add(sum(abs(a - b) for a, b in zip(moved, still, strict=True)) / 2 / scale)
         self._values = {}
 
     def results(self) -> tuple[MetricResult, ...]:
         """Return one result a model."""
-        trials = 2 * self._n
         description = f"{self.plan.geometry.describe()}; one of two distorted images shifted, the reference still"
         return tuple(
             MetricResult(
@@ -110,8 +110,8 @@ class MetricStudy:
                 description,
                 self.plan.seed,
                 self._n,
-                tuple(RankFlips(*key, Proportion.of(n, trials), drift[key].result()) for key, n in flips.items()),
-                Proportion.of(sum(flips.values()), trials * len(flips)),
+                tuple(RankFlips(*key, Proportion.of(s, self._n), drift[key].result()) for key, s in flips.items()),
+                Proportion.of(sum(flips.values()) / len(flips), self._n),
             )
             for model, flips, drift in zip(self._models, self._flips, self._drift, strict=True)
         )

@@ -19,6 +19,7 @@ from aarewrite.verification.metric import MetricResult
 from aarewrite.verification.parity import Parity
 from aarewrite.verification.preconditions import Violation
 from aarewrite.verification.providers import Placement
+from aarewrite.verification.statistics import Difference
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class VerifyReport:
         seed: Seed of every random choice.
         provider: Where the measures were taken.
         classification: Per protocol and model.
+        changes: Per protocol, the paired change of consistency from `against` to the model.
         maps: Per protocol, model and output (dense and vector tasks).
         metrics: Per model (metric task).
         circular: Precondition check per model, when a circular protocol was run.
@@ -71,6 +73,7 @@ class VerifyReport:
     seed: int
     provider: str
     classification: tuple[Classification, ...] = ()
+    changes: tuple[Difference, ...] = ()
     maps: tuple[MapResult, ...] = ()
     metrics: tuple[MetricResult, ...] = ()
     circular: tuple[CircularClaim, ...] = ()

@@ -54,6 +54,7 @@ def verify(
     size: Sequence[int] | None = None,
     batch: int | None = None,
     batch_offsets: int = 1,
+    pairs: int = 1,
     min_consistency: float | None = None,
     max_diff: float | None = None,
     names: tuple[str, str] | None = None,
@@ -82,7 +83,8 @@ def verify(
         task: `classify`, `dense`, `metric` or `vector`; inferred from the outputs by default.
         size: Spatial input size where the model leaves it open, px.
         batch: Views a run; by default 8 on the CPU and 64 on CUDA.
-        batch_offsets: Samples that share one pair of random offsets; 1 draws one pair a sample.
+        batch_offsets: Samples that share their random offsets; 1 draws them for every sample.
+        pairs: Pairs of random views a sample that the consistency is taken from; 1 is the paper's protocol.
         min_consistency: Fail when the model's consistency (pixel agreement for class maps) is lower, 0..1.
         max_diff: Fail when any output differs more from `against` (or between providers), absolute.
         names: Labels of model and `against` in the report.
@@ -122,7 +124,7 @@ def verify(
     )
     notes = list(setup.notes)
     kept: list[Sample] = []
-    studies, tasks = _studies(setup, protocols, task, max_shift, worst_radius, seed, batch_offsets)
+    studies, tasks = _studies(setup, protocols, task, max_shift, worst_radius, batch_offsets, pairs)
     one_by_one = any(m.constants for m in setup.models)
     batch = batch or (1 if one_by_one else BATCH[setup.models[0].provider])
     views = sum(study.count(i) for study in studies for i in range(len(setup.data)))
@@ -144,6 +146,7 @@ def verify(
         seed,
         setup.models[0].provider,
         classification=tuple(r for s in studies if isinstance(s, ClassifyStudy) for r in s.results()),
+        changes=tuple(c for s in studies if isinstance(s, ClassifyStudy) for c in s.changes()),
         maps=tuple(r for s in studies if isinstance(s, MapStudy) for r in s.results()),
         metrics=tuple(r for s in studies if isinstance(s, MetricStudy) for r in s.results()),
         circular=claims,
@@ -193,8 +196,8 @@ def _studies(
     asked: str | None,
     max_shift: int | None,
     worst_radius: int,
-    seed: int,
     batch_offsets: int,
+    pairs: int,
 ) -> tuple[list[Study], list[Task]]:
     tasks = [infer_task(model, setup.geometry, asked) for model in setup.models]
     if len({task.name for task in tasks}) > 1:
@@ -208,14 +211,14 @@ def _studies(
     outputs = [task.grids[0].output for task in tasks]
     studies: list[Study] = []
     for protocol in dict.fromkeys(protocols):
-        plan = plan_shifts(protocol, setup.geometry, max_shift, seed, batch_offsets, worst_radius)
+        plan = plan_shifts(protocol, setup.geometry, max_shift, setup.seed, batch_offsets, worst_radius, pairs)
         views = make_views(protocol, setup.geometry, setup.axes)
         if name == "classify":
             studies.append(ClassifyStudy(plan, views, labels, outputs, setup.data.names, setup.data.labels))
         elif name == "metric":
             if setup.data.triplets is None and setup.data.kind == "arrays":
                 raise UsageError("a two-input metric needs arrays ref, p0 and p1 in the .npz", "add them")
-            plan = plan_shifts(protocol, setup.geometry, max_shift or min(3, setup.geometry.reach), seed)
+            plan = plan_shifts(protocol, setup.geometry, max_shift or min(3, setup.geometry.reach), setup.seed)
             studies.append(MetricStudy(plan, views, labels, outputs))
         else:
             studies.append(MapStudy(plan, views, labels, [task.grids for task in tasks], name))

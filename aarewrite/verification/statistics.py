@@ -1,31 +1,42 @@
-"""Numbers with their uncertainty: proportions (Wilson) and means over images (normal interval)."""
+"""Numbers with their uncertainty: proportions (Wilson), means over images and paired changes (normal intervals).
+
+The image is the unit that is counted: what is seen of one image, its shifts and pairs of views, is not independent.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
+
+from aarewrite.data.arrays import Array
 
 Z95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
 
 
 @dataclass(frozen=True)
 class Proportion:
-    """A share of trials with its 95 % Wilson score interval (E. B. Wilson, JASA 1927).
+    """A share of images with its 95 % Wilson score interval (E. B. Wilson, JASA 1927).
 
-    `value`, `low` and `high` lie in 0..1; they are NaN when `n` is 0.
+    An image that is tried several times counts once, by its share of successes; the interval is then no narrower than
+    it should be, for no share varies more over images than a yes or no. `value`, `low` and `high` lie in 0..1; they
+    are NaN when `n` is 0.
     """
 
     value: float
-    successes: int
+    successes: float
     n: int
     low: float
     high: float
 
     @classmethod
-    def of(cls, successes: int, n: int) -> Proportion:
+    def of(cls, successes: float, n: int) -> Proportion:
         """Return the proportion `successes / n` with its interval."""
         if n == 0:
             return cls(math.nan, 0, 0, math.nan, math.nan)
+        successes = int(successes) if successes == int(successes) else successes
         p, z2 = successes / n, Z95 * Z95
         centre = (p + z2 / (2 * n)) / (1 + z2 / n)
         half = Z95 / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
@@ -37,10 +48,7 @@ class Proportion:
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over images with its 95 % interval (1.96 standard errors), its largest value and the count.
-
-    Steps within one image are not independent, so the image is the unit that is counted.
-    """
+    """A mean over images with its 95 % interval (1.96 standard errors), its largest value and the count."""
 
     value: float
     n: int
@@ -72,3 +80,46 @@ class RunningMean:
             return Mean(math.nan, 0, math.nan, math.nan, math.nan)
         error = math.sqrt(self._m2 / (self.n - 1) / self.n) if self.n > 1 else 0.0
         return Mean(self._mean, self.n, self._mean - Z95 * error, self._mean + Z95 * error, self._largest)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One measure before and after, in percent, and whether the change is more than chance.
+
+    Attributes:
+        name: What was measured.
+        before, after: Means over images.
+        low, high: 95 % interval of the change, over images.
+        p: Two-sided p-value of the change, from flipping the sign of whole images at random.
+        n: Images.
+    """
+
+    name: str
+    before: float
+    after: float
+    low: float
+    high: float
+    p: float
+    n: int
+
+    @property
+    def change(self) -> float:
+        """After minus before."""
+        return self.after - self.before
+
+
+def difference(
+    name: str, before: Sequence[float] | Array, after: Sequence[float] | Array, seed: int = 0, rounds: int = 2000
+) -> Difference:
+    """The change of a per-image measure (0..1), with its interval and a sign-flip test."""
+    old, new = 100 * np.asarray(before, float), 100 * np.asarray(after, float)
+    change, mean = new - old, RunningMean()
+    for value in change.tolist():
+        mean.add(value)
+    found = mean.result()
+    moved, rng, extreme = change[change != 0], np.random.default_rng(seed), 0
+    for _ in range(0, rounds, 100):  # a few rounds at a time: memory does not grow with rounds x images
+        signs = rng.choice([-1.0, 1.0], (100, len(moved)))
+        extreme += int((np.abs(signs @ moved) >= np.abs(moved.sum()) - 1e-9).sum())
+    p = (extreme + 1) / (rounds + 1)
+    return Difference(name, float(old.mean()), float(new.mean()), found.low, found.high, p, len(change))

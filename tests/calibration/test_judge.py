@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
 from pairs import Net
+from small_nets import blurred_classifier, phase_classifier, save, stripes
 
 from aarewrite.calibration import Judge, answer, compare, drift, from_array
-from aarewrite.calibration.judge import difference
+from aarewrite.data.canvases import from_setup
+from aarewrite.data.geometry import Geometry
+from aarewrite.data.setup import open_setup
+from aarewrite.data.views import draw_pairs
 from aarewrite.errors import CannotHandle, UsageError
+from aarewrite.verification import verify
 
 
 def subsampler(stride: int, head: bool = True) -> onnx.ModelProto:
@@ -64,16 +71,6 @@ def test_drift_of_maps_is_taken_after_moving_them_back() -> None:
     assert found.apart == 0
 
 
-def test_difference_states_interval_and_chance() -> None:
-    rng = np.random.default_rng(2)
-    before = rng.random(200)
-    better = difference("x", before, before + 0.05 + 0.01 * rng.standard_normal(200))
-    assert better.low < better.change < better.high
-    assert better.low > 0
-    assert better.p < 0.01
-    assert difference("x", before, rng.permutation(before)).p > 0.05
-
-
 def test_maps_are_no_classes_and_small_samples_are_named() -> None:
     canvases = from_array(samples(2), "x", size=(16, 16))
     with pytest.raises(CannotHandle, match="no vector of classes"):
@@ -82,23 +79,20 @@ def test_maps_are_no_classes_and_small_samples_are_named() -> None:
         answer(subsampler(2), from_array(samples(2), "x", size=(32, 32)), [0])
 
 
-def test_samples_as_large_as_the_input_are_shifted_within_a_reflected_border() -> None:
-    canvases = from_array(samples(3), "x")
-    sample = canvases.load(0)
-    assert sample.shape == (2, 30, 30)
-    assert canvases.crop(sample, (3, 3)).shape == (2, 24, 24)
-    np.testing.assert_array_equal(canvases.crop(sample, (3, 3)), samples(3)[0])
-
-
-def test_batches_repeat_and_the_split_is_disjoint() -> None:
-    canvases = from_array(samples(10), "x", size=(16, 16), batch=4)
-    batches = canvases.batches([1, 5, 7], crops=2, seed=9)
-    first, second = list(batches()), list(batches())
-    assert [len(feed["x"]) for feed in first] == [4, 2]
-    for one, other in zip(first, second, strict=True):
-        np.testing.assert_array_equal(one["x"], other["x"])
-    fitted, judged = canvases.split(1 / 3, seed=1)
-    assert len(judged) == 3
-    assert sorted([*fitted, *judged]) == list(range(10))
-    with pytest.raises(UsageError, match="too few"):
-        from_array(samples(1), "x", size=(16, 16)).split(0.3)
+def test_calibration_and_verify_give_the_same_consistency(tmp_path) -> None:
+    data = save(tmp_path / "stripes.npz", x=np.concatenate([stripes(7), np.zeros((5, 1, 20, 20), np.float32)]))
+    before, after = phase_classifier(), blurred_classifier()
+    canvases = from_setup(open_setup(before, data, seed=3))
+    judged = compare(
+        *(answer(model, canvases, range(12), pairs=6, seed=3) for model in (before, after)), seed=3
+    ).consistency
+    report = verify(after, data, against=before, pairs=6, seed=3, names=("after", "before"))
+    assert report.changes == (replace(judged, name="crop consistency"),)
+    assert [r.consistency.value for r in report.classification] == pytest.approx([1, judged.before / 100])
+    # By hand: a pair of a striped image agrees when both crops begin on columns of the same parity.
+    geometry = Geometry((16, 16), (20, 20))
+    shares = [np.mean([(a[1] - b[1]) % 2 == 0 for a, b in draw_pairs(3, i, geometry, 6)]) for i in range(7)] + [1] * 5
+    assert judged.before == pytest.approx(100 * np.mean(shares))
+    half = 1.959964 * 100 * np.std(shares, ddof=1) / np.sqrt(12)
+    assert (judged.low, judged.high) == pytest.approx((judged.change - half, judged.change + half))
+    assert (judged.after, judged.n) == (100, 12)

@@ -12,10 +12,8 @@ from small_nets import (
     parse,
     phase_classifier,
     pooled_net,
-    ramp_map,
     save,
     stripes,
-    subsample_map,
 )
 
 import aarewrite
@@ -141,29 +139,6 @@ def test_fourier_shift_rolls_and_interpolates():
     )
 
 
-@pytest.mark.parametrize("protocol", ["crop", "circular"])
-def test_dense_output_of_a_subsampler_follows_shifts_by_its_stride(tmp_path, protocol):
-    images = np.random.default_rng(0).standard_normal((3, 1, 24, 24)).astype(np.float32)
-    data = save(tmp_path / "noise.npz", x=images)
-    report = verify(subsample_map(), data, protocols=(protocol,), max_shift=2)
-    (result,) = report.maps
-    assert report.task == "dense"
-    assert {p.distance for p in result.points} == {2}
-    assert all(p.relative_error.value == 0 and p.agreement.value == 1 for p in result.points)
-
-
-def test_dense_error_of_a_position_ramp_is_counted(tmp_path):
-    data = save(tmp_path / "zero.npz", x=np.zeros((2, 1, 20, 20), np.float32))
-    report = verify(ramp_map(), data, max_shift=2)
-    errors = {(p.direction, p.distance): p.relative_error.value for p in report.maps[0].points}
-    columns = np.arange(16.0)
-    for d in (1, 2):
-        kept = columns[d:]  # the output moved back holds the column number less d
-        expected = d * np.sqrt(len(kept)) / np.linalg.norm(kept)
-        assert errors["horizontal", d] == pytest.approx(expected)
-        assert errors["vertical", d] == 0
-
-
 def test_one_dimensional_models_shift_along_time(tmp_path):
     net = parse("""
     time (float[N,1,16] x) => (float[N,2] logits)
@@ -177,25 +152,6 @@ def test_one_dimensional_models_shift_along_time(tmp_path):
     report = verify(net, save(tmp_path / "t.npz", x=signal), max_shift=2)
     shares = {(a.direction, a.distance): a.share.value for a in report.classification[0].agreement}
     assert shares == {("time", 1): 0.0, ("time", 2): 1.0}
-
-
-def test_metric_rank_flips_are_counted(tmp_path):
-    net = parse("""
-    metric (float[N,1,16,16] a, float[N,1,16,16] b) => (float[N,1,1,1] distance)
-    <float[1,1,1,1] w = {1}> {
-        difference = Sub(a, b)
-        size = Abs(difference)
-        kept = Conv<strides = [2, 2]>(size, w)
-        distance = GlobalAveragePool(kept)
-    }""")
-    ref = np.zeros((3, 1, 20, 20), np.float32)
-    data = save(tmp_path / "m.npz", ref=ref, p0=stripes(3), p1=np.full_like(ref, 0.6))
-    report = verify(net, data, max_shift=2)
-    assert report.task == "metric"
-    # p0 is at distance 0, or 1 when moved by an odd number of columns; p1 always at 0.6.
-    shares = {(p.direction, p.distance): (p.share.successes, p.share.n) for p in report.metrics[0].points}
-    assert shares["horizontal", 1] == shares["diagonal", 1] == (3, 6)
-    assert shares["horizontal", 2] == shares["vertical", 1] == (0, 6)
 
 
 def test_fixed_batch_gives_the_same_numbers(tmp_path):
@@ -237,14 +193,6 @@ def test_heat_map_of_pure_subsampling_repeats_with_the_stride():
     assert errors[::2, ::2].max() < 1e-6
     assert errors[1::2, :].min() > 0.01
     np.testing.assert_allclose(errors[:3, :3], errors[2:, 2:], atol=1e-6)
-
-
-def test_wilson_interval_is_the_textbook_one():
-    share = Proportion.of(8, 10)
-    assert (share.low, share.high) == (pytest.approx(0.4901625), pytest.approx(0.9433178))
-    assert Proportion.of(0, 5).low == 0.0
-    assert Proportion.of(5, 5).high == 1.0
-    assert Proportion.of(0, 0).n == 0
 
 
 def test_same_seed_same_numbers_other_seed_other_offsets(tmp_path):

@@ -41,6 +41,7 @@ def verify_command(
     batch_offsets: Annotated[
         int, typer.Option(help="Images that share one pair of offsets; 256 is the paper's code.")
     ] = 1,
+    pairs: Annotated[int, typer.Option(help="Pairs of views an image for the consistency; the paper has 1.")] = 1,
 ) -> None:
     """Measure how shift-invariant a model is, and how its numbers compare with another's."""
     try:
@@ -63,6 +64,7 @@ def verify_command(
             size=_size(size),
             batch=batch,
             batch_offsets=batch_offsets,
+            pairs=pairs,
             min_consistency=min_consistency,
             max_diff=max_diff,
             progress=True,

@@ -65,6 +65,18 @@ def test_table_json_and_page(files):
     assert list(files.glob(".*")) == []
 
 
+def test_the_paired_change_of_consistency_is_stated(files):
+    result = invoke(files, "--against", files / "before.onnx", "--pairs", 4, "--json", files / "out.json")
+    (change,) = json.loads((files / "out.json").read_text())["changes"]
+    assert change["name"] == "crop consistency"
+    assert (change["after"], change["n"]) == (100, 12)
+    assert 0 < change["low"] < change["after"] - change["before"] < change["high"]
+    points = 100 - change["before"]
+    line = f"against before.onnx: +{points:.2f} points [+{change['low']:.2f}, +{change['high']:.2f}], p = "
+    assert f"crop consistency {line}" in result.stdout
+    assert "4 pairs an image" in json.loads((files / "out.json").read_text())["classification"][0]["description"]
+
+
 def test_json_to_stdout_is_only_json(files):
     result = invoke(files, "--json", "-")
     assert json.loads(result.stdout)["model"] == "after.onnx"

@@ -189,6 +189,7 @@ def test_model_whose_output_is_nan(tmp_path):
         (["--max-shift", "0"], "--max-shift"),
         (["--max-shift", "40"], "at most 2"),
         (["--limit", "0"], "--limit"),
+        (["--pairs", "0"], "--pairs"),
         (["--data", "synthetic:x"], "synthetic:x"),
         (["--size", "12x"], "--size"),
         (["--min-consistency", "90"], "--min-consistency"),

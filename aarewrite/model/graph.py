@@ -100,11 +100,10 @@ class GraphEditor:
         self.metadata: dict[str, str] = {}
 
     def _find_scopes(self, graph: gs.Graph) -> Iterator[Scope]:
-        imports = self.model.proto.opset_import
-        yield from _walk(Scope("", graph, "main", opset_of(imports)))
+        yield from _walk(Scope("", graph, "main", opset_of(self.model.proto.opset_import)))
         for function, proto in zip(graph.functions, self.model.proto.functions, strict=True):
             key = (proto.domain, proto.name)
-            version = opset_of(proto.opset_import or imports)
+            version = opset_of(proto.opset_import)
             yield from _walk(Scope(f"function {proto.name}", function, "function", version, function=key))
 
     def _all_names(self) -> set[str]:

@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -27,6 +27,7 @@ from aarewrite.errors import CannotHandle, UsageError
 from aarewrite.model import wire
 from aarewrite.model.external import STUB_LOCATION, check_locations, is_external, is_stub, nested_tensors, read_in
 from aarewrite.model.external import external_files as external_files
+from aarewrite.model.types import DEFAULT_DOMAIN
 
 SET_ASIDE_BYTES = 1024  # smaller tensors stay in the skeleton: shapes, pads and taps are read from there
 OLDEST_OPSET = 7
@@ -49,11 +50,6 @@ class Model:
     folder: Path = field(default_factory=Path.cwd)
     path: Path | None = None
     said_default: frozenset[str] = frozenset()
-
-    @property
-    def opset(self) -> int:
-        """Version of the default ONNX operator set the model imports."""
-        return opset_of(self.proto.opset_import)
 
     def with_proto(self, proto: onnx.ModelProto) -> Model:
         """The same weights under another skeleton."""
@@ -103,9 +99,9 @@ class Model:
         return self.weights[tensor.name]
 
 
-def opset_of(imports: Any) -> int:
-    """Version of the default domain among `opset_import` entries; 1 where it is not stated."""
-    return next((int(entry.version) for entry in imports if entry.domain in ("", "ai.onnx")), 1)
+def opset_of(imports: Iterable[onnx.OperatorSetIdProto]) -> int:
+    """Version of ONNX's own operator set among `opset_import` entries; 0 where it is not stated."""
+    return next((int(entry.version) for entry in imports if entry.domain in DEFAULT_DOMAIN), 0)
 
 
 def load(source: str | os.PathLike[str] | onnx.ModelProto | Model) -> Model:
@@ -162,13 +158,34 @@ def _mark_as_stub(tensor: onnx.TensorProto, raw: bytes) -> bool:
 def _checked(model: Model, name: str) -> Model:
     if not model.proto.graph.node and not model.proto.graph.output:
         raise CannotHandle(f"{name}: holds no graph", "is it an ONNX file?")
-    if model.opset < OLDEST_OPSET:
-        raise CannotHandle(
-            f"{name}: opset {model.opset} is older than {OLDEST_OPSET}",
-            "convert it with onnx.version_converter or export again",
-        )
+    _check_opset(name, model.proto.graph.node, opset_of(model.proto.opset_import))
+    for function in model.proto.functions:
+        _check_opset(f"{name}: function {function.name}", function.node, opset_of(function.opset_import))
     check_locations(model.proto, model.folder, name)
     return model
+
+
+def _check_opset(name: str, nodes: Iterable[onnx.NodeProto], version: int) -> None:
+    """Refuse an old operator set, and operators of ONNX itself where the set's version, `version`, is not stated."""
+    if 0 < version < OLDEST_OPSET:
+        raise CannotHandle(
+            f"{name}: opset {version} is older than {OLDEST_OPSET}",
+            "convert it with onnx.version_converter or export again",
+        )
+    if version == 0 and any(node.domain in DEFAULT_DOMAIN for node in _with_bodies(nodes)):
+        raise CannotHandle(
+            f"{name}: has operators of ONNX but imports no version of their set",
+            "add the opset they were exported with to its opset_import",
+        )
+
+
+def _with_bodies(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """The nodes and those in the bodies of each If, Loop or Scan."""
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                yield from _with_bodies(graph.node)
 
 
 def save(model: Model, path: Path) -> None:

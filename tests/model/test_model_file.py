@@ -74,6 +74,38 @@ def test_old_opsets(opset: int) -> None:
         aarewrite.rewrite(old)
 
 
+def local(imports: str, function: str, node: str = "local.Net") -> onnx.ModelProto:
+    """A graph with one node, and a function in which a MaxPool samples."""
+    return onnx.parser.parse_model(
+        f"""<ir_version: 8, opset_import: [{imports}]>
+        net (float[1, 2, 9, 9] x) => (float[1, 2, 4, 4] y) {{ y = {node}(x) }}
+        <domain: "local", opset_import: [{function}]>
+        Net (x) => (y) {{ a = Relu(x) [pool] y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(a) }}"""
+    )
+
+
+def test_a_graph_without_operators_of_onnx_needs_no_version_of_their_set() -> None:
+    result = aarewrite.rewrite(local('"local" : 1', '"" : 17'))
+    assert [entry.site.scope for entry in result.plan.rewrites] == ["function Net"]
+    assert run(result.model, x=weight(1, 2, 9, 9))[0].shape == (1, 2, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("old", "message"),
+    [
+        (local('"local" : 1', '"" : 17', node="Relu"), "the model: has operators of ONNX but imports no version"),
+        (local('"local" : 1, "" : 17', '"other" : 1'), "the model: function Net: has operators of ONNX but imports no version"),
+        (local('"local" : 1, "" : 1', '"" : 17'), "the model: opset 1 is older than 7; convert it"),
+        (local('"local" : 1', '"" : 6'), "the model: function Net: opset 6 is older than 7; convert it"),
+    ],
+)
+def test_operators_of_an_unknown_or_old_version(old: onnx.ModelProto, message: str) -> None:
+    with pytest.raises(aarewrite.CannotHandle) as caught:
+        aarewrite.plan(old)
+    assert message in str(caught.value)
+    assert caught.value.exit_status == 3
+
+
 def test_opset_too_new_for_the_runtime_names_the_number() -> None:
     new = model()
     new.opset_import[0].version = 99

@@ -34,7 +34,7 @@ EXPECTED = {
     "mobilenet_v1_075_192_tf_fp32.onnx": (4, 1, 0),
     "mobilenet_v2_int8_nnstreamer.onnx": (4, 1, 0),
     "mobilenet_v2_tv_fp32.onnx": (4, 1, 0),
-    "ppocr_ch_PP-OCRv2_det_infer.onnx": (1, 4, 0),  # its sizes are written as -1
+    "ppocr_ch_PP-OCRv2_det_infer.onnx": (4, 1, 0),  # its sizes are written as -1
     "ppocr_mobile_v11_det_hist.onnx": (4, 1, 0),
     "resnet18_ktb_small_ts_op13.onnx": (7, 1, 0),  # MaxPool, three strided 3x3, three 1x1 shortcuts
     "silero_vad.onnx": (4, 2, 0),  # two sample rates, each in a branch of its own

@@ -120,7 +120,7 @@ def open_graph(model: Model, size: Sequence[int], batch: int = 1) -> OpenGraph:
         del proto.graph.value_info[:]  # shapes stated for another size would contradict
         for value in proto.graph.output:
             for dim in value.type.tensor_type.shape.dim:
-                if dim.HasField("dim_param"):
+                if dim.HasField("dim_param") or dim.dim_value <= 0:
                     dim.Clear()
         inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
         return OpenGraph(inferred, tuple(size))

@@ -17,6 +17,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -72,13 +73,15 @@ class Model:
         return proto
 
     def readable(self) -> onnx.ModelProto:
-        """The skeleton with the data of its external files inside, but for the main graph's initializers, which ONNX
-        Runtime finds: what is to be interpreted or run. The skeleton itself where there are no such tensors; those
-        whose file is missing stay as they are."""
-        if not any(is_external(tensor) for tensor in nested_tensors(self.proto)):
+        """What is to be interpreted or run: the skeleton with the data of its external files inside, but for the main
+        graph's initializers, which ONNX Runtime finds, and without sizes that are none. The skeleton itself where it
+        has neither; tensors whose file is missing stay as they are."""
+        if not any(map(is_external, nested_tensors(self.proto))) and not any(_sizes_that_are_none(self.proto)):
             return self.proto
         proto = onnx.ModelProto()
         proto.CopyFrom(self.proto)
+        for size in list(_sizes_that_are_none(proto)):
+            size.Clear()
         for tensor in nested_tensors(proto):
             if is_external(tensor):
                 with contextlib.suppress(CannotHandle):
@@ -177,6 +180,20 @@ def _check_opset(name: str, nodes: Iterable[onnx.NodeProto], version: int) -> No
             f"{name}: has operators of ONNX but imports no version of their set",
             "add the opset they were exported with to its opset_import",
         )
+
+
+def _sizes_that_are_none(proto: onnx.ModelProto) -> Iterator[onnx.TensorShapeProto.Dimension]:
+    """Sizes declared as -1 or 0, as Paddle's exporters write what is open: shape inference would calculate with them.
+    Initializers have the sizes that they say."""
+    nodes = chain(proto.graph.node, *(function.node for function in proto.functions))
+    bodies = (graph for node in _with_bodies(nodes) for a in node.attribute for graph in (a.g, *a.graphs))
+    infos = [info for function in proto.functions for info in function.value_info]
+    for graph in chain([proto.graph], bodies):
+        infos += (*graph.input, *graph.output, *graph.value_info)
+    for info in infos:
+        for size in info.type.tensor_type.shape.dim:
+            if size.HasField("dim_value") and size.dim_value <= 0:
+                yield size
 
 
 def _with_bodies(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:

@@ -94,7 +94,10 @@ def test_a_graph_without_operators_of_onnx_needs_no_version_of_their_set() -> No
     ("old", "message"),
     [
         (local('"local" : 1', '"" : 17', node="Relu"), "the model: has operators of ONNX but imports no version"),
-        (local('"local" : 1, "" : 17', '"other" : 1'), "the model: function Net: has operators of ONNX but imports no version"),
+        (
+            local('"local" : 1, "" : 17', '"other" : 1'),
+            "the model: function Net: has operators of ONNX but imports no version",
+        ),
         (local('"local" : 1, "" : 1', '"" : 17'), "the model: opset 1 is older than 7; convert it"),
         (local('"local" : 1', '"" : 6'), "the model: function Net: opset 6 is older than 7; convert it"),
     ],

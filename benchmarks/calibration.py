@@ -25,21 +25,13 @@ import numpy as np
 import onnx
 
 from aarewrite import Result, rewrite
-from aarewrite.calibration import (
-    Answers,
-    Canvases,
-    RepairOptions,
-    SearchOptions,
-    Verdict,
-    answer,
-    compare,
-    from_array,
-    repair,
-    search,
-)
+from aarewrite.calibration.budget import rewrite_within
 from aarewrite.calibration.choices import PlanVariants
+from aarewrite.calibration.judge import Answers, Verdict, answer, compare
 from aarewrite.calibration.latency import latency_ratio
-from aarewrite.calibration.run import rewrite_within
+from aarewrite.calibration.repair import RepairOptions, repair
+from aarewrite.calibration.search import SearchOptions, search
+from aarewrite.data.canvases import Canvases, from_array
 from aarewrite.recipe import load_recipe
 
 

@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 import aarewrite
-from aarewrite.calibration.run import rewrite_within
+from aarewrite.calibration.budget import rewrite_within
 from aarewrite.recipe import load_recipe
 
 ROOT = Path(__file__).parent.parent

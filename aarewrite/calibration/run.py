@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,23 +11,49 @@ from typing import Any
 import numpy as np
 import onnx
 
-from aarewrite.calibration.calibrate import Calibration
-from aarewrite.calibration.calibrate import calibrate as fit_and_judge
+from aarewrite.calibration.budget import cost, relative_budget, rewrite_within
 from aarewrite.calibration.choices import PlanVariants
+from aarewrite.calibration.judge import Drift, Verdict, answer, compare, drift
 from aarewrite.calibration.latency import latency_ratio
-from aarewrite.calibration.repair import RepairOptions
+from aarewrite.calibration.repair import LayerRepair, RepairOptions, repair
 from aarewrite.calibration.search import SearchOptions, SearchResult, Trial, search
-from aarewrite.data.canvases import from_setup
+from aarewrite.data.canvases import Canvases, from_setup
 from aarewrite.data.setup import open_setup
-from aarewrite.errors import CannotHandle, CheckFailed, UsageError
+from aarewrite.errors import CannotHandle, UsageError
 from aarewrite.model.model_file import load
 from aarewrite.progress import progress_bar
 from aarewrite.recipe import Recipe, load_recipe
-from aarewrite.rewriting.pipeline import ModelSource, Result, plan, rewrite
+from aarewrite.rewriting.pipeline import ModelSource, Result
 
 STRENGTH = 0.5  # of the blur, by default: full strength costs trained weights more than repair gives back
-PHASE_BUDGET = 2.25  # what a model with a second phase may cost where no budget is given
 FILTERS = (3, 5)  # that the search offers
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A calibrated model and the evidence for it.
+
+    Attributes:
+        model: The repaired model.
+        layers: What was done to each layer behind a blur.
+        fitted, judged: Numbers of samples calibrated on and held out.
+        verdict: Of a classifier, on the samples held out.
+        drift: Of any other model, on the samples held out.
+    """
+
+    model: onnx.ModelProto
+    layers: tuple[LayerRepair, ...]
+    fitted: int
+    judged: int
+    verdict: Verdict | None
+    drift: Drift | None
+
+    @property
+    def better(self) -> bool:
+        """Whether the model is better than the original on samples held out."""
+        if self.verdict is not None:
+            return self.verdict.better
+        return self.drift is not None and self.drift.after < self.drift.before
 
 
 @dataclass(frozen=True)
@@ -68,7 +93,7 @@ class Calibrated:
     @property
     def cost(self) -> float | None:
         """Multiply-accumulates relative to the original's, None where unknown."""
-        return _cost(self.rewritten)
+        return cost(self.rewritten.plan)
 
     @property
     def report(self) -> dict[str, Any]:
@@ -148,7 +173,7 @@ def calibrate(
     asked = _with_strength(recipe, strength)
     setup = open_setup(original, data, preprocess=preprocess, labels=labels, limit=limit, seed=seed)
     canvases = from_setup(setup)
-    limit_cost = _relative_budget(budget, original, asked)
+    limit_cost = relative_budget(budget, original, options.get("input_shapes"))
     timed = limit_cost is not None and not str(budget).endswith(("MAC", "MACs"))
     latency_of = (lambda one: latency_ratio(original, one, canvases)) if timed else None
     settings = RepairOptions(crops=crops, seed=seed)
@@ -163,7 +188,10 @@ def calibrate(
             options={name: value for name, value in options.items() if name != "plan"},
         )
         fitted = [int(i) for i in canvases.split(hold_out, seed)[0]]
-        limits = _limits(limit_cost, max_disagreement)
+        limits = SearchOptions(
+            budget=SearchOptions.budget if limit_cost is None else limit_cost,
+            max_disagreement=SearchOptions.max_disagreement if max_disagreement is None else max_disagreement,
+        )
         with progress_bar("searching a plan", None, progress) as advance:
             found = search(original, variants, canvases, fitted, limits, settings, progress=lambda trial: advance(1))
         if not found.chosen:
@@ -171,21 +199,14 @@ def calibrate(
                 f"no choice at any site is better within the limits ({_nearest(found.trials)})",
                 "allow more with --max-disagreement or --budget, or give more images",
             )
-        rewritten = rewrite(original, plan=variants.table(found.chosen), verify=verify)
-    else:
-        rewritten = rewrite_within(original, asked, options, limit_cost, latency_of)
+        options = {"plan": variants.table(found.chosen), "verify": verify}
+    rewritten = rewrite_within(original, asked, options, limit_cost, latency_of)
     if not rewritten.changed:
         raise UsageError(
             "nothing to calibrate: no site is rewritten", "see aarewrite inspect, or choose another recipe"
         )
-    cost = _cost(rewritten)
-    if limit_cost is not None and cost is not None and cost > limit_cost:
-        raise CheckFailed(
-            f"the plan costs {cost:.2f}x, over the budget of {limit_cost:.2f}x",
-            "search within it with --strength auto, or use --placement before or --only",
-        )
     with progress_bar("repairing", None, progress) as advance:
-        outcome = fit_and_judge(
+        outcome = repair_and_judge(
             original,
             rewritten.model,
             canvases,
@@ -207,49 +228,46 @@ def calibrate(
     )
 
 
-def rewrite_within(
+def repair_and_judge(
     original: onnx.ModelProto,
-    recipe: Recipe,
-    options: Mapping[str, Any] | None = None,
-    budget: float | None = None,
-    latency_of: Callable[[onnx.ModelProto], float] | None = None,
-) -> Result:
-    """The rewrite by a recipe, its second phase begun as late as the budget needs, or left out.
+    rewritten: onnx.ModelProto,
+    canvases: Canvases,
+    *,
+    hold_out: float = 1 / 3,
+    pairs: int = 5,
+    seed: int = 0,
+    repair_options: RepairOptions | None = None,
+    on_layer: Callable[[LayerRepair, int, int], None] | None = None,
+) -> Calibration:
+    """Repair a rewritten model on part of the samples, judge it against the original on the rest.
 
     Args:
         original: The model.
-        recipe: What is done.
-        options: Further options of `aarewrite.rewrite`.
-        budget: Largest cost relative to the original's; None: `PHASE_BUDGET`, for a second phase alone.
-        latency_of: Measures a model's latency relative to the original's, where that is limited, too.
+        rewritten: Its rewrite.
+        canvases: The data, unlabelled or labelled.
+        hold_out: Share of the samples that nothing is fitted to.
+        pairs: Pairs of crops per held-out sample.
+        seed: Of the split and the crops.
+        repair_options: How weights are repaired.
+        on_layer: Called with progress.
+
+    Raises:
+        UsageError: The data do not fit.
+        CannotHandle: As `repair`.
     """
-    options = options or {}
-    given = recipe.second_phase
-    if not given or options.get("plan") is not None:
-        return rewrite(original, recipe, **options)
-    budget = budget or PHASE_BUDGET
-    tried = set[tuple[str, ...]]()
-    for start in [given * 2**octaves for octaves in range(6)]:
-        result = rewrite(original, recipe.with_options(second_phase=start), **options)
-        begins, cost = result.plan.second_phase, _cost(result)
-        if begins in tried or (tried and not begins):  # the model's last stage, or none that can
-            break
-        if (cost is None or cost <= budget) and (latency_of is None or latency_of(result.model) <= budget):
-            if not tried:
-                return result
-            note = f"the second phase begins at {begins[0]}: from earlier on it would cost more than {budget:.2f}x"
-            return dataclasses.replace(result, warnings=(*result.warnings, note))
-        tried.add(begins)
-    result = rewrite(original, recipe.with_options(second_phase=0), **options)
-    note = f"no second phase: it would cost more than {budget:.2f}x"
-    return dataclasses.replace(result, warnings=(*result.warnings, note))
-
-
-def _limits(budget: float | None, max_disagreement: float | None) -> SearchOptions:
-    limits = SearchOptions()
-    if budget is not None:
-        limits = dataclasses.replace(limits, budget=budget)
-    return limits if max_disagreement is None else dataclasses.replace(limits, max_disagreement=max_disagreement)
+    settings = repair_options or RepairOptions(seed=seed)
+    fitted, judged = ([int(i) for i in part] for part in canvases.split(hold_out, seed))
+    batches = canvases.batches(fitted, crops=settings.crops, seed=seed)
+    model, layers = repair(original, rewritten, batches, settings, progress=on_layer)
+    verdict, moved = None, None
+    try:
+        before, after = (
+            answer(one, canvases, judged, pairs=pairs, seed=seed, threads=settings.threads) for one in (original, model)
+        )
+        verdict = compare(before, after, seed=seed)
+    except CannotHandle:  # maps: no classes to compare
+        moved = drift(original, model, canvases, judged, threads=settings.threads)
+    return Calibration(model, tuple(layers), len(fitted), len(judged), verdict, moved)
 
 
 def _nearest(trials: Sequence[Trial]) -> str:
@@ -275,27 +293,6 @@ def _with_strength(recipe: str | Path | Recipe, strength: float | str | None) ->
         return chosen.with_options(strength=float(strength))
     except ValueError:
         raise UsageError(f"--strength {strength!r} is neither auto nor a number", "write 0.5 or auto") from None
-
-
-def _cost(rewritten: Result) -> float | None:
-    plan = rewritten.plan
-    return plan.macs_after / plan.macs if plan.macs and plan.macs_after is not None else None
-
-
-def _relative_budget(budget: str | float | None, original: onnx.ModelProto, recipe: Recipe) -> float | None:
-    """The budget relative to the original's cost."""
-    if budget is None:
-        return None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(x|[kMG]MACs?)?", str(budget).strip())
-    if not found:
-        raise UsageError(f"--budget {budget!r} is not a cost", "write 1.15x or 120MMAC")
-    value, unit = float(found[1]), found[2] or "x"
-    if unit == "x":
-        return value
-    macs = plan(original, recipe).macs
-    if not macs:
-        raise UsageError("--budget: the model's multiply-accumulates are not known", "write it as a ratio, 1.15x")
-    return value * {"k": 1e3, "M": 1e6, "G": 1e9}[unit[0]] / macs
 
 
 def _failures(

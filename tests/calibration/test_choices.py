@@ -8,8 +8,9 @@ from onnx import numpy_helper
 from stages import two_stages
 
 from aarewrite import rewrite
-from aarewrite.calibration import Choice, find_layers
 from aarewrite.calibration.choices import PlanVariants
+from aarewrite.calibration.layers import find_layers
+from aarewrite.calibration.search import Choice
 from aarewrite.errors import UsageError
 from aarewrite.recipe import Recipe
 

@@ -10,8 +10,8 @@ import pytest
 from pairs import Net
 from small_nets import blurred_classifier, phase_classifier, save, stripes
 
-from aarewrite.calibration import Judge, answer, compare, drift, from_array
-from aarewrite.data.canvases import from_setup
+from aarewrite.calibration.judge import Judge, answer, compare, drift
+from aarewrite.data.canvases import from_array, from_setup
 from aarewrite.data.geometry import Geometry
 from aarewrite.data.setup import open_setup
 from aarewrite.data.views import draw_pairs

@@ -11,7 +11,7 @@ from pairs import BINOMIAL, Net, noise, residual_pair, stored
 from stages import two_stages
 
 from aarewrite import rewrite
-from aarewrite.calibration import RepairOptions, repair
+from aarewrite.calibration.repair import RepairOptions, repair
 from aarewrite.errors import CannotHandle, UsageError
 from aarewrite.recipe import Recipe
 

@@ -8,7 +8,8 @@ import numpy as np
 import onnx
 from pairs import Net
 
-from aarewrite.calibration import Choice, SearchOptions, from_array, search
+from aarewrite.calibration.search import Choice, SearchOptions, search
+from aarewrite.data.canvases import from_array
 
 
 class Toy:

@@ -15,7 +15,7 @@ import onnx
 import pytest
 
 import aarewrite
-from aarewrite.calibration.run import rewrite_within
+from aarewrite.calibration.budget import rewrite_within
 
 SAMPLES = Path(__file__).parents[2] / "sample_models"
 DIGITS = SAMPLES / "digits_eval.npz"

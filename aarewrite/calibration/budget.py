@@ -1,0 +1,112 @@
+"""What a model may cost: budgets read, and the plan that keeps within one."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import onnx
+
+from aarewrite.errors import CheckFailed, UsageError
+from aarewrite.model.model_file import load
+from aarewrite.planning import Plan, replan
+from aarewrite.recipe import Recipe
+from aarewrite.rewriting.pipeline import ModelSource, Result, open_graph, plan, rewrite
+
+PHASE_BUDGET = 2.25  # what a model with a second phase may cost where no budget is given
+UNITS = {"k": 1e3, "M": 1e6, "G": 1e9}
+
+Latency = Callable[[onnx.ModelProto], float]  # a model's latency relative to the original's
+
+
+def relative_budget(
+    budget: str | float | None, original: ModelSource, input_shapes: Mapping[str, Sequence[int]] | None = None
+) -> float | None:
+    """The budget, "1.15x" or "120MMAC", relative to the original's cost at the sizes given.
+
+    Raises:
+        UsageError: It is neither, or the model's multiply-accumulates are not known.
+    """
+    if budget is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(x|[kMG]MACs?)?", str(budget).strip())
+    if not found:
+        raise UsageError(f"--budget {budget!r} is not a cost", "write 1.15x or 120MMAC")
+    value, unit = float(found[1]), found[2] or "x"
+    if unit == "x":
+        return value
+    macs = plan(original, input_shapes=input_shapes).macs
+    if not macs:
+        raise UsageError("--budget: the model's multiply-accumulates are not known", "write it as a ratio, 1.15x")
+    return value * UNITS[unit[0]] / macs
+
+
+def cost(planned: Plan) -> float | None:
+    """Multiply-accumulates of the rewritten model relative to the original's; None where unknown."""
+    return planned.macs_after / planned.macs if planned.macs and planned.macs_after is not None else None
+
+
+def rewrite_within(
+    original: ModelSource,
+    recipe: Recipe,
+    options: Mapping[str, Any] | None = None,
+    budget: float | None = None,
+    latency_of: Latency | None = None,
+) -> Result:
+    """The rewrite by a recipe, its second phase begun as late as the budget needs, or left out; proven once.
+
+    Args:
+        original: The model.
+        recipe: What is done.
+        options: Further options of `aarewrite.rewrite`.
+        budget: Largest cost relative to the original's; None: `PHASE_BUDGET`, for a second phase alone.
+        latency_of: Measures a model's latency, where that is limited, too.
+
+    Raises:
+        CheckFailed: The plan is over the budget given, or its proof failed.
+        CannotHandle, UsageError: As `aarewrite.rewrite`.
+    """
+    options = dict(options or {})
+    verify, given, note = options.pop("verify", True), options.pop("plan", None), ""
+    if given is None:
+        given, note = plan_within(original, recipe, options, budget, latency_of)
+    elif not isinstance(given, Plan):
+        given = replan(open_graph(load(original)), given)
+    price = cost(given)
+    if budget is not None and price is not None and price > budget:
+        raise CheckFailed(
+            f"the plan costs {price:.2f}x, over the budget of {budget:.2f}x",
+            "search within it with --strength auto, or use --placement before or --only",
+        )
+    result = rewrite(original, plan=given, verify=verify)
+    return dataclasses.replace(result, warnings=(*result.warnings, note)) if note else result
+
+
+def plan_within(
+    original: ModelSource,
+    recipe: Recipe,
+    options: Mapping[str, Any],
+    budget: float | None = None,
+    latency_of: Latency | None = None,
+) -> tuple[Plan, str]:
+    """The plan for `rewrite_within`, and a note on the second phase where that was moved. A model is built only where
+    its latency is to be measured, and proven nowhere: costs are counted on plans. Arguments as there."""
+    given = recipe.second_phase
+    if not given:
+        return plan(original, recipe, **options), ""
+    budget = budget or PHASE_BUDGET
+    tried = set[tuple[str, ...]]()
+    for start in [given * 2**octaves for octaves in range(6)]:
+        found = plan(original, recipe.with_options(second_phase=start), **options)
+        begins, macs = found.second_phase, cost(found)
+        if begins in tried or (tried and not begins):  # the model's last stage, or none that can
+            break
+        cheap = macs is None or macs <= budget
+        if cheap and (latency_of is None or latency_of(rewrite(original, plan=found, verify=False).model) <= budget):
+            late = f"the second phase begins at {begins[0]}: from earlier on" if tried else ""
+            return found, f"{late} it would cost more than {budget:.2f}x" if late else ""
+        tried.add(begins)
+    left_out = plan(original, recipe.with_options(second_phase=0), **options)
+    return left_out, f"no second phase: it would cost more than {budget:.2f}x"

@@ -14,7 +14,7 @@ from aarewrite.recipe import Recipe
 A_TROUS = Recipe(name="test", last_stage="a trous")
 
 
-def two_stages(tail: str = "pooled = GlobalAveragePool (sum)", size: int = 17) -> onnx.ModelProto:
+def two_stages(tail: str = "pooled = GlobalAveragePool (sum)", size: int | str = 17) -> onnx.ModelProto:
     """Two strided stages, the second with a strided shortcut, a depthwise conv and a squeeze-excite branch."""
     model = onnx.parser.parse_model(
         f"""<ir_version: 8, opset_import: ["": 13]>

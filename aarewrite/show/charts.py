@@ -1,14 +1,24 @@
-"""Small SVG drawings as text: a line chart, a heat map, a waffle of images, the aliasing sketch."""
+"""Small SVG drawings: a line chart, a scatter of dots, a heat map, a waffle of images, the aliasing sketch.
+
+Without a plotting library on purpose: it would have to be installed wherever a model is rewritten, for five drawings.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import pairwise
+
+from markupsafe import Markup, escape
 
 BEFORE, AFTER = "#c2571a", "#1b6f8a"
 INK, GRID = "#334", "#dde"
+HEAT = ((255, 255, 255), (253, 190, 120), (214, 80, 50), (110, 10, 30))  # white to dark red through orange
+
+Point = tuple[float, float, float, float]
+Range = tuple[float, float]
+Titles = tuple[str, str]  # of the x and of the y axis
+Format = Callable[[float], str]
 
 
 @dataclass(frozen=True)
@@ -17,183 +27,155 @@ class Series:
 
     label: str
     colour: str
-    points: Sequence[tuple[float, float, float, float]]
+    points: Sequence[Point]
 
 
 def line_chart(
-    series: Sequence[Series],
-    x_title: str,
-    y_title: str,
-    y_range: tuple[float, float],
-    y_format: Callable[[float], str],
-    x_labels: dict[float, str] | None = None,
-) -> str:
+    series: Sequence[Series], titles: Titles, y_range: Range, y_format: Format, x_labels: dict[float, str] | None = None
+) -> Markup:
     """Draw lines with shaded intervals, one colour a series, labelled at their right end."""
-    width, height, left, right, top, bottom = 640, 280, 62, 174, 28, 46
     xs = sorted({point[0] for line in series for point in line.points})
-    x_low, x_high = xs[0], xs[-1] if xs[-1] > xs[0] else xs[0] + 1
-    y_low, y_high = y_range
-
-    def at(x: float, y: float) -> tuple[float, float]:
-        across = left + (x - x_low) / (x_high - x_low) * (width - left - right)
-        y = min(max(y, y_low), y_high)
-        return across, height - bottom - (y - y_low) / (y_high - y_low) * (height - top - bottom)
-
-    parts = []
-    for k in range(5):
-        value = y_low + (y_high - y_low) * k / 4
-        _, y = at(x_low, value)
-        parts.append(f'<line x1="{left}" x2="{width - right}" y1="{y:.1f}" y2="{y:.1f}" stroke="{GRID}"/>')
-        parts.append(_text(left - 8, y + 4, y_format(value), "end"))
     labels = x_labels or {x: f"{x:g}" for x in xs}
-    for x in xs if len(xs) <= 12 else xs[:: -(-len(xs) // 12)]:
-        parts.append(_text(at(x, y_low)[0], height - bottom + 18, labels.get(x, "")))
-    parts.append(_text((left + width - right) / 2, height - 6, x_title, bold=True))
-    parts.append(_text(left - 44, 14, y_title, "start", bold=True))
+    ticks = [(x, labels[x]) for x in xs[:: -(-len(xs) // 12)]]
+    at, parts = _frame((xs[0], xs[-1] if xs[-1] > xs[0] else xs[0] + 1), y_range, 466, titles, ticks, y_format)
     ends = _spread([at(*line.points[-1][:2])[1] for line in series])
     for line, end in zip(series, ends, strict=True):
-        upper = [at(x, high) for x, _, _, high in line.points]
-        lower = [at(x, low) for x, _, low, _ in reversed(line.points)]
-        parts.append(f'<polygon points="{_points([*upper, *lower])}" fill="{line.colour}" opacity="0.14"/>')
+        outline = [at(x, high) for x, _, _, high in line.points] + [at(x, low) for x, _, low, _ in line.points[::-1]]
         middle = [at(x, y) for x, y, _, _ in line.points]
-        parts.append(f'<polyline points="{_points(middle)}" fill="none" stroke="{line.colour}" stroke-width="2.5"/>')
-        for (x, y), point in zip(middle, line.points, strict=True):
-            tip = f"{line.label}, {labels.get(point[0], f'{point[0]:g}')}: {y_format(point[1])}"
-            parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{line.colour}">{_title(tip)}</circle>')
-        parts.append(_text(middle[-1][0] + 10, end + 4, _short(line.label, 21), "start", line.colour, bold=True))
-    return _svg(width, height, parts, f"{y_title} over {x_title}")
+        parts.append(_tag("polygon", points=_points(outline), fill=line.colour, opacity="0.14"))
+        parts.append(_tag("polyline", points=_points(middle), fill="none", stroke=line.colour, stroke_width="2.5"))
+        for (cx, cy), (x, y, _, _) in zip(middle, line.points, strict=True):
+            tip = _tag("title", f"{line.label}, {labels[x]}: {y_format(y)}")
+            parts.append(_tag("circle", tip, cx=cx, cy=cy, r="3.5", fill=line.colour))
+        label = line.label if len(line.label) <= 21 else line.label[:20] + "…"
+        parts.append(_text(middle[-1][0] + 10, end + 4, label, "start", line.colour, bold=True))
+    return _svg(640, 280, parts, f"{titles[1]} over {titles[0]}")
 
 
-def scatter(dots: Sequence[tuple[float, float, str, str]], x_title: str, y_title: str) -> str:
+def scatter(dots: Sequence[tuple[float, float, str, str]], titles: Titles) -> Markup:
     """Draw dots (x, y, colour, tip) within the range they take up."""
-    width, height, left, right, top, bottom = 640, 280, 62, 24, 28, 46
     ranges = []
-    for values in zip(*((x, y) for x, y, _, _ in dots), strict=True):
+    for values in ([dot[0] for dot in dots], [dot[1] for dot in dots]):
         margin = 0.05 * (max(values) - min(values)) or 0.05 * abs(values[0]) or 1.0
         ranges.append((min(values) - margin, max(values) + margin))
-    (x_low, x_high), (y_low, y_high) = ranges
-
-    def at(x: float, y: float) -> tuple[float, float]:
-        across, up = (x - x_low) / (x_high - x_low), (y - y_low) / (y_high - y_low)
-        return left + across * (width - left - right), height - bottom - up * (height - top - bottom)
-
-    parts = []
-    for k in range(5):
-        x_value, y_value = x_low + (x_high - x_low) * k / 4, y_low + (y_high - y_low) * k / 4
-        x, y = at(x_value, y_value)
-        parts.append(f'<line x1="{left}" x2="{width - right}" y1="{y:.1f}" y2="{y:.1f}" stroke="{GRID}"/>')
-        parts.append(_text(left - 8, y + 4, f"{y_value:.2f}", "end"))
-        parts.append(_text(x, height - bottom + 18, f"{x_value:.2f}"))
-    parts.append(_text((left + width - right) / 2, height - 6, x_title, bold=True))
-    parts.append(_text(left - 44, 14, y_title, "start", bold=True))
-    for x_value, y_value, colour, tip in dots:
-        x, y = at(x_value, y_value)
-        title = _title(f"{tip}: {x_value:.2f}, {y_value:.3f}")
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{colour}" opacity="0.8">{title}</circle>')
-    return _svg(width, height, parts, f"{y_title} over {x_title}")
+    ticks = [(x, f"{x:.2f}") for x in _steps(*ranges[0])]
+    at, parts = _frame(ranges[0], ranges[1], 616, titles, ticks, "{:.2f}".format)
+    for x, y, colour, words in dots:
+        (cx, cy), tip = at(x, y), _tag("title", f"{words}: {x:.2f}, {y:.3f}")
+        parts.append(_tag("circle", tip, cx=cx, cy=cy, r=5, fill=colour, opacity="0.8"))
+    return _svg(640, 280, parts, f"{titles[1]} over {titles[0]}")
 
 
-def heat_map(errors: Sequence[Sequence[float]], rows: Sequence[int], columns: Sequence[int], largest: float) -> str:
+def heat_map(errors: Sequence[Sequence[float]], rows: Sequence[int], columns: Sequence[int], largest: float) -> Markup:
     """Draw one cell a shift: white is 0, dark red is `largest`."""
     cell = max(14, min(34, 300 // max(len(columns), len(rows))))
-    left, top = 44, 24
-    width, height = left + cell * len(columns) + 12, top + cell * len(rows) + 40
+    width, height = 56 + cell * len(columns), 64 + cell * len(rows)
     parts = []
-    for i, line in enumerate(errors):
-        for j, error in enumerate(line):
-            tip = f"{columns[j]} px right, {rows[i]} px down: {error:.3f}"
-            parts.append(
-                f'<rect x="{left + j * cell}" y="{top + i * cell}" width="{cell}" height="{cell}" '
-                f'fill="{_heat(error / largest if largest else 0)}" stroke="#fff">{_title(tip)}</rect>'
-            )
-    for i, row in enumerate(rows):
-        parts.append(_text(left - 6, top + i * cell + cell / 2 + 4, str(row), "end"))
-    for j, column in enumerate(columns):
-        parts.append(_text(left + j * cell + cell / 2, top + len(rows) * cell + 16, str(column)))
-    parts.append(_text(left + cell * len(columns) / 2, height - 6, "px moved to the side", bold=True))
+    for i, (row, line) in enumerate(zip(rows, errors, strict=True)):
+        parts.append(_text(38, 28 + (i + 0.5) * cell, str(row), "end"))
+        for j, (column, error) in enumerate(zip(columns, line, strict=True)):
+            tip = f"{column} px right, {row} px down: {error:.3f}"
+            colour = _heat(error / largest if largest else 0)
+            parts.append(_square(44 + j * cell, 24 + i * cell, cell, tip, fill=colour, stroke="#fff"))
+    parts += [_text(44 + (j + 0.5) * cell, height - 24, str(column)) for j, column in enumerate(columns)]
+    parts.append(_text(44 + cell * len(columns) / 2, height - 6, "px moved to the side", bold=True))
     parts.append(_text(4, 14, "px moved down" if len(rows) > 1 else "", "start", bold=True))
     return _svg(width, height, parts, "equivariance error for every shift")
 
 
-def waffle(groups: Sequence[tuple[str, str, int]]) -> str:
+def waffle(groups: Sequence[tuple[str, str, int]]) -> Markup:
     """Draw one square an image, coloured by group: (label, colour, count) each."""
     total = sum(count for _, _, count in groups)
     step = max(1, -(-total // 1000))  # one square may stand for several images
     colours = [(label, colour) for label, colour, count in groups for _ in range(round(count / step))]
     columns, cell = (50, 14) if total > 100 else (25, 18)
-    height = -(-len(colours) // columns) * cell + 2
     parts = [
-        f'<rect x="{k % columns * cell + 1}" y="{k // columns * cell + 1}" width="{cell - 2}" height="{cell - 2}" '
-        f'rx="2" fill="{colour}">{_title(label)}</rect>'
+        _square(k % columns * cell + 1, k // columns * cell + 1, cell - 2, label, rx=2, fill=colour)
         for k, (label, colour) in enumerate(colours)
     ]
-    return _svg(columns * cell + 2, height, parts, "one square an image")
+    return _svg(columns * cell + 2, -(-len(colours) // columns) * cell + 2, parts, "one square an image")
 
 
-def aliasing_sketch() -> str:
+def aliasing_sketch() -> Markup:
     """Draw what keeping every second pixel does to stripes, and to the same stripes moved by one pixel.
 
     The values are computed, not painted: subsampling by 2 of 0 1 0 1..., without and with a 1 2 1 blur.
     """
-    stripes = [float(k % 2) for k in range(17)]
-    columns = (("", stripes), ("moved by one pixel", stripes[1:] + stripes[:1]))
     parts = []
-    for c, (note, signal) in enumerate(columns):
-        x0, signal = 204 + c * 222, signal[:16]
+    for moved, title in enumerate(("stripes", "stripes, moved by one pixel")):
+        left = 204 + moved * 222
+        signal = [float((k + moved) % 2) for k in range(16)]
         blurred = [(signal[k - 1] + 2 * signal[k] + signal[(k + 1) % 16]) / 4 for k in range(16)]
-        rows = ((signal, 1), (signal[::2], 2), (blurred[::2], 2))
-        parts.append(_text(x0 + 104, 16, "stripes" + (f", {note}" if note else ""), bold=True))
-        for r, (values, size) in enumerate(rows):
+        parts.append(_text(left + 104, 16, title, bold=True))
+        for r, (values, size) in enumerate(((signal, 13), (signal[::2], 26), (blurred[::2], 26))):
             for k, value in enumerate(values):
-                shade = round(40 + 200 * value)
-                parts.append(
-                    f'<rect x="{x0 + k * 13 * size}" y="{28 + r * 46}" width="{13 * size - 1}" height="26" '
-                    f'fill="rgb({shade},{shade},{shade})"/>'
-                )
-    names = ("the picture", "keep every second pixel", "blur, keep every second")
-    for r, name in enumerate(names):
-        parts.append(_text(194, 46 + r * 46, name, "end", (INK, BEFORE, AFTER)[r], bold=True))
+                shade, x = round(40 + 200 * value), left + k * size
+                fill = f"rgb({shade},{shade},{shade})"
+                parts.append(_tag("rect", x=x, y=28 + r * 46, width=size - 1, height=26, fill=fill))
+    names = (("the picture", INK), ("keep every second pixel", BEFORE), ("blur, keep every second", AFTER))
+    parts += [_text(194, 46 + r * 46, name, "end", colour, bold=True) for r, (name, colour) in enumerate(names)]
     return _svg(640, 160, parts, "stripes before and after subsampling, without and with blur")
 
 
+def _frame(
+    x_range: Range, y_range: Range, right: int, titles: Titles, x_ticks: Iterable[tuple[float, str]], y_format: Format
+) -> tuple[Callable[[float, float], tuple[float, float]], list[Markup]]:
+    """Return what places a point (beyond the range: on the frame, from 62 to `right`), and grid, ticks and titles."""
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        ranges = ((x, x_range), (y, y_range))
+        across, up = ((min(max(value, low), high) - low) / (high - low) for value, (low, high) in ranges)
+        return 62 + across * (right - 62), 234 - up * 206
+
+    parts = [_text(at(x, y_range[0])[0], 252, label) for x, label in x_ticks]
+    for value in _steps(*y_range):
+        y = at(x_range[0], value)[1]
+        parts += [_tag("line", x1=62, x2=right, y1=y, y2=y, stroke=GRID), _text(54, y + 4, y_format(value), "end")]
+    parts += [_text((62 + right) / 2, 274, titles[0], bold=True), _text(18, 14, titles[1], "start", bold=True)]
+    return at, parts
+
+
 def _heat(share: float) -> str:
-    """White to dark red through orange."""
-    stops = ((255, 255, 255), (253, 190, 120), (214, 80, 50), (110, 10, 30))
-    position = min(max(share, 0.0), 1.0) * (len(stops) - 1)
-    k = min(int(position), len(stops) - 2)
-    mix = [round(a + (b - a) * (position - k)) for a, b in zip(stops[k], stops[k + 1], strict=True)]
-    return f"rgb({mix[0]},{mix[1]},{mix[2]})"
+    position = min(max(share, 0.0), 1.0) * (len(HEAT) - 1)
+    k = min(int(position), len(HEAT) - 2)
+    red, green, blue = (round(a + (b - a) * (position - k)) for a, b in zip(HEAT[k], HEAT[k + 1], strict=True))
+    return f"rgb({red},{green},{blue})"
 
 
 def _spread(ends: Sequence[float], gap: float = 16) -> list[float]:
     """Move labels apart that would overlap, keeping their order."""
-    order = sorted(range(len(ends)), key=lambda k: ends[k])
     placed = list(ends)
-    for above, below in pairwise(order):
+    for above, below in pairwise(sorted(range(len(ends)), key=lambda k: ends[k])):
         placed[below] = max(placed[below], placed[above] + gap)
     return placed
 
 
-def _points(points: Sequence[tuple[float, float]]) -> str:
+def _steps(low: float, high: float) -> list[float]:
+    return [low + (high - low) * k / 4 for k in range(5)]
+
+
+def _points(points: Iterable[tuple[float, float]]) -> str:
     return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
 
 
-def _short(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
+def _square(x: float, y: float, size: int, tip: str, **look: str | int) -> Markup:
+    return _tag("rect", _tag("title", tip), x=x, y=y, width=size, height=size, **look)
 
 
-def _title(text: str) -> str:
-    return f"<title>{escape(text)}</title>"
+def _text(x: float, y: float, text: str, anchor: str = "middle", colour: str = INK, bold: bool = False) -> Markup:
+    weight = {"font_weight": 600} if bold else {}
+    return _tag("text", text, x=x, y=y, text_anchor=anchor, fill=colour, **weight)
 
 
-def _text(x: float, y: float, text: str, anchor: str = "middle", colour: str = INK, bold: bool = False) -> str:
-    weight = ' font-weight="600"' if bold else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}"{weight}>{escape(text)}</text>'
+def _svg(width: int, height: int, parts: Iterable[Markup], label: str) -> Markup:
+    body = Markup("").join(parts)
+    return _tag("svg", body, viewBox=f"0 0 {width} {height}", width=width, role="img", aria_label=label)
 
 
-def _svg(width: float, height: float, parts: Sequence[str], label: str) -> str:
-    body = "".join(parts)
-    return (
-        f'<svg viewBox="0 0 {width} {height}" width="{width}" role="img" aria-label="{escape(label)}" '
-        f'xmlns="http://www.w3.org/2000/svg">{body}</svg>'
+def _tag(name: str, content: str = "", **attributes: float | str) -> Markup:
+    """Return an element; content and attributes that are not Markup are escaped, `_` in names stands for `-`."""
+    given = (
+        Markup(' {}="{}"').format(key.replace("_", "-"), f"{value:.1f}" if isinstance(value, float) else value)
+        for key, value in attributes.items()
     )
+    return Markup("<{0}{1}>{2}</{0}>").format(Markup(name), Markup("").join(given), escape(content))

@@ -1,472 +1,182 @@
-"""The HTML page: what changed, told to someone who has never heard of aliasing, with every number below."""
+"""The HTML page: what changed, told to someone who has never heard of aliasing, with every number below.
+
+Markup and words are in page.html; here is what has to be counted, grouped or drawn for them. Import this module only
+to write a page: nothing else needs jinja2.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from html import escape
+from collections.abc import Iterable
 from importlib.resources import files
-from string import Template
-from typing import Any
 
-from aarewrite.show import charts as svg
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from aarewrite.show import charts
 from aarewrite.show.png import data_uri
-from aarewrite.verification.classify import SHOWN_FLIPS, Classification, Flip
+from aarewrite.verification.classify import SHOWN_FLIPS, Flip
 from aarewrite.verification.result import VerifyReport
-from aarewrite.verification.statistics import Mean, Proportion
+from aarewrite.verification.statistics import Difference, Mean, Proportion
 
 PROTOCOL_WORDS = {
     "crop": "the camera moves: new content enters at one border and leaves at the other",
     "circular": "what leaves at one border enters at the opposite one, by whole pixels",
     "fractional": "as circular, by fractions of a pixel",
 }
+MOVES = {1: ("in time",), 2: ("vertically", "sideways")}
 
 
 def render_html(report: VerifyReport) -> str:
     """Return a self-contained page: no script, no network, pictures inside."""
-    sections = (
-        _summary(report),
-        _explanation(report),
-        _distance(report),
-        _maps(report),
-        _metrics(report),
-        _flips(report),
-        _layers(report),
-        _circular(report),
-        _parity(report),
-        _plan(report),
-        _trials(report),
-        _numbers(report),
-        _method(report),
-    )
-    against = f' held against <b class="before">{escape(report.against)}</b>' if report.against else ""
-    page = Template(files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
-    return page.substitute(
-        title=escape(f"{report.model}: does it survive a shift?"),
-        heading="Does the answer change when the picture moves by a pixel?"
-        if report.task == "classify"
-        else "What happens to the output when the input moves?",
-        models=f'<b class="after">{escape(report.model)}</b>{against}, measured on {escape(report.data)}',
-        body="\n".join(section for section in sections if section),
-    )
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    environment.filters |= {"percent": _percent, "share": _share, "mean": _mean, "change": _change}
+    environment.filters["data_uri"] = data_uri
+    results = [result for result in report.classification if result.protocol == report.protocols[0]]
+    values = {
+        "results": results,
+        "flipped": [result.n - result.consistency.successes for result in results],
+        "drift_of": "/".join(sorted({result.outputs for result in report.classification})),
+        "squares": (squares := _squares(report)),
+        "waffle": charts.waffle(squares),
+        "sketch": charts.aliasing_sketch(),
+        "curves": _curves(report),
+        "metrics": [(result.model, point) for result in report.metrics for point in result.points],
+        "shown_flips": SHOWN_FLIPS,
+        "flip_groups": _flip_groups(report),
+        "plan_head": list(dict.fromkeys(key for row in report.plan for key in row)),
+        "versions": [f"{name} {version}" for name, version in report.versions.items()],
+        **_layers(report),
+        **_trials(report),
+    }
+    page = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+    return environment.from_string(page).render(report=report, **values)
 
 
-def _summary(report: VerifyReport) -> str:
-    parts = [f'<p class="fail"><b>Failed:</b> {escape(reason)}</p>' for reason in report.failures]
-    results = _of_protocol(report, report.protocols[0]) if report.classification else []
-    if results:
-        first = results[0]
-        parts.append(
-            f"<p>Each of {first.n} pictures was shown to the model twice, moved by a few pixels between the two "
-            "looks. Nothing that matters to a person changed, so the answer should not change either. "
-            f"{_verdict(results)}</p>"
-        )
-        parts.append('<div class="cards">')
-        parts.append(_card("same answer both times", [r.consistency for r in results], "consistency"))
-        parts.append(
-            _card(f"changed by a move of {first.worst_radius:g} px", [r.worst_case for r in results], "worst case")
-        )
-        if first.top1:
-            parts.append(_card("right answer", [r.top1 for r in results if r.top1], "top-1 accuracy"))
-        parts.append("</div>")
-        parts.append(_accuracy_note(results))
-        if report.flip_counts:
-            parts.append(_waffle(report))
-    elif report.maps:
-        parts.append(
-            "<p>The input was moved by a few pixels and the output moved back by as much. A model that treats every "
-            "position alike gives the same output; the error is what is left over.</p>"
-        )
-        rows = [
-            [r.model, r.output, r.protocol, _mean(r.relative_error), _percent_mean(r.pixel_agreement)]
-            for r in report.maps
-        ]
-        parts.append(_table(["model", "output", "protocol", "relative error", "pixels with the same class"], rows))
-    parts += [f'<p class="note">{escape(note)}</p>' for note in report.notes]
-    return f"<section><h2>In short</h2>{''.join(parts)}</section>"
-
-
-def _verdict(results: Sequence[Classification]) -> str:
-    flips = [r.n - r.consistency.successes for r in results]
-    if len(results) == 1:
-        return f"The answer changed for <b>{flips[0]} of {results[0].n}</b> pictures."
-    after, before = flips
-    trend = "fewer" if after < before else "more" if after > before else "as many as before"
-    return (
-        f'The answer changed for <b class="before">{before}</b> pictures with {escape(results[1].model)}, for '
-        f'<b class="after">{after}</b> with {escape(results[0].model)}: {trend}.'
-    )
-
-
-def _accuracy_note(results: Sequence[Classification]) -> str:
-    if len(results) != 2 or not results[0].top1 or not results[1].top1:
-        return ""
-    change = results[0].top1.value - results[1].top1.value
-    if change >= -0.005:
-        return ""
-    return (
-        f'<p class="note">{escape(results[0].model)} is right less often than {escape(results[1].model)} '
-        f"({100 * change:+.1f} points). Steady and right are two different things: weights that were never trained "
-        "with blur lose accuracy when blurred; training or calibrating them further is what brings it back.</p>"
-    )
-
-
-def _card(title: str, values: Sequence[Proportion], term: str) -> str:
-    numbers = []
-    for k, value in reversed(list(enumerate(values))):  # against first: before, then after
-        kind = "after" if k == 0 else "before"
-        numbers.append(
-            f'<div><b class="{kind}">{_percent(value.value)}</b>'
-            f'<span class="small">{100 * value.low:.0f} to {100 * value.high:.0f}%</span></div>'
-        )
-    return (
-        f'<div class="card">{escape(title)}<div class="pair">{"".join(numbers)}</div>'
-        f'<span class="small">{escape(term)}, 95&nbsp;% interval, n&nbsp;=&nbsp;{values[0].n}</span></div>'
-    )
-
-
-def _waffle(report: VerifyReport) -> str:
-    counts, before, after = report.flip_counts, report.against or "", report.model
+def _squares(report: VerifyReport) -> list[tuple[str, str, int]]:
+    """How the pictures divide between two models: label, colour and count."""
+    counts = report.flip_counts
     if counts is None:
-        return ""
-    groups = (
+        return []
+    return [
         ("steady in both", "#b9c7cf", counts.both_steady),
-        (f"changed only in {before}", svg.BEFORE, counts.only_against_flips),
-        (f"changed only in {after}", svg.AFTER, counts.only_model_flips),
+        (f"changed only in {report.against}", charts.BEFORE, counts.only_against_flips),
+        (f"changed only in {report.model}", charts.AFTER, counts.only_model_flips),
         ("changed in both", "#5a4a42", counts.both_flip),
-    )
-    key = " ".join(f'<em><span style="background:{c}"></span>{escape(label)}: {n}</em>' for label, c, n in groups)
-    return f'<p>One square a picture:</p>{svg.waffle(groups)}<p class="key small">{key}</p>'
-
-
-def _explanation(report: VerifyReport) -> str:
-    return (
-        "<section><h2>Why one pixel can matter</h2><p>A network shrinks its picture several times on the way to an "
-        "answer, mostly by <b>keeping every second pixel</b>. Fine detail then depends on where it happens to lie: "
-        "the stripes below turn all dark, and all bright when they move by one pixel. This is <b>aliasing</b>. "
-        "Blurring a little before throwing pixels away keeps the average, wherever the detail lies.</p>"
-        f"{svg.aliasing_sketch()}</section>"
-    )
-
-
-def _distance(report: VerifyReport) -> str:
-    if not report.classification:
-        return ""
-    charts = []
-    for protocol in report.protocols:
-        series = []
-        for k, result in enumerate(_of_protocol(report, protocol)):
-            distances = sorted({a.distance for a in result.agreement})
-            points = [(0.0, 1.0, 1.0, 1.0)]
-            for distance in distances:
-                shares = [a.share for a in result.agreement if a.distance == distance]
-                # Directions share their images, so the interval is that of one direction, not of their sum.
-                value, low, high = (sum(getattr(s, f) for s in shares) / len(shares) for f in ("value", "low", "high"))
-                points.append((distance, value, low, high))
-            series.append(svg.Series(result.model, _colour(k), points))
-        lowest = min(point[2] for line in series for point in line.points)
-        floor = math.floor(lowest * 10) / 10
-        chart = svg.line_chart(series, "pixels moved", "pictures that keep their answer", (floor, 1.0), _percent)
-        charts.append(f'<p class="small"><b>{protocol}</b>: {PROTOCOL_WORDS[protocol]}</p>{chart}')
-    return (
-        "<section><h2>How far can it move?</h2><p>Of all pictures, the share whose answer is the one given at the "
-        "centre, averaged over the directions. The higher and flatter the line, the steadier the model. Shaded: "
-        f"95&nbsp;% interval.</p>{''.join(charts)}</section>"
-    )
-
-
-def _maps(report: VerifyReport) -> str:
-    charts = []
-    keys = dict.fromkeys((r.protocol, r.output) for r in report.maps)
-    for protocol, output in keys:
-        results = [r for r in report.maps if (r.protocol, r.output) == (protocol, output)]
-        series = []
-        for result in results:
-            distances = sorted({p.distance for p in result.points})
-            points = []
-            for distance in distances:
-                means = [p.relative_error for p in result.points if p.distance == distance]
-                value, low, high = (sum(getattr(m, f) for m in means) / len(means) for f in ("value", "low", "high"))
-                points.append((distance, value, max(0.0, low), high))
-            series.append(svg.Series(result.model, _colour(int(result.model != report.model)), points))
-        top = max((point[3] for line in series for point in line.points), default=1.0) or 1.0
-        chart = svg.line_chart(series, "pixels moved", "relative error", (0.0, top * 1.05), lambda v: f"{v:.2g}")
-        words = PROTOCOL_WORDS[protocol]
-        charts.append(f'<p class="small"><b>{escape(output)}, {protocol}</b>: {words}</p>{chart}')
-    if not charts:
-        return ""
-    return (
-        "<section><h2>Error over distance</h2><p>What is left when the moved output is compared with the unmoved one, "
-        f"relative to its size: 0 is perfect. Lower is steadier.</p>{''.join(charts)}</section>"
-    )
-
-
-def _metrics(report: VerifyReport) -> str:
-    if not report.metrics:
-        return ""
-    rows = [
-        [r.model, f"{p.direction} {p.distance:g} px", _share(p.share), _mean(p.drift)]
-        for r in report.metrics
-        for p in r.points
     ]
-    head = ["model", "shift of one image", "ranks that flip", "relative change of the metric"]
-    return f"<section><h2>Does the metric keep its ranking?</h2>{_table(head, rows)}</section>"
 
 
-def _flips(report: VerifyReport) -> str:
-    if not report.flips:
-        return ""
-    models = _models(report)
-    titles: dict[tuple[bool, ...], str] = {(True,): "Changes its answer"}
-    if len(models) == 2:
-        after, before = models
-        titles = {
-            (False, True): f"Changes with {before}, steady with {after}",
-            (True, False): f"Steady with {before}, changes with {after}",
+def _curves(report: VerifyReport) -> list[tuple[str, str, Markup]]:
+    """The chart over distance of each protocol (and output): its name, the protocol in words, the drawing."""
+    groups: dict[tuple[str, str], list[charts.Series]] = {}
+    for r in report.classification:
+        # Directions share their images, so the interval is that of one direction, not of their sum.
+        line = _series(report, r.model, [(0.0, 1.0, 1.0, 1.0)], ((a.distance, a.share) for a in r.agreement))
+        groups.setdefault((r.protocol, r.protocol), []).append(line)
+    for m in report.maps:
+        line = _series(report, m.model, [], ((p.distance, p.relative_error) for p in m.points))
+        groups.setdefault((f"{m.output}, {m.protocol}", m.protocol), []).append(line)
+    found = []
+    for (name, protocol), lines in groups.items():
+        if report.maps:
+            chart = charts.line_chart(lines, ("pixels moved", "relative error"), _from_zero(lines), "{:.2g}".format)
+        else:
+            floor = math.floor(10 * min(low for line in lines for _, _, low, _ in line.points)) / 10
+            titles = "pixels moved", "pictures that keep their answer"
+            chart = charts.line_chart(lines, titles, (floor, 1.0), _percent)
+        found.append((name, PROTOCOL_WORDS[protocol], chart))
+    return found
+
+
+def _flip_groups(report: VerifyReport) -> list[tuple[str, list[object]]]:
+    """Flips by which models they upset: title, then flip, its move in words and (model, class, class) a model."""
+    models = [report.model] if report.flip_counts is None else [report.model, str(report.against)]
+    titles = (
+        {(True,): "Changes its answer"}
+        if len(models) == 1
+        else {
+            (False, True): f"Changes with {models[1]}, steady with {models[0]}",
+            (True, False): f"Steady with {models[1]}, changes with {models[0]}",
             (True, True): "Changes with both",
         }
-    parts = []
-    for pattern, title in titles.items():
-        cards = [_flip(flip, report) for flip in report.flips if tuple(a != b for a, b in flip.classes) == pattern]
-        if cards:
-            parts.append(f'<h3>{escape(title)}</h3><div class="flips">{"".join(cards)}</div>')
-    return (
-        "<section><h2>Pictures whose answer changes</h2><p>The two crops of each pair show the same scene, one moved "
-        f"against the other. At most {SHOWN_FLIPS} pairs a kind; classes are named where the labels name them.</p>"
-        f"{''.join(parts)}</section>"
     )
 
+    def told(flip: Flip) -> object:
+        words = MOVES.get(len(flip.offsets[0]), ("",) * len(flip.offsets[0]))
+        steps = zip(*flip.offsets, words, strict=True)
+        classes = [[report.class_names.get(k, f"class {k}") for k in pair] for pair in flip.classes]
+        answers = [(model, *pair) for model, pair in zip(models, classes, strict=True)]
+        return flip, ", ".join(f"{abs(b - a):g} px {word}" for a, b, word in steps if a != b), answers[::-1]
 
-def _flip(flip: Flip, report: VerifyReport) -> str:
-    (first, second) = flip.offsets
-    move = ", ".join(
-        f"{abs(b - a):g} px {word}" for a, b, word in zip(first, second, _move_words(len(first)), strict=True) if a != b
-    )
-    pictures = "".join(
-        f'<figure><img src="{data_uri(p)}" alt="crop of {escape(flip.name)}"></figure>' for p in flip.pictures
-    )
-    lines = []
-    for k, (model, (a, b)) in reversed(list(enumerate(zip(_models(report), flip.classes, strict=True)))):
-        kind = "after" if k == 0 else "before"
-        answer = f"“{_class(a, report)}” both times ✓" if a == b else f"“{_class(a, report)}” → “{_class(b, report)}” ✗"
-        lines.append(f'<div class="says"><b class="{kind}">{escape(model)}</b>: {answer}</div>')
-    caption = f'<div class="small">{escape(flip.name)}: moved {move or "by nothing"}</div>'
-    return f'<div class="flip">{pictures}{caption}{"".join(lines)}</div>'
+    return [
+        (title, [told(flip) for flip in report.flips if tuple(a != b for a, b in flip.classes) == pattern])
+        for pattern, title in titles.items()
+    ]
 
 
-def _move_words(rank: int) -> list[str]:
-    return {1: ["in time"], 2: ["vertically", "sideways"]}.get(rank, [""] * rank)
-
-
-def _layers(report: VerifyReport) -> str:
+def _layers(report: VerifyReport) -> dict[str, object]:
     measured = [result for result in report.layers if result.layers]
     if not measured:
-        return ""
-    series, ticks = [], {}
+        return {"layers": ()}
+    series, ticks = [], {0.0: "input"}
     for result in measured:
-        points = [(0.0, 0.0, 0.0, 0.0)]
-        ticks[0.0] = "input"
-        for k, layer in enumerate(result.layers, start=1):
-            e = layer.error
-            points.append((float(k), e.value, max(0.0, e.low), e.high))
-            ticks[float(k)] = "÷" + "x".join(map(str, sorted(set(layer.stride))))
-        series.append(svg.Series(result.model, _colour(_models(report).index(result.model)), points))
-    top = max(point[3] for line in series for point in line.points) * 1.05 or 1.0
-    chart = svg.line_chart(
-        series,
-        "layers that shrink the picture, input to output",
-        "error when moved",
-        (0.0, top),
-        lambda v: f"{v:.2f}",
-        ticks,
-    )
+        ticks |= {float(k): "÷" + "x".join(map(str, sorted(set(e.stride)))) for k, e in enumerate(result.layers, 1)}
+        errors = ((float(k), layer.error) for k, layer in enumerate(result.layers, 1))
+        series.append(_series(report, result.model, [(0.0, 0.0, 0.0, 0.0)], errors))
+    titles = "layers that shrink the picture, input to output", "error when moved"
     heats = [result.heat_map for result in reversed(measured) if result.heat_map]
-    largest = max((e for heat in heats for row in heat.errors for e in row), default=0.0)
-    maps = "".join(
-        f'<div><p class="small"><b>{escape(h.model)}</b>, {escape(h.node)} (÷{max(h.stride)})</p>'
-        f"{svg.heat_map(h.errors, h.shifts[0] if len(h.shifts) == 2 else (0,), h.shifts[-1], largest)}</div>"
-        for h in heats
-    )
-    rows = [
-        [
-            str(k),
-            layer.node,
-            layer.op,
-            "x".join(map(str, layer.stride)),
-            f"{layer.error.value:.3f}",
-            f"{layer.added:+.3f}",
-        ]
-        for k, layer in enumerate(measured[-1].ranking, start=1)
+    largest = max((error for heat in heats for row in heat.errors for error in row), default=0.0)
+    return {
+        "layers": measured,
+        "layer_chart": charts.line_chart(series, titles, _from_zero(series), "{:.2f}".format, ticks),
+        "heat_maps": [
+            (h, charts.heat_map(h.errors, h.shifts[0] if len(h.shifts) == 2 else (0,), h.shifts[-1], largest))
+            for h in heats
+        ],
+        "ranking": list(enumerate(measured[-1].ranking, start=1)),
+    }
+
+
+def _trials(report: VerifyReport) -> dict[str, object]:
+    trials = [
+        ("; ".join(f"{site}: {label}" for site, label in trial["chosen"]), trial)
+        for trial in report.trials
+        if trial["noise"] is not None
     ]
-    head = ["", "layer", "operator", "stride so far", "error", "added here"]
-    return (
-        "<section><h2>Where inside does it happen?</h2><p>When the picture moves, what a layer sees should simply move "
-        "along. The error says how much of it changes instead; 0 is perfect. Where the line climbs, damage is done.</p>"
-        f"{chart}<p>One layer and every move of the picture: dark means that it changed much. A pattern that "
-        "repeats with the layer's stride is the signature of aliasing; the slow growth with distance comes from the "
-        f'border.</p><div class="side">{maps}</div>'
-        f"<p>Layers of {escape(measured[-1].model)}, the one that adds most error first:</p>{_table(head, rows)}"
-        f'<p class="small">{escape(measured[0].description)}</p></section>'
-    )
+    if not trials:
+        return {"trials": ()}
+    dots = [(t["cost"], t["noise"], charts.AFTER if t["accepted"] else "#8a949b", words) for words, t in trials]
+    return {"trials": trials, "trial_chart": charts.scatter(dots, ("cost relative to before", "crop noise"))}
 
 
-def _circular(report: VerifyReport) -> str:
-    if not report.circular:
-        return ""
-    parts = []
-    for claim in report.circular:
-        if claim.exact_possible:
-            parts.append(f"<p><b>{escape(claim.model)}</b>: nothing in the graph breaks circular shifts.</p>")
-            continue
-        rows = [[v.node, v.op, v.reason] for v in claim.violations[:40]]
-        parts.append(
-            f"<p><b>{escape(claim.model)}</b>: {len(claim.violations)} places keep circular shifts from being exact, "
-            f"so its circular figures include their effect.</p>{_table(['node', 'operator', 'why'], rows)}"
-        )
-    return f"<section><h2>What circular shifts would need</h2>{''.join(parts)}</section>"
+def _series(
+    report: VerifyReport, model: str, points: list[charts.Point], found: Iterable[tuple[float, Proportion | Mean]]
+) -> charts.Series:
+    """A model's line: its first points, then the means of all entries (directions) at each distance."""
+    at: dict[float, list[Proportion | Mean]] = {}
+    for distance, entry in found:
+        at.setdefault(distance, []).append(entry)
+    for distance, entries in sorted(at.items()):
+        value, low, high = (sum(getattr(e, f) for e in entries) / len(entries) for f in ("value", "low", "high"))
+        points.append((distance, value, low, high))
+    return charts.Series(model, charts.AFTER if model == report.model else charts.BEFORE, points)
 
 
-def _parity(report: VerifyReport) -> str:
-    if not report.parity:
-        return ""
-    parts = []
-    for parity in report.parity:
-        rows = [
-            [
-                o.name,
-                f"{o.dtype} {'x'.join(map(str, o.shape))}",
-                f"{o.max_abs:.3g}",
-                f"{o.max_rel:.3g}",
-                str(list(o.where)),
-                f"{o.tolerance:.3g}",
-                "equal" if o.passed else ("differs: fails" if parity.required else "differs"),
-            ]
-            for o in parity.outputs
-        ]
-        head = ["output", "type", "largest difference", "relative", "where", "tolerance", "verdict"]
-        meant = (
-            "" if parity.required else " The two are not required to agree: an anti-aliased model is meant to differ."
-        )
-        bad = "".join(f'<p class="fail">{escape(reason)}</p>' for reason in parity.mismatches)
-        parts.append(
-            f"<p><b>{escape(parity.first)}</b> with <b>{escape(parity.second)}</b>, on {escape(parity.inputs)}."
-            f"{meant}</p>{bad}{_table(head, rows)}"
-        )
-    for place in report.placement:
-        where = ", ".join(f"{n} nodes on {provider}" for provider, n in place.counts.items())
-        fallen = (
-            f" Fell back to the CPU: {escape(', '.join(place.fallen_back))}."
-            if place.provider == "cuda" and place.fallen_back
-            else ""
-        )
-        parts.append(
-            f"<p>{escape(place.model)} asked for {place.provider.upper()}: {escape(where)}; "
-            f"{place.milliseconds:.2f} ms a run.{fallen}</p>"
-        )
-    return f"<section><h2>Do the numbers agree?</h2>{''.join(parts)}</section>"
-
-
-def _plan(report: VerifyReport) -> str:
-    if not report.plan:
-        return ""
-    head = list(dict.fromkeys(key for row in report.plan for key in row))
-    rows = [[str(row.get(key, "")) for key in head] for row in report.plan]
-    return f'<section><h2>What was changed in the network</h2><div class="scroll">{_table(head, rows)}</div></section>'
-
-
-def _trials(report: VerifyReport) -> str:
-    measured = [trial for trial in report.trials if trial["noise"] is not None]
-    if not measured:
-        return ""
-    dots = [(t["cost"], t["noise"], svg.AFTER if t["accepted"] else "#8a949b", _tried(t)) for t in measured]
-    head = ["what was tried", "cost", "crop noise", "other class than before", "outcome"]
-    rows = [
-        [_tried(t), f"{t['cost']:.2f}x", f"{t['noise']:.3f}", _percent(t["disagreement"]), str(t["reason"])]
-        for t in measured
-    ]
-    return (
-        "<section><h2>What was tried before choosing this</h2><p>Each dot is a way of rewriting the network, with "
-        "repaired weights: to the right it costs more (multiply-accumulates, or time where that was limited), "
-        "further down its answers scatter less when the picture moves "
-        "(1: as much as before). Filled in colour: a step that was worth going on from.</p>"
-        f"{svg.scatter(dots, 'cost relative to before', 'crop noise')}"
-        f'<div class="scroll">{_table(head, rows)}</div></section>'
-    )
-
-
-def _tried(trial: Mapping[str, Any]) -> str:
-    return "; ".join(f"{site}: {label}" for site, label in trial["chosen"])
-
-
-def _numbers(report: VerifyReport) -> str:
-    if not report.classification:
-        return ""
-    rows = []
-    for r in report.classification:
-        accuracy = [_share(value) if value else "" for value in (r.top1, r.top5, r.same_as_against)]
-        drift = f"{r.drift_mean.value:.4f} / {r.drift_max.largest:.3f}"
-        shares = [_share(r.consistency), _share(r.worst_case), _mean(r.flip_rate)]
-        rows.append([r.model, r.protocol, *shares, drift, *accuracy, str(r.n)])
-    kinds = {r.outputs for r in report.classification}
-    head = ["model", "protocol", "consistency", "worst case", "flips a frame", f"drift of {'/'.join(sorted(kinds))}"]
-    head += ["top-1", "top-5", "same class as the other", "n"]
-    return (
-        f'<section><h2>All figures</h2><div class="scroll">{_table(head, rows)}</div>'
-        '<p class="small">Shares with 95&nbsp;% Wilson intervals. Worst case: pictures some small move upsets. '
-        "Flips a frame: answer changes per pixel of a pan. Drift: mean and largest change of an output, relative to "
-        "the range of outputs.</p></section>"
-    )
-
-
-def _method(report: VerifyReport) -> str:
-    entries = [
-        ("Data", report.data),
-        ("Preprocessing", report.preprocess),
-        ("Input", report.input),
-        ("Crops", report.geometry),
-        ("Task", f"{report.task} ({report.task_why})"),
-        ("Seed", str(report.seed)),
-        ("Provider", report.provider),
-        ("Versions", ", ".join(f"{name} {version}" for name, version in report.versions.items())),
-    ]
-    body = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in entries)
-    return f"<section><h2>How this was measured</h2><dl>{body}</dl></section>"
-
-
-def _of_protocol(report: VerifyReport, protocol: str) -> list[Classification]:
-    return [result for result in report.classification if result.protocol == protocol]
-
-
-def _models(report: VerifyReport) -> list[str]:
-    results: Iterable[Any] = (*report.classification, *report.maps, *report.layers)
-    return list(dict.fromkeys(result.model for result in results))
-
-
-def _class(index: int, report: VerifyReport) -> str:
-    return escape(report.class_names.get(index, f"class {index}"))
-
-
-def _colour(k: int) -> str:
-    return svg.AFTER if k == 0 else svg.BEFORE
+def _from_zero(series: Iterable[charts.Series]) -> tuple[float, float]:
+    return 0.0, 1.05 * max(high for line in series for _, _, _, high in line.points) or 1.0
 
 
 def _percent(value: float) -> str:
     return f"{100 * value:.1f}%".replace(".0%", "%") if math.isfinite(value) else "–"
 
 
-def _share(value: Proportion) -> str:
-    return f"{_percent(value.value)} ({_percent(value.low)} to {_percent(value.high)})"
+def _share(value: Proportion | Mean | None) -> str:
+    return f"{_percent(value.value)} ({_percent(value.low)} to {_percent(value.high)})" if value else ""
 
 
 def _mean(value: Mean) -> str:
     return f"{value.value:.4f} ({value.low:.4f} to {value.high:.4f})"
 
 
-def _percent_mean(value: Mean | None) -> str:
-    return "" if value is None else f"{_percent(value.value)} ({_percent(value.low)} to {_percent(value.high)})"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    titles = "".join(f"<th>{escape(text)}</th>" for text in head)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><tr>{titles}</tr>{body}</table>"
+def _change(value: Difference) -> str:
+    return f"{value.change:+.1f} ({value.low:+.1f} to {value.high:+.1f})"

@@ -1,9 +1,8 @@
-"""The command: exit status, files written whole or not at all, a page that needs no network."""
+"""The command: exit status, files written whole or not at all."""
 
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 
@@ -57,9 +56,6 @@ def test_table_json_and_page(files):
     assert found["classification"][1]["model"] == "before.onnx"
     assert [c["protocol"] for c in found["classification"]] == ["crop", "crop", "circular", "circular"]
     text = page.read_text()
-    links = set(re.findall(r"https?://[^\"' <]+", text))
-    assert links <= {"http://www.w3.org/2000/svg"}
-    assert "<script" not in text
     assert text.count("<svg") >= 5
     assert text.count("data:image/png;base64,") >= 2
     assert list(files.glob(".*")) == []
@@ -128,30 +124,6 @@ def test_models_are_not_changed():
     bytes_before = before.SerializeToString(deterministic=True), after.SerializeToString(deterministic=True)
     before_after(before, after, "synthetic:2", layers=True, protocols=("crop", "circular"))
     assert (before.SerializeToString(deterministic=True), after.SerializeToString(deterministic=True)) == bytes_before
-
-
-def test_plan_rows_reach_the_page(files):
-    from aarewrite.show.page import render_html
-
-    rows = [{"site": "pool1 <b>", "done": "blurred"}]
-    page = render_html(before_after(phase_classifier(), blurred_classifier(), "synthetic:2", plan=rows))
-    assert "What was changed in the network" in page
-    assert "pool1 &lt;b&gt;" in page
-
-
-def test_a_calibrations_trials_reach_the_page(files):
-    from aarewrite.show.page import render_html
-
-    figures = {"cost": 1.25, "noise": 0.875, "disagreement": 0.04, "accepted": True, "reason": "less crop noise"}
-    trials = [
-        {"chosen": [["pool <1>", "after"]], **figures},
-        {"chosen": [["conv", "a trous"]], **figures, "noise": None, "reason": "over the budget"},
-    ]
-    page = render_html(before_after(phase_classifier(), blurred_classifier(), "synthetic:2", trials=trials))
-    assert "What was tried" in page
-    assert page.count("pool &lt;1&gt;: after") == 2  # the dot's tip and the table's row
-    assert "1.25x" in page
-    assert "over the budget" not in page
 
 
 def test_importing_the_command_is_light():

@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 
 import aarewrite
-from aarewrite.cli.verify import write_text
 from aarewrite.data.preprocess import Preprocess
+from aarewrite.outputs import text_output
 from aarewrite.verification import VerifyReport, before_after
 from aarewrite.verification.statistics import Proportion
 
@@ -61,7 +61,8 @@ def main() -> None:
         facts = f"{report.data}; seed {report.seed}; " + ", ".join(f"{k} {v}" for k, v in report.versions.items())
         print("\n".join(lines), f"\n{name}: {time.perf_counter() - start:.0f} s", flush=True)
     if options.output:
-        write_text(options.output, "\n".join([*lines, "", facts, ""]))
+        with text_output(options.output, "\n".join([*lines, "", facts, ""])):
+            pass
 
 
 def rows(report: VerifyReport) -> list[str]:

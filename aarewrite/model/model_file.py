@@ -13,8 +13,6 @@ import filecmp
 import io
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
@@ -29,6 +27,7 @@ from aarewrite.model import wire
 from aarewrite.model.external import STUB_LOCATION, check_locations, is_external, is_stub, nested_tensors, read_in
 from aarewrite.model.external import external_files as external_files
 from aarewrite.model.types import DEFAULT_DOMAIN
+from aarewrite.outputs import copy, write_bytes
 
 SET_ASIDE_BYTES = 1024  # smaller tensors stay in the skeleton: shapes, pads and taps are read from there
 OLDEST_OPSET = 7
@@ -206,7 +205,7 @@ def _with_bodies(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
 
 
 def save(model: Model, path: Path) -> None:
-    """Write the complete model to `path`, atomically.
+    """Write the complete model to `path`, atomically; "-" is stdout.
 
     External data files of the original are left where they are when `path` is in the same folder, and
     copied beside the new file otherwise.
@@ -214,12 +213,8 @@ def save(model: Model, path: Path) -> None:
     Raises:
         UsageError: The folder is missing or not writable, or a different data file is in the way.
     """
-    folders = (model.folder, path.parent)
-    if path.resolve() in {(folder / file).resolve() for folder in folders for file in external_files(model.proto)}:
-        raise UsageError(f"{path}: is the model's own data file", "choose another place")
-    _bring_external_files(model, path.parent)
-    with atomic_file(path) as temporary, temporary.open("wb") as stream:
-        stream.writelines(model.serialised())
+    _bring_data_files(model, path)
+    write_bytes(path, model.serialised())
 
 
 def copy_unchanged(model: Model, path: Path) -> None:
@@ -227,45 +222,38 @@ def copy_unchanged(model: Model, path: Path) -> None:
     if model.path is None:
         save(model, path)
         return
-    _bring_external_files(model, path.parent)
-    with atomic_file(path) as temporary:
-        shutil.copyfile(model.path, temporary)
+    _bring_data_files(model, path)
+    copy(model.path, path)
 
 
-@contextlib.contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place only when the block ends well."""
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent or ".", prefix=f".{path.name}.", suffix=".part")
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written ({error.strerror})", "choose another place") from None
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written ({error.strerror})", "choose another place") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+def data_files_to_bring(model: Model, path: Path) -> dict[Path, Path]:
+    """The model's external data files, and where each must be copied so that `path` finds it.
 
-
-def _bring_external_files(model: Model, folder: Path) -> None:
-    if folder.resolve() == model.folder.resolve():
-        return
-    for location in external_files(model.proto):
-        source, target = model.folder / location, folder / location
+    Raises:
+        UsageError: One is missing or `path` itself, or a different file is in the way of its copy.
+    """
+    locations = external_files(model.proto)
+    folders = (model.folder, path.parent)
+    if path.resolve() in {(folder / location).resolve() for folder in folders for location in locations}:
+        raise UsageError(f"{path}: is the model's own data file", "choose another place")
+    if path.parent.resolve() == model.folder.resolve():
+        return {}
+    found = {}
+    for location in locations:
+        source, target = model.folder / location, path.parent / location
         if not source.is_file():
             raise UsageError(f"{source}: the model's external data file is missing", "put it beside the model")
         if target.exists() and not filecmp.cmp(source, target, shallow=False):
             raise UsageError(f"{target}: another data file is in the way", "choose another folder with -o")
         if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_file(target) as temporary:
-                shutil.copyfile(source, temporary)
+            found[source] = target
+    return found
+
+
+def _bring_data_files(model: Model, path: Path) -> None:
+    for source, target in data_files_to_bring(model, path).items():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        copy(source, target)
 
 
 def recorded(model: Model, key: str) -> dict[str, Any]:

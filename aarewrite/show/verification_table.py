@@ -3,172 +3,130 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Sequence
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
+from aarewrite.show.console import Cell, Terminal, product
 from aarewrite.verification.result import VerifyReport
 from aarewrite.verification.statistics import Mean, Proportion
 
 
-def print_report(report: VerifyReport, console: Console) -> None:
+def print_report(report: VerifyReport) -> None:
     """Print what was applied, the figures of every protocol, layers, parity, notes and failures."""
-    lines = [
-        f"[bold]{escape(report.model)}[/]" + (f" against [bold]{escape(report.against)}[/]" if report.against else ""),
-        f"data        {escape(report.data)}",
-        f"preprocess  {escape(report.preprocess)}",
-        f"input       {escape(report.input)}; {escape(report.geometry)}",
-        f"task        {report.task} ({escape(report.task_why)}); seed {report.seed}, {report.provider}",
-    ]
-    for line in lines:
-        console.print(line, highlight=False, soft_wrap=True)
-    for table in (_classification(report), _maps(report), _metrics(report), _layers(report), _parity(report)):
-        if table is not None:
-            console.print()
-            console.print(table)
+    out = Terminal()
+    models = Text(report.model, "bold")
+    out.put(models + Text.assemble(" against ", (report.against, "bold")) if report.against else models)
+    facts = (
+        ("data", report.data),
+        ("preprocess", report.preprocess),
+        ("input", f"{report.input}; {report.geometry}"),
+        ("task", f"{report.task} ({report.task_why}); seed {report.seed}, {report.provider}"),
+    )
+    for name, fact in facts:
+        out.say(fact, f"{name:12}", hang=12)
+    for print_table in (_classification, _maps, _metrics, _layers, _parity):
+        print_table(report, out)
     for c in report.changes:
         change = f"{c.change:+.2f} points [{c.low:+.2f}, {c.high:+.2f}], p = {c.p:.2g}, n = {c.n}"
-        console.print(escape(f"{c.name} against {report.against}: {change}"), highlight=False, soft_wrap=True)
+        out.say(f"{c.name} against {report.against}: {change}")
     for claim in report.circular:
         if claim.exact_possible:
-            console.print(f"circular: nothing in {escape(claim.model)} breaks exactness", soft_wrap=True)
+            out.say(f"circular: nothing in {claim.model} breaks exactness")
             continue
         shown = "; ".join(f"{v.node}: {v.reason}" for v in claim.violations[:3])
         more = f"; and {len(claim.violations) - 3} more (--json lists all)" if len(claim.violations) > 3 else ""
-        console.print(
-            f"circular: not exact in {escape(claim.model)}: {escape(shown)}{more}", highlight=False, soft_wrap=True
-        )
+        out.say(f"circular: not exact in {claim.model}: {shown}{more}")
     for place in report.placement:
         where = ", ".join(f"{n} on {provider}" for provider, n in place.counts.items())
-        console.print(
-            f"nodes of {escape(place.model)} ({place.provider}): {where}, {place.milliseconds:.2f} ms", soft_wrap=True
-        )
+        out.say(f"nodes of {place.model} ({place.provider}): {where}, {place.milliseconds:.2f} ms")
     for note in report.notes:
-        console.print(f"[yellow]note[/]: {escape(note)}", highlight=False, soft_wrap=True)
+        out.say(f": {note}", "note", "yellow")
     for reason in report.failures:
-        console.print(f"[red]failed[/]: {escape(reason)}", highlight=False, soft_wrap=True)
+        out.say(f": {reason}", "failed", "red")
 
 
-def _classification(report: VerifyReport) -> Table | None:
+def _classification(report: VerifyReport, out: Terminal) -> None:
     if not report.classification:
-        return None
+        return
     first = report.classification[0]
-    extra = [name for name in ("top1", "top5", "same_as_against") if getattr(first, name) is not None]
     titles = {"top1": "top-1", "top5": "top-5", "same_as_against": "same class"}
+    extra = [name for name in titles if getattr(first, name) is not None]
     far = max(a.distance for a in first.agreement)
-    columns = [
-        "model",
-        "protocol",
-        "consistency",
-        f"agree at {far:g} px",
-        f"worst {first.worst_radius:g} px",
-        "flips/frame",
-    ]
-    table = _table(*columns, "drift mean/max", *(titles[name] for name in extra), "n")
+    columns = (
+        "model", "protocol", "consistency", f"agree at {far:g} px", f"worst {first.worst_radius:g} px", "flips/frame",
+        "drift mean/max", *(titles[name] for name in extra), "n",
+    )  # fmt: skip
+    rows = []
     for r in report.classification:
         last = max(a.distance for a in r.agreement)
         shares = [a.share for a in r.agreement if a.distance == last]
         agree = f"{100 * sum(s.value for s in shares) / len(shares):.1f} %" + ("" if last == far else f" ({last:g} px)")
+        drift = f"{r.drift_mean.value:.4f}/{r.drift_max.largest:.3f}"
         values = [_share(getattr(r, name)) for name in extra]
-        table.add_row(
-            escape(r.model),
-            r.protocol,
-            _share(r.consistency),
-            agree,
-            _share(r.worst_case),
-            f"{r.flip_rate.value:.4f}",
-            f"{r.drift_mean.value:.4f}/{r.drift_max.largest:.3f}",
-            *values,
-            str(r.n),
+        measured = _share(r.consistency), agree, _share(r.worst_case), f"{r.flip_rate.value:.4f}", drift
+        rows.append((r.model, r.protocol, *measured, *values, str(r.n)))
+    out.print()
+    out.figures(columns, rows)
+
+
+def _maps(report: VerifyReport, out: Terminal) -> None:
+    titles = ("model", "output", "protocol", "shift", "relative error", "PSNR dB", "same class", "cosine", "n")
+    rows = [
+        (
+            r.model, r.output, r.protocol, f"{p.direction} {p.distance:g}", f"{p.relative_error.value:.4g}",
+            _number(p.psnr, ".1f"), _number(p.agreement, ".4f"), _number(p.cosine, ".5f"), str(r.n),
         )
-    return table
+        for r in report.maps for p in r.points
+    ]  # fmt: skip
+    _print(out, titles, rows, heads=3)
 
 
-def _maps(report: VerifyReport) -> Table | None:
-    if not report.maps:
-        return None
-    table = _table("model", "output", "protocol", "shift", "relative error", "PSNR dB", "same class", "cosine", "n")
-    for r in report.maps:
-        for p in r.points:
-            table.add_row(
-                escape(r.model),
-                escape(r.output),
-                r.protocol,
-                f"{p.direction} {p.distance:g}",
-                f"{p.relative_error.value:.4g}",
-                _number(p.psnr, ".1f"),
-                _number(p.agreement, ".4f"),
-                _number(p.cosine, ".5f"),
-                str(r.n),
-            )
-    return table
+def _metrics(report: VerifyReport, out: Terminal) -> None:
+    titles = ("model", "shift of one image", "ranks that flip", "relative change", "n")
+    rows = [
+        (r.model, f"{p.direction} {p.distance:g}", _share(p.share), f"{p.drift.value:.4g}", str(r.n))
+        for r in report.metrics
+        for p in r.points
+    ]
+    _print(out, titles, rows, heads=1)
 
 
-def _metrics(report: VerifyReport) -> Table | None:
-    if not report.metrics:
-        return None
-    table = _table("model", "shift of one image", "ranks that flip", "relative change", "n")
-    for r in report.metrics:
-        for p in r.points:
-            table.add_row(
-                escape(r.model), f"{p.direction} {p.distance:g}", _share(p.share), f"{p.drift.value:.4g}", str(r.n)
-            )
-    return table
+def _layers(report: VerifyReport, out: Terminal) -> None:
+    titles = ("model", "rank", "layer", "op", "stride", "error", "added")
+    rows = [
+        (r.model, str(k), one.node, one.op, product(one.stride), f"{one.error.value:.4f}", f"{one.added:+.4f}")
+        for r in report.layers
+        for k, one in enumerate(r.ranking, start=1)
+    ]
+    _print(out, titles, rows, heads=1, names=("layer",))
 
 
-def _layers(report: VerifyReport) -> Table | None:
-    if not report.layers:
-        return None
-    table = _table("model", "rank", "layer", "op", "stride", "error", "added")
-    for result in report.layers:
-        for k, layer in enumerate(result.ranking, start=1):
-            stride = "x".join(map(str, layer.stride))
-            table.add_row(
-                escape(result.model),
-                str(k),
-                escape(layer.node),
-                layer.op,
-                stride,
-                f"{layer.error.value:.4f}",
-                f"{layer.added:+.4f}",
-            )
-    return table
-
-
-def _parity(report: VerifyReport) -> Table | None:
-    if not report.parity:
-        return None
-    table = _table("parity of", "with", "output", "max abs", "max rel", "where", "tolerance", "verdict")
+def _parity(report: VerifyReport, out: Terminal) -> None:
+    """Values alone: what can never be compared is among the failures."""
+    titles = ("parity of", "with", "output", "max abs", "max rel", "where", "tolerance", "verdict")
+    rows = []
     for parity in report.parity:
+        differs = Text("differs", "red") if parity.required else Text("differs (allowed)")
         for o in parity.outputs:
-            verdict = "[green]equal[/]" if o.passed else ("[red]differs[/]" if parity.required else "differs (allowed)")
-            table.add_row(
-                escape(parity.first),
-                escape(parity.second),
-                escape(o.name),
-                f"{o.max_abs:.3g}",
-                f"{o.max_rel:.3g}",
-                escape(str(list(o.where))),
-                f"{o.tolerance:.3g}",
-                verdict,
-            )
-        for reason in parity.mismatches:
-            table.add_row(escape(parity.first), escape(parity.second), escape(reason), "", "", "", "", "[red]fails[/]")
-    return table
+            figures = f"{o.max_abs:.3g}", f"{o.max_rel:.3g}", str(list(o.where)), f"{o.tolerance:.3g}"
+            verdict = Text("equal", "green") if o.passed else differs
+            rows.append((parity.first, parity.second, o.name, *figures, verdict))
+    _print(out, titles, rows, heads=2, names=("output",))
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column)
-    return table
+def _print(
+    out: Terminal, titles: Sequence[str], rows: Sequence[Sequence[Cell]], heads: int, names: Collection[str] = ()
+) -> None:
+    if rows:
+        out.print()
+        out.table(titles, rows, heads=heads, names=names)
 
 
 def _share(value: Proportion) -> str:
     if not math.isfinite(value.value):
         return "-"
-    return f"{100 * value.value:.1f} % [{100 * value.low:.1f}, {100 * value.high:.1f}]".replace("[", "\\[")
+    return f"{100 * value.value:.1f} % [{100 * value.low:.1f}, {100 * value.high:.1f}]"
 
 
 def _number(value: Mean | None, form: str) -> str:

@@ -8,16 +8,11 @@ import sys
 
 import onnx
 import pytest
-import typer
+from command import Outcome, aa, failed
 from small_nets import blurred_classifier, phase_classifier, pooled_net, save, stripes
-from typer.testing import CliRunner
 
-from aarewrite.cli.verify import verify_command, write_text
 from aarewrite.errors import CheckFailed
 from aarewrite.verification import before_after, run
-
-app = typer.Typer()
-app.command()(verify_command)
 
 
 @pytest.fixture
@@ -28,8 +23,8 @@ def files(tmp_path):
     return tmp_path
 
 
-def invoke(files, *args):
-    return CliRunner().invoke(app, [str(files / "after.onnx"), "--data", str(files / "stripes.npz"), *map(str, args)])
+def invoke(files, *args) -> Outcome:
+    return aa("verify", files / "after.onnx", "--data", files / "stripes.npz", *args)
 
 
 def test_table_json_and_page(files):
@@ -46,9 +41,9 @@ def test_table_json_and_page(files):
         "--json",
         values,
     )
-    assert result.exit_code == 0, result.stderr
-    assert result.stderr == ""
-    assert "100.0 % [75.8, 100.0]" in result.stdout
+    assert result.status == 0, result.err
+    assert result.err == ""
+    assert "100.0 % [75.8, 100.0]" in result.out
     found = json.loads(values.read_text())
     assert found["passed"] is True
     assert found["classification"][0]["consistency"]["value"] == 1.0
@@ -69,24 +64,22 @@ def test_the_paired_change_of_consistency_is_stated(files):
     assert 0 < change["low"] < change["after"] - change["before"] < change["high"]
     points = 100 - change["before"]
     line = f"against before.onnx: +{points:.2f} points [+{change['low']:.2f}, +{change['high']:.2f}], p = "
-    assert f"crop consistency {line}" in result.stdout
+    assert f"crop consistency {line}" in result.out
     assert "4 pairs an image" in json.loads((files / "out.json").read_text())["classification"][0]["description"]
 
 
 def test_json_to_stdout_is_only_json(files):
     result = invoke(files, "--json", "-")
-    assert json.loads(result.stdout)["model"] == "after.onnx"
+    assert json.loads(result.out)["model"] == "after.onnx"
 
 
 def test_limits_decide_the_exit_status(files):
-    assert invoke(files, "--min-consistency", 0.99).exit_code == 0
-    result = CliRunner().invoke(
-        app, [str(files / "before.onnx"), "--data", str(files / "stripes.npz"), "--min-consistency", "0.99"]
-    )
-    assert result.exit_code == 1
-    assert "crop consistency of before.onnx is" in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
-    assert invoke(files, "--against", files / "before.onnx", "--max-diff", 1e-6).exit_code == 1
+    assert invoke(files, "--min-consistency", 0.99).status == 0
+    result = aa("verify", files / "before.onnx", "--data", files / "stripes.npz", "--min-consistency", "0.99")
+    assert result.status == 1
+    assert "crop consistency of before.onnx is" in result.err
+    assert len(result.err.strip().splitlines()) == 1
+    assert invoke(files, "--against", files / "before.onnx", "--max-diff", 1e-6).status == 1
 
 
 def test_interrupt_leaves_no_file(files, monkeypatch):
@@ -95,18 +88,10 @@ def test_interrupt_leaves_no_file(files, monkeypatch):
 
     monkeypatch.setattr(run, "run_studies", stop)
     result = invoke(files, "--report", files / "out.html", "--json", files / "out.json")
-    assert result.exit_code == 130
+    assert result.status == 130
     assert not (files / "out.html").exists()
     assert not (files / "out.json").exists()
-
-
-def test_a_write_that_fails_keeps_the_old_file(tmp_path):
-    path = tmp_path / "report.html"
-    path.write_text("old")
-    with pytest.raises(UnicodeEncodeError):
-        write_text(path, "new \ud800")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
+    failed(result, 130, "interrupted")
 
 
 def test_before_after_fails_before_anything_is_written(files):

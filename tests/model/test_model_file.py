@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +10,7 @@ import pytest
 from reference import build, relative_difference, run, weight
 
 import aarewrite
-from aarewrite.model.model_file import atomic_file, copy_unchanged, load, save
+from aarewrite.model.model_file import copy_unchanged, load, save
 
 POOL = "[pool] y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>"
 
@@ -226,30 +224,6 @@ def test_a_model_that_needs_no_change_is_copied_byte_for_byte(tmp_path: Path) ->
     result = aarewrite.rewrite(path)
     copy_unchanged(result.rewritten, tmp_path / "out.onnx")
     assert (tmp_path / "out.onnx").read_bytes() == path.read_bytes()
-
-
-def test_atomic_file_leaves_nothing_behind(tmp_path: Path) -> None:
-    target = tmp_path / "out.onnx"
-    target.write_bytes(b"old")
-    with pytest.raises(ZeroDivisionError), atomic_file(target) as temporary:
-        temporary.write_bytes(b"half" * (1 // 0))
-    assert target.read_bytes() == b"old"
-    assert [p.name for p in tmp_path.iterdir()] == ["out.onnx"]
-
-
-def test_atomic_file_has_ordinary_permissions(tmp_path: Path) -> None:
-    umask = os.umask(0o022)
-    try:
-        with atomic_file(tmp_path / "out.onnx") as temporary:
-            temporary.write_bytes(b"new")
-    finally:
-        os.umask(umask)
-    assert stat.S_IMODE((tmp_path / "out.onnx").stat().st_mode) == 0o644
-
-
-def test_missing_folder(tmp_path: Path) -> None:
-    with pytest.raises(aarewrite.UsageError, match="cannot be written"), atomic_file(tmp_path / "absent" / "out.onnx"):
-        pass
 
 
 def test_saved_model_loads_again(tmp_path: Path) -> None:

@@ -5,14 +5,9 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-import typer
+from command import aa, failed
 from small_nets import parse, phase_classifier, save, stripes
-from typer.testing import CliRunner
 
-from aarewrite.cli.verify import verify_command
-
-app = typer.Typer()
-app.command()(verify_command)
 image = pytest.importorskip("PIL.Image")
 
 
@@ -44,16 +39,8 @@ def folder(tmp_path):
     return path
 
 
-def refused(status: int, *words: str, args: list[str]) -> str:
-    result = CliRunner().invoke(app, args)
-    lines = result.stderr.strip().splitlines()
-    assert result.exit_code == status, result.stderr
-    assert len(lines) == 1
-    assert lines[0].startswith("aarewrite: ")
-    assert "Traceback" not in result.stderr
-    for word in words:
-        assert word in lines[0]
-    return lines[0]
+def refused(status: int, *words: str, args: list[str]) -> None:
+    failed(aa("verify", *args), status, *words)
 
 
 def test_truncated_image(colour_net, folder):
@@ -147,7 +134,7 @@ def test_model_with_an_input_without_data(tmp_path):
     onnx.save(model, tmp_path / "two.onnx")
     refused(3, "'gain'", "npz", args=[str(tmp_path / "two.onnx")])
     data = save(tmp_path / "d.npz", x=stripes(2), gain=np.ones(4, np.float32))
-    assert CliRunner().invoke(app, [str(tmp_path / "two.onnx"), "--data", data]).exit_code == 0
+    assert aa("verify", tmp_path / "two.onnx", "--data", data).status == 0
 
 
 def test_models_with_different_inputs(net, colour_net):
@@ -218,9 +205,9 @@ def test_cuda_is_refused_where_there_is_none(net):
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this machine has CUDA")
     refused(3, "CUDAExecutionProvider", args=[net, "--provider", "cuda"])
-    result = CliRunner().invoke(app, [net, "--provider", "all"])
-    assert result.exit_code == 0
-    assert "only the CPU was measured" in result.stdout
+    result = aa("verify", net, "--provider", "all")
+    assert result.status == 0
+    assert "only the CPU was measured" in result.out
 
 
 def test_pillow_missing_names_the_install_line(colour_net, folder, monkeypatch):

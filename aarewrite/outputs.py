@@ -1,0 +1,168 @@
+"""Where a command writes: never onto what it reads, onto nothing but files, and whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+import sys
+import tempfile
+import unicodedata
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+
+from aarewrite.errors import UsageError
+
+STDOUT = "-"
+_KINDS = {
+    stat.S_IFDIR: "it is a folder", stat.S_IFCHR: "it is a device", stat.S_IFBLK: "it is a device",
+    stat.S_IFIFO: "it is a fifo", stat.S_IFSOCK: "it is a socket",
+}  # fmt: skip
+
+
+def check_outputs(
+    inputs: Iterable[tuple[str, Path]],
+    outputs: Iterable[tuple[str, Path | str | None]],
+    image_suffixes: Collection[str] = (),
+) -> None:
+    """Refuse, before any work, an output that cannot be written, or that is an input or another output.
+
+    Two paths are one file when they lead to the same device and inode; of files that do not exist yet, when they
+    have the same folder and the same name but for case, which some file systems ignore.
+
+    Args:
+        inputs: What is read, and what to call it: "what --plan reads". Paths that lead nowhere are left out.
+        outputs: Option and path of what is written; None: not asked for, "-": stdout.
+        image_suffixes: In a folder among the inputs, the files with these suffixes are read.
+
+    Raises:
+        UsageError: The message names the output's path, what is in the way, and the option.
+    """
+    taken = dict[tuple[object, ...], str]()
+    folders = dict[tuple[object, ...], str]()
+    for what, path in inputs:
+        with contextlib.suppress(OSError):
+            taken.setdefault(_identity(path), what)
+            if path.is_dir():
+                folders.setdefault(_identity(path), what)
+                for file in path.iterdir():
+                    if file.suffix.lower() in image_suffixes:
+                        taken.setdefault(_identity(file), f"among {what}")
+    for option, given in outputs:
+        if given is None:
+            continue
+        if str(given) == STDOUT:
+            key: tuple[object, ...] = (STDOUT,)
+        else:
+            path = Path(given)
+            target = _target(path)
+            with _refusing(path), tempfile.TemporaryFile(dir=target.parent):
+                pass  # on Linux such a file never has a name
+            key = _identity(target)
+            folder = folders.get(_identity(target.parent))
+            if folder and target.suffix.lower() in image_suffixes and key not in taken:
+                raise UsageError(f"{path}: would be among {folder}", f"choose another {option}")
+        if key in taken:
+            raise UsageError(f"{given}: is {taken[key]}", f"choose another {option}")
+        taken[key] = f"the file of {option}"
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """A temporary file that takes the place of `path` only when the block ends well.
+
+    A link is followed: the file it leads to is replaced. A file that exists keeps its mode.
+
+    Raises:
+        UsageError: The place cannot be written, or is no file.
+    """
+    target = _target(path)
+    with _refusing(path):
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=".aarewrite-", suffix=".part")
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            temporary.chmod(stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o666 & ~_umask())
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, pieces: Iterable[bytes]) -> None:
+    """Write a file whole or not at all; "-" is stdout.
+
+    Raises:
+        UsageError: The place cannot be written.
+    """
+    if str(path) == STDOUT:
+        sys.stdout.buffer.writelines(pieces)
+        sys.stdout.buffer.flush()
+        return
+    with atomic_file(path) as temporary, temporary.open("wb") as stream:
+        stream.writelines(pieces)
+
+
+def copy(source: Path, path: Path) -> None:
+    """Write a file's bytes as they are."""
+    if str(path) == STDOUT:
+        write_bytes(path, [source.read_bytes()])
+        return
+    with atomic_file(path) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+@contextlib.contextmanager
+def text_output(path: Path | str | None, text: str) -> Iterator[None]:
+    """Write a text when the block ends well; None: nowhere, "-": stdout.
+
+    Raises:
+        UsageError: The place cannot be written; the block is then not begun.
+    """
+    if path is None or str(path) == STDOUT:
+        yield
+        sys.stdout.write(text if path else "")
+        return
+    with atomic_file(Path(path)) as temporary:
+        temporary.write_text(text, "utf-8")
+        yield
+
+
+def _target(path: Path) -> Path:
+    """The file that would be replaced: what a link leads to, absent or a plain file that may be written."""
+    with _refusing(path):
+        target = Path(os.path.realpath(path))
+        try:
+            kind = stat.S_IFMT(path.stat().st_mode)
+        except FileNotFoundError:
+            return target
+        if kind != stat.S_IFREG:
+            raise OSError(0, _KINDS.get(kind, "it is no file"))
+        if not os.access(target, os.W_OK):
+            raise PermissionError(0, "Permission denied")
+        return target
+
+
+def _identity(path: Path) -> tuple[object, ...]:
+    """Equal for two paths that lead to one file."""
+    real = Path(os.path.realpath(path))
+    try:
+        found, name = real.stat(), ""
+    except FileNotFoundError:
+        found, name = real.parent.stat(), unicodedata.normalize("NFC", real.name).casefold()
+    return found.st_dev, found.st_ino, name
+
+
+@contextlib.contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written ({error.strerror})", "choose another place") from None
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask

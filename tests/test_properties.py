@@ -300,7 +300,7 @@ def rewritten(model: onnx.ModelProto, options: dict[str, Any]) -> aarewrite.Resu
     return result
 
 
-@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=90, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(case=cases(), options=recipes())
 def test_any_graph_is_rewritten_and_proven_or_left_with_a_reason(case: Case, options: dict[str, Any]) -> None:
     model, _ = make_model(case)
@@ -313,7 +313,7 @@ def test_any_graph_is_rewritten_and_proven_or_left_with_a_reason(case: Case, opt
         assert [value.shape for value in after] == [value.shape for value in before]
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(case=cases(tails=("residual",)), options=recipes())
 def test_residual_branches_stay_aligned(case: Case, options: dict[str, Any]) -> None:
     case = dataclasses.replace(
@@ -327,7 +327,7 @@ def test_residual_branches_stay_aligned(case: Case, options: dict[str, Any]) -> 
     assert [value.shape for value in run(result.model, x=x)] == [value.shape for value in before]
 
 
-@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=120, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
     case=cases(tails=("one", "two_readers", "output_and_reader")),
     filter=st.integers(1, 7),

@@ -33,7 +33,7 @@ def test_squeezenet_on_photographs():
 def test_fixed_batch_fp16_with_a_spatial_rank_agrees_with_its_fp32_twin():
     pytest.importorskip("PIL")
     report = verify(
-        MODELS / "squeezenet_fp16_winml.onnx", IMAGES, preprocess="caffe", limit=4, max_shift=1, layers=True
+        MODELS / "squeezenet_fp16_winml.onnx", IMAGES, preprocess="caffe", limit=1, max_shift=1, layers=True
     )
     assert report.task == "classify"
     assert report.classification[0].outputs == "probabilities"
@@ -75,7 +75,8 @@ def test_quantised_channels_last_with_background_class():
     ],
 )
 def test_task_is_inferred(name, task):
-    report = verify(MODELS / name, "synthetic:1", max_shift=1, layers=True, protocols=("crop", "circular"))
+    layers = not name.startswith("deeplab")  # its maps are large, and fastestdet is dense as well
+    report = verify(MODELS / name, "synthetic:1", max_shift=1, layers=layers, protocols=("crop", "circular"))
     assert report.task == task
     for result in report.maps:
         assert np.isfinite(result.relative_error.value)

@@ -14,6 +14,7 @@ from aarewrite.model.types import Node, Tensor
 INT8 = onnx.TensorProto.INT8
 FLOAT = onnx.TensorProto.FLOAT
 INT64 = onnx.TensorProto.INT64
+DOUBLE = onnx.TensorProto.DOUBLE
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ def blur_nodes(
     Reflect and edge padding become a Pad node, zero padding goes into the Conv. In a quantised region the taps
     are int8 at the power-of-two scale that makes them sum to 1, so no float island is left behind.
     """
+    if dtype == DOUBLE and [node.op for node in source.inputs] == ["MaxPool"]:
+        return _weighted_slices(editor, scope, blur, source, target, name)
     nodes: list[Node] = []
     n = len(blur.sizes)
     pads = (*blur.begin, *blur.end)
@@ -81,9 +84,37 @@ def blur_nodes(
     return nodes
 
 
+def _weighted_slices(
+    editor: GraphEditor, scope: Scope, blur: Blur, source: Tensor, target: Tensor, name: str
+) -> list[Node]:
+    """A blur behind a MaxPool in float64, the one operator that samples for which ONNX Runtime's CPU provider has a
+    float64 kernel: it has no Conv. Along each axis in turn, tap k of f at stride s weights samples k, k + s, ... up to
+    f - 1 - k from the end, and the weighted slices are added."""
+    nodes: list[Node] = []
+    if any((*blur.begin, *blur.end)):
+        padded = editor.variable(f"{name}/padded")
+        nodes.append(_pad(editor, scope, blur, source, padded, f"{name}/Pad"))
+        source = padded
+    rows = list(enumerate(zip(blur.axis_taps(), blur.strides, strict=True), start=2))
+    filtered = [(axis, taps, stride) for axis, (taps, stride) in rows if len(taps) > 1 or stride > 1]
+    for axis, taps, stride in filtered:
+        terms = []
+        for k, tap in enumerate(taps):
+            end = k + 1 - len(taps) or np.iinfo(np.int64).max
+            bounds = [editor.constant(scope, f"{name}/bound", np.array([v]), INT64) for v in (k, end, axis, stride)]
+            part, term = (editor.variable(f"{name}/{what}_{axis}_{k}") for what in ("slice", "term"))
+            weight = editor.constant(scope, f"{name}/tap", np.array(tap), DOUBLE)
+            nodes.append(editor.node("Slice", f"{name}/Slice_{axis}_{k}", [source, *bounds], [part]))
+            nodes.append(editor.node("Mul", f"{name}/Mul_{axis}_{k}", [part, weight], [term]))
+            terms.append(term)
+        source = target if axis == filtered[-1][0] else editor.variable(f"{name}/along_{axis}")
+        nodes.append(editor.node("Sum", f"{name}/Sum_{axis}", terms, [source]))
+    return nodes or [editor.node("Identity", f"{name}/Identity", [source], [target])]
+
+
 def conv_name(nodes: list[Node]) -> str:
-    """The name of the filter among a blur's nodes."""
-    return next(node.name for node in nodes if node.op in ("Conv", "QLinearConv"))
+    """The name of the filter among a blur's nodes: its last node where there is no Conv."""
+    return next((node.name for node in nodes if node.op in ("Conv", "QLinearConv")), nodes[-1].name)
 
 
 def _scale_type(editor: GraphEditor, quantisation: Quantisation) -> int:
@@ -94,8 +125,9 @@ def _scale_type(editor: GraphEditor, quantisation: Quantisation) -> int:
 
 def _pad(editor: GraphEditor, scope: Scope, blur: Blur, source: Tensor, target: Tensor, name: str) -> Node:
     """A Pad node in the form of the scope's opset: attributes before 11, an input from then on."""
+    mode = "constant" if blur.mode == "zero" else blur.mode
     pads = [0, 0, *blur.begin, 0, 0, *blur.end]
     if scope.opset < 11:
-        return editor.node("Pad", name, [source], [target], mode=blur.mode, pads=pads)
+        return editor.node("Pad", name, [source], [target], mode=mode, pads=pads)
     amounts = editor.constant(scope, f"{name}/pads", np.array(pads), INT64)
-    return editor.node("Pad", name, [source, amounts], [target], mode=blur.mode)
+    return editor.node("Pad", name, [source, amounts], [target], mode=mode)

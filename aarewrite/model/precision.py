@@ -1,4 +1,4 @@
-"""A float32 copy of a model in bfloat16 or float64, which ONNX Runtime's CPU provider cannot run."""
+"""A float32 copy of a model in bfloat16 or float64, where ONNX Runtime's CPU provider cannot run it."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from math import prod
 
 from aarewrite.filters import is_blur_kernel
 from aarewrite.model.graph import GraphEditor
+from aarewrite.model.model_file import recorded
 from aarewrite.model.types import Array, Node, Tensor, integer, ints
 from aarewrite.sites.regions import QUANTISATION
 from aarewrite.windows import Window
@@ -28,6 +29,12 @@ def is_blur(editor: GraphEditor, node: Node) -> bool:
     return kernel is not None and is_blur_kernel(kernel)
 
 
+def is_recorded_slice(editor: GraphEditor, node: Node) -> bool:
+    """Whether a Slice is part of a float64 blur that an earlier run wrote: only its record tells."""
+    blurs = recorded(editor.model, "aarewrite.blurs") if node.op == "Slice" else {}
+    return any(node.name.startswith(f"{name.rpartition('/')[0]}/Slice_") for name in blurs)
+
+
 def produced_by_blur(editor: GraphEditor, tensor: Tensor) -> bool:
     """Whether a tensor is the output of a stride-1 blur that does filter (more than one tap)."""
     producer = tensor.inputs[0] if tensor.inputs else None
@@ -44,7 +51,7 @@ def produced_by_blur(editor: GraphEditor, tensor: Tensor) -> bool:
 def read_by_blurs(editor: GraphEditor, tensor: Tensor) -> bool:
     """Whether every reader of a tensor is a blur, directly or behind a Pad or a Dequantize step."""
     readers = list(_through(tensor))
-    return bool(readers) and all(is_blur(editor, node) for node in readers)
+    return bool(readers) and all(is_blur(editor, node) or is_recorded_slice(editor, node) for node in readers)
 
 
 def is_wavelet(editor: GraphEditor, node: Node, window: Window) -> bool:

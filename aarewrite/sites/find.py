@@ -26,6 +26,7 @@ SITE_KINDS = {
 }
 FEWEST_INPUTS = {"Conv": 2, "QLinearConv": 8}
 INTEGERS_8 = frozenset((2, 3))  # UINT8, INT8
+DOUBLE = 11
 
 
 @dataclass(frozen=True)
@@ -337,6 +338,8 @@ def _obstacle(
         return "the element type of its output is not known or not a float"
     if scope.opset < 11 and dtype in INTEGERS_8:
         return "quantised maps need opset 11 or newer: Pad takes no integers before"
+    if scope.opset < 10 and dtype == DOUBLE and node.op == "MaxPool":
+        return "pooled float64 maps need opset 10 or newer: Slice takes no steps before"
     return ""
 
 

@@ -421,6 +421,8 @@ def typed(kind: str, op: str) -> onnx.ModelProto:
 def test_kernels_take_the_models_type(kind: str, dtype: int, op: str) -> None:
     if (kind, op) in (("bfloat16", "MaxPool"), ("bfloat16", "AveragePool")):
         pytest.skip("ONNX has no bfloat16 pooling before opset 22")
+    if (kind, op) == ("double", "MaxPool"):
+        pytest.skip("it runs in float64, and its blur has no Conv: see test_blur_nodes")
     result = aarewrite.rewrite(typed(kind, op), first_conv=True)
     kernel = next(t for t in result.model.graph.initializer if t.dims and t.dims[-1] == 3 and t.name.endswith("taps"))
     assert kernel.data_type == dtype

@@ -305,13 +305,31 @@ def test_every_branch_that_a_scalar_switches_is_run() -> None:
     assert "sites in branches are covered where the random input takes the branch" in proof.notes
 
 
-def test_float64_models_are_proven_in_float32() -> None:
+def test_float64_models_are_proven_in_float64_where_they_run() -> None:
+    """A twin that is wrong by 1e-9 of the scale fails; in float32 rounding alone is a hundred times that."""
     model = build(
         "(double[1, 2, 9, 9] x) => (double[] y) { [pool] y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(x) }"
     )
-    proof = aarewrite.rewrite(model).proof
-    assert proof is not None
-    assert proof.passed
+    original, twin, rewritten, claimed = parts(model)
+
+    def edit(proto: onnx.ModelProto) -> None:
+        for tensor in proto.graph.initializer:
+            value = onnx.numpy_helper.to_array(tensor)
+            if value.dtype == np.float64 and value == 1:
+                tensor.CopyFrom(onnx.numpy_helper.from_array(np.array(1 + 1e-9), tensor.name))
+
+    proof = prove(original, twin, rewritten, claimed)
+    assert (proof.passed, proof.worst.difference, proof.notes) == (True, 0.0, ())
+    proof = prove(original, tampered(twin, edit), rewritten, claimed)
+    assert not proof.passed
+    assert proof.worst.relative == pytest.approx(2e-9, rel=1e-3), "once for each axis"
+
+
+def test_a_twin_that_does_not_load_is_a_failed_check() -> None:
+    original, twin, rewritten, claimed = parts(strided())
+    broken = tampered(twin, lambda proto: setattr(proto.graph.node[0], "op_type", "Unheard"))
+    with pytest.raises(aarewrite.CheckFailed, match="identity proof: the twin: ONNX Runtime refuses the model"):
+        prove(original, broken, rewritten, claimed)
 
 
 def test_operators_that_change_are_named() -> None:

@@ -16,6 +16,8 @@ import onnx
 from aarewrite.errors import CannotHandle
 
 STUB_LOCATION = "aarewrite-weights-set-aside"
+KINDS = onnx.AttributeProto
+PLAIN = frozenset((KINDS.FLOAT, KINDS.INT, KINDS.STRING, KINDS.FLOATS, KINDS.INTS, KINDS.STRINGS))
 
 
 def tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
@@ -49,6 +51,8 @@ def _of_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
 
 def _of_attributes(attributes: Iterable[onnx.AttributeProto]) -> Iterator[onnx.TensorProto]:
     for attribute in attributes:
+        if attribute.type in PLAIN:  # most are: nothing further is looked at
+            continue
         yield from (attribute.t, *attribute.tensors)
         yield from _of_sparse((attribute.sparse_tensor, *attribute.sparse_tensors))
         for graph in (attribute.g, *attribute.graphs):

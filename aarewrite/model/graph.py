@@ -83,7 +83,7 @@ class GraphEditor:
     def __init__(self, model: Model) -> None:
         self.model = model
         try:
-            graph = gs.import_onnx(model.readable())
+            graph = gs.import_onnx(model.readable)
         except Exception as error:  # GraphSurgeon raises whatever the missing case happens to raise
             raise CannotHandle(
                 f"{_unsupported_construct(model.proto)} cannot be represented by onnx-graphsurgeon ({error})",

@@ -15,6 +15,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,7 +25,15 @@ from google.protobuf.message import DecodeError, EncodeError
 
 from aarewrite.errors import CannotHandle, UsageError
 from aarewrite.model import wire
-from aarewrite.model.external import STUB_LOCATION, check_locations, is_external, is_stub, nested_tensors, read_in
+from aarewrite.model.external import (
+    PLAIN,
+    STUB_LOCATION,
+    check_locations,
+    is_external,
+    is_stub,
+    nested_tensors,
+    read_in,
+)
 from aarewrite.model.external import external_files as external_files
 from aarewrite.model.types import DEFAULT_DOMAIN
 from aarewrite.outputs import copy, write_bytes
@@ -71,6 +80,7 @@ class Model:
                 read_in(tensor, self.folder)
         return proto
 
+    @cached_property
     def readable(self) -> onnx.ModelProto:
         """What is to be interpreted or run: the skeleton with the data of its external files inside, but for the main
         graph's initializers, which ONNX Runtime finds, and without sizes that are none. The skeleton itself where it
@@ -185,13 +195,13 @@ def _sizes_that_are_none(proto: onnx.ModelProto) -> Iterator[onnx.TensorShapePro
     """Sizes declared as -1 or 0, as Paddle's exporters write what is open: shape inference would calculate with them.
     Initializers have the sizes that they say."""
     nodes = chain(proto.graph.node, *(function.node for function in proto.functions))
-    bodies = (graph for node in _with_bodies(nodes) for a in node.attribute for graph in (a.g, *a.graphs))
+    inner = (a for node in _with_bodies(nodes) for a in node.attribute if a.type not in PLAIN)
     infos = [info for function in proto.functions for info in function.value_info]
-    for graph in chain([proto.graph], bodies):
+    for graph in chain([proto.graph], *((a.g, *a.graphs) for a in inner)):
         infos += (*graph.input, *graph.output, *graph.value_info)
     for info in infos:
         for size in info.type.tensor_type.shape.dim:
-            if size.HasField("dim_value") and size.dim_value <= 0:
+            if size.dim_value <= 0 and size.HasField("dim_value"):
                 yield size
 
 
@@ -200,8 +210,9 @@ def _with_bodies(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
     for node in nodes:
         yield node
         for attribute in node.attribute:
-            for graph in (attribute.g, *attribute.graphs):
-                yield from _with_bodies(graph.node)
+            if attribute.type not in PLAIN:
+                for graph in (attribute.g, *attribute.graphs):
+                    yield from _with_bodies(graph.node)
 
 
 def save(model: Model, path: Path) -> None:

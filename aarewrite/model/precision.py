@@ -17,7 +17,7 @@ REPLACED = (onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
 def in_float32(model: Model) -> Model:
     """The model with every bfloat16 and float64 tensor in float32; the model itself if it has none."""
     proto = onnx.ModelProto()
-    proto.CopyFrom(model.readable())
+    proto.CopyFrom(model.readable)
     weights = dict(model.weights)
     changed = False
     for tensor in proto.graph.initializer:

@@ -73,7 +73,7 @@ def open_session(model: Model, optimise: bool = False) -> Session:
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
     options.add_session_config_entry("session.disable_prepacking", "1")  # one or two runs do not repay it
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a busy machine would pay twice
-    proto = model.readable()
+    proto = model.readable
     for tensor in nested_tensors(proto):
         if is_external(tensor):
             read_in(tensor, model.folder)  # says what is wrong with it

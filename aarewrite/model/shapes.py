@@ -122,9 +122,9 @@ def infer(proto: onnx.ModelProto, strict: bool = False) -> onnx.ModelProto:
 def with_input_shapes(model: Model, shapes: Mapping[str, Sequence[int]]) -> onnx.ModelProto:
     """A copy of the skeleton whose graph inputs have the given shapes; the skeleton itself if there are none."""
     if not shapes:
-        return model.readable()
+        return model.readable
     proto = onnx.ModelProto()
-    proto.CopyFrom(model.readable())
+    proto.CopyFrom(model.readable)
     inputs = {value.name: value for value in proto.graph.input}
     for name, shape in shapes.items():
         if name not in inputs:

@@ -34,7 +34,7 @@ def check(original: Model, rewritten: Model) -> tuple[str, ...]:
 def _onnx_checker(model: Model) -> str:
     """The checker's complaint, "" if none. Weights that are not in the proto are shown to it as graph inputs."""
     proto = onnx.ModelProto()
-    proto.CopyFrom(model.readable())
+    proto.CopyFrom(model.readable)
     external = onnx.TensorProto.EXTERNAL
     stubs = [tensor for tensor in proto.graph.initializer if tensor.data_location == external]
     inputs = {value.name for value in proto.graph.input}
@@ -56,7 +56,7 @@ def _onnx_checker(model: Model) -> str:
 
 def _strict_inference(model: Model) -> str:
     try:
-        infer(model.readable(), strict=True)
+        infer(model.readable, strict=True)
     except Exception as error:
         return first_line(error)
     return ""

@@ -147,7 +147,7 @@ def _switches(model: Model, inputs: list[Port]) -> list[Feeds]:
     scalars = {port.name: port for port in inputs if port.type in ("tensor(int64)", "tensor(int32)") and not port.shape}
     if not scalars:
         return [{}]
-    graph = model.readable().graph
+    graph = model.readable.graph
     constants: dict[str, Array] = {}
     for tensor in graph.initializer:
         if not tensor.dims and tensor.data_location != onnx.TensorProto.EXTERNAL:

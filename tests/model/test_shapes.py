@@ -77,5 +77,5 @@ def test_an_empty_initializer_keeps_its_size() -> None:
         roi=weight(0), scales=weight(4) * 0 + 2,
     )  # fmt: skip
     loaded = load(model)
-    assert loaded.readable() is loaded.proto
+    assert loaded.readable is loaded.proto
     assert list(loaded.proto.graph.initializer[0].dims) == [0]

@@ -4,3 +4,5 @@ import os
 
 for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # read when numpy is imported
     os.environ.setdefault(name, "1")
+
+pytest_plugins = ["shared_fixtures"]

@@ -15,12 +15,6 @@ from aarewrite.model.runner import LAYOUTS, Model
 from aarewrite.model.runtime import first_line
 from aarewrite.model.types import Array
 
-POINTWISE = {
-    *("BatchNormalization", "Relu", "Clip", "LeakyRelu", "PRelu", "Elu", "Selu", "HardSwish", "HardSigmoid"),
-    *("Sigmoid", "Tanh", "Mish", "Gelu", "Celu", "Softplus", "Mul", "Add", "Sub", "Div", "Cast", "Identity"),
-    *("QuantizeLinear", "DequantizeLinear"),
-}
-
 
 @dataclass(frozen=True)
 class OpenGraph:
@@ -43,15 +37,6 @@ class OpenGraph:
             if value.type.tensor_type.HasField("shape"):
                 dims = value.type.tensor_type.shape.dim
                 found[value.name] = tuple(d.dim_value if d.HasField("dim_value") else None for d in dims)
-        return found
-
-    @cached_property
-    def consumers(self) -> dict[str, list[onnx.NodeProto]]:
-        """Nodes that read a tensor, by its name."""
-        found: dict[str, list[onnx.NodeProto]] = {}
-        for node in self.proto.graph.node:
-            for name in node.input:
-                found.setdefault(name, []).append(node)
         return found
 
     @cached_property
@@ -81,18 +66,6 @@ class OpenGraph:
             return None
         extents = [extent for extent in shape[2:] if extent]
         return tuple(extents) if len(extents) == len(self.size) else None
-
-    def after_pointwise(self, tensor: str) -> str:
-        """Follow a tensor through the pointwise operators it flows through alone."""
-        while True:
-            users = self.consumers.get(tensor, [])
-            if len(users) != 1 or users[0].op_type not in POINTWISE or len(users[0].output) != 1:
-                return tensor
-            # A sum of two feature maps is a merge, not an activation.
-            others = [name for name in users[0].input if name and name != tensor]
-            if any(name in self.producers and self.spatial(name) for name in others):
-                return tensor
-            tensor = users[0].output[0]
 
 
 def open_graph(model: Model, size: Sequence[int], batch: int = 1) -> OpenGraph:

@@ -18,8 +18,12 @@ from aarewrite.data.arrays import Array
 from aarewrite.data.geometry import Geometry
 from aarewrite.data.views import DIRECTIONS, RollViews, fourier_shift
 from aarewrite.errors import CannotHandle, UsageError
+from aarewrite.model.graph import GraphEditor
 from aarewrite.model.index import OpenGraph, open_graph
+from aarewrite.model.model_file import load
 from aarewrite.model.runner import Model
+from aarewrite.model.types import Tensor
+from aarewrite.sites.regions import pointwise_region
 from aarewrite.verification.statistics import Mean, RunningMean
 
 DOWNSAMPLING = {"Conv", "MaxPool", "AveragePool", "LpPool", "QLinearConv", "ConvInteger", "Resize"}
@@ -33,7 +37,7 @@ class Layer:
     Attributes:
         node: The node that makes the map smaller.
         op: Its operator.
-        tensor: The tensor compared: after the activation behind the node.
+        tensor: The tensor compared: the end of the pointwise region behind the node (`sites/regions.py`).
         stride: Input pixels per map pixel, one a spatial axis.
         parent: Index of the downsampling layer in front of it, None for the first.
     """
@@ -94,6 +98,8 @@ def find_layers(graph: OpenGraph) -> tuple[Layer, ...]:
     stride 16.
     """
     found: list[Layer] = []
+    editor = GraphEditor(load(graph.proto))
+    made = {tensor.name: tensor for node in editor.scopes[0].nodes for tensor in node.outputs}
     reached: dict[str, int | None] = {}  # tensor -> the last downsampling layer in front of it
     for node in graph.proto.graph.node:
         behind = (reached.get(name) for name in node.input)
@@ -104,12 +110,21 @@ def find_layers(graph: OpenGraph) -> tuple[Layer, ...]:
             so_far = (1,) * len(after) if parent is None else found[parent].stride
             ratios = (max(1, round(b / a)) for b, a in zip(before, after, strict=True))
             stride = tuple(s * ratio for s, ratio in zip(so_far, ratios, strict=True))
-            tensor = graph.after_pointwise(node.output[0])
+            tensor = _behind_activation(editor, made[node.output[0]], len(after))
             found.append(Layer(node.name or node.output[0], node.op_type, tensor, stride, parent))
             parent = len(found) - 1
         for name in node.output:
             reached[name] = parent
     return tuple(found)
+
+
+def _behind_activation(editor: GraphEditor, start: Tensor, spatial: int) -> str:
+    """The tensor where a blur behind this layer would go: how it moves with the input is what a blur mends."""
+    end = pointwise_region(editor, editor.scopes[0], start, spatial).end
+    if end.inputs and end.inputs[0].op == "QuantizeLinear":  # its codes have an offset: compare what they stand for
+        values = (reader.outputs[0] for reader in end.outputs if reader.op == "DequantizeLinear")
+        return next(values, end).name
+    return end.name
 
 
 def _downsamples(node: onnx.NodeProto, graph: OpenGraph) -> bool:

@@ -12,6 +12,12 @@ import pytest
 
 SHARED = Path(os.environ.get("AAREWRITE_SHARED", Path(__file__).parents[2].parent / "shared"))
 needs_shared = pytest.mark.skipif(not (SHARED / "models").is_dir(), reason=f"no shared models in {SHARED}")
+COLOUR = """
+g (float[N,3,16,16] x) => (float[N,2] y) <float[2,3,1,1] w = {1, 0, 0, 0, 1, 0}> {
+    a = Conv<strides = [2, 2]>(x, w)
+    b = GlobalAveragePool(a)
+    y = Flatten(b)
+}"""
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
+from refusals import refused
 from small_nets import parse, save, stripes
 
 from aarewrite.verification import verify
@@ -27,3 +29,15 @@ def test_metric_rank_flips_are_counted(tmp_path):
     assert shares["horizontal", 1] == shares["diagonal", 1] == (1.5, 3)  # one of an image's two: it counts by half
     assert shares["horizontal", 2] == shares["vertical", 1] == (0, 3)
     assert report.metrics[0].rank_flips == Proportion.of(0.5, 3)  # a sixth of every image's 12 moves, 3 images
+
+
+def test_metric_without_distorted_images(tmp_path):
+    model = parse("""
+    g (float[N,1,16,16] a, float[N,1,16,16] b) => (float[N,1,1,1] d) {
+        c = Sub(a, b)
+        d = GlobalAveragePool(c)
+    }""")
+    onnx.save(model, tmp_path / "metric.onnx")
+    refused(3, "distorted", "ref, p0 and p1", args=[str(tmp_path / "metric.onnx")])
+    data = save(tmp_path / "d.npz", x=stripes(2))
+    refused(2, "ref, p0 and p1", args=[str(tmp_path / "metric.onnx"), "--data", data])

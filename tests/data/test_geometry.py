@@ -1,0 +1,50 @@
+"""Sizes of inputs and canvases."""
+
+from __future__ import annotations
+
+import numpy as np
+from refusals import refused
+from small_nets import (
+    phase_classifier,
+    save,
+    stripes,
+)
+
+from aarewrite.data.geometry import plan_geometry, prepare
+from aarewrite.data.preprocess import PRESETS
+from aarewrite.data.sources import open_data
+from aarewrite.model.runner import InputSpec
+from aarewrite.verification import verify
+
+SPEC = InputSpec("x", np.dtype(np.float32), "nchw", None, 3, (224, 224))
+
+
+def test_paper_geometry_for_a_model_of_224(folder):
+    data = open_data(folder)
+    geometry = plan_geometry(SPEC, data, PRESETS["imagenet"], None)
+    assert (geometry.canvas, geometry.span, geometry.base) == ((256, 256), (32, 32), (16, 16))
+    sample = prepare(data, 0, SPEC, PRESETS["imagenet"], geometry, 0)
+    assert sample.canvas.shape == (3, 256, 256)
+    assert sample.picture.shape == (256, 256, 3)
+
+
+def test_samples_of_the_input_size_are_reflected(tmp_path):
+    report = verify(phase_classifier(20), save(tmp_path / "d.npz", x=stripes(2)))
+    assert any("reflected" in note for note in report.notes)
+    assert "samples reflected" in report.geometry
+
+
+def test_open_sizes_come_from_the_data(tmp_path):
+    data = save(tmp_path / "d.npz", x=np.zeros((2, 1, 64, 64), np.float32))
+    assert "crops 56x56" in verify(phase_classifier("S"), data).geometry
+    assert "crops 40x40" in verify(phase_classifier("S"), data, size=(40,)).geometry
+
+
+def test_wrong_shaped_npz(net, tmp_path):
+    data = save(tmp_path / "d.npz", x=np.zeros((3, 5, 20, 20), np.float32))
+    refused(2, "(5, 20, 20)", "nchw ?x1x16x16", args=[net, "--data", data])
+
+
+def test_samples_too_small(net, tmp_path):
+    data = save(tmp_path / "d.npz", x=np.zeros((3, 1, 8, 8), np.float32))
+    refused(2, "8x8", "smaller", args=[net, "--data", data])

@@ -1,0 +1,23 @@
+"""A model as something to run: loaded on the provider asked for, or refused."""
+
+from __future__ import annotations
+
+import pytest
+from command import aa
+from refusals import refused
+
+
+def test_model_that_does_not_load(tmp_path):
+    (tmp_path / "broken.onnx").write_bytes(b"no model")
+    refused(3, "broken.onnx", "does not load", args=[str(tmp_path / "broken.onnx")])
+
+
+def test_cuda_is_refused_where_there_is_none(net):
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this machine has CUDA")
+    refused(3, "CUDAExecutionProvider", args=[net, "--provider", "cuda"])
+    result = aa("verify", net, "--provider", "all")
+    assert result.status == 0
+    assert "only the CPU was measured" in result.out

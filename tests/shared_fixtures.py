@@ -1,0 +1,32 @@
+"""Data and models that tests of several floors use."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from small_nets import COLOUR, parse, phase_classifier
+
+
+@pytest.fixture
+def net(tmp_path):
+    onnx.save(phase_classifier(), tmp_path / "net.onnx")
+    return str(tmp_path / "net.onnx")
+
+
+@pytest.fixture
+def colour_net(tmp_path):
+    onnx.save(parse(COLOUR), tmp_path / "colour.onnx")
+    return str(tmp_path / "colour.onnx")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Twelve small photographs, of a sort."""
+    image = pytest.importorskip("PIL.Image")
+    path = tmp_path / "images"
+    path.mkdir()
+    for i in range(12):
+        pixels = np.random.default_rng(i).integers(0, 255, (30, 40, 3), dtype=np.uint8)
+        image.fromarray(pixels).save(path / f"{i:02}.png")
+    return path

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 import onnx
@@ -50,7 +50,7 @@ def _convert_graph(graph: onnx.GraphProto) -> bool:
     return _convert_nodes(graph.node) or changed
 
 
-def _convert_nodes(nodes: Any) -> bool:
+def _convert_nodes(nodes: Iterable[onnx.NodeProto]) -> bool:
     changed = False
     for node in nodes:
         for attribute in node.attribute:

@@ -8,19 +8,17 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 
 from aarewrite.errors import CannotHandle
 from aarewrite.model.external import STUB_LOCATION, is_external, is_stub, nested_tensors, read_in
 from aarewrite.model.model_file import Model
-
-Array = npt.NDArray[Any]
+from aarewrite.model.types import Array
 
 LARGEST_OPTIMISED = 64 * 2**20
 NO_SPINNING = (("session.intra_op.allow_spinning", "0"),)  # for runs that take turns with other work on the cores
@@ -44,8 +42,8 @@ class Session(Protocol):
     def get_outputs(self) -> list[Port]:
         """Its outputs, in the graph's order."""
 
-    def run(self, names: None, feeds: Mapping[str, Array]) -> list[Array]:
-        """Every output, in order."""
+    def run(self, names: Sequence[str] | None, feeds: Mapping[str, Array]) -> list[Array]:
+        """The outputs of these names, or every one, in order."""
 
 
 def quiet_libraries() -> None:
@@ -101,7 +99,9 @@ def open_session(model: Model, optimise: bool = False) -> Session:
             raise CannotHandle(f"ONNX Runtime refuses the model: {text}", hint) from None
 
 
-def plain_session(model: onnx.ModelProto, threads: int = 0, entries: tuple[tuple[str, str], ...] = NO_SPINNING) -> Any:
+def plain_session(
+    model: onnx.ModelProto, threads: int = 0, entries: tuple[tuple[str, str], ...] = NO_SPINNING
+) -> Session:
     """A quiet, optimised CPU `onnxruntime.InferenceSession` of a complete model.
 
     Args:
@@ -116,7 +116,8 @@ def plain_session(model: onnx.ModelProto, threads: int = 0, entries: tuple[tuple
     options.intra_op_num_threads = threads
     for name, value in entries:
         options.add_session_config_entry(name, value)
-    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session: Session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return session
 
 
 def _read_names(graph: onnx.GraphProto) -> set[str]:
@@ -161,7 +162,7 @@ def stdout_to_stderr() -> Iterator[None]:
         os.close(saved)
 
 
-def _value(tensor: onnx.TensorProto, raw: bytes) -> Any:
+def _value(tensor: onnx.TensorProto, raw: bytes) -> object:
     import onnxruntime as ort
 
     dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)

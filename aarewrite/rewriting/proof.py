@@ -19,14 +19,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from aarewrite.errors import CannotHandle, CheckFailed
 from aarewrite.model.model_file import Model
 from aarewrite.model.precision import in_float32
-from aarewrite.model.runtime import Array, Session, first_line, open_session
+from aarewrite.model.runtime import Session, first_line, open_session
+from aarewrite.model.types import Array
 from aarewrite.rewriting.random_inputs import Run, accepted, run
 from aarewrite.rewriting.stretches import cut, given, nudged, with_outputs
 
@@ -116,7 +116,7 @@ class Proof:
         first = next(c for c in self.comparisons if c.problem)
         return f"identity proof failed at tensor {first.tensor!r}: {first.problem}"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain values for JSON."""
         return {
             "passed": self.passed,

@@ -11,7 +11,8 @@ import onnx
 
 from aarewrite.errors import CannotHandle
 from aarewrite.model.model_file import Model
-from aarewrite.model.runtime import Array, Port, Session, first_line
+from aarewrite.model.runtime import Port, Session, first_line
+from aarewrite.model.types import Array
 
 Feeds = dict[str, Array]
 Run = tuple[Feeds, dict[str, Array]]  # inputs, and the outputs they give

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from aarewrite.model.model_file import Model
-from aarewrite.model.runtime import Array
+from aarewrite.model.types import Array
 from aarewrite.rewriting.random_inputs import Feeds
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -70,6 +69,14 @@ def set_ints(node: str, name: str, values: list[int]) -> Callable[[onnx.ModelPro
     return edit
 
 
+def one_row_on(proto: onnx.ModelProto) -> None:
+    """Every blur of the twin reads one row further down."""
+    for tensor in proto.graph.initializer:
+        if tensor.name.endswith("/taps"):
+            rolled = np.roll(onnx.numpy_helper.to_array(tensor), 1, axis=2)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(rolled, tensor.name))
+
+
 def test_a_right_twin_passes() -> None:
     original, twin, rewritten, claimed = parts(strided())
     proof = prove(original, twin, rewritten, claimed)
@@ -86,7 +93,7 @@ def test_a_right_twin_passes() -> None:
         set_ints("conv", "pads", [1, 2, 1, 0]),
         set_ints("pool", "pads", [0, 0, 2, 2]),
         set_ints("pool", "kernel_shape", [2, 3]),
-        set_ints("conv/blur/Conv", "pads", [-1, 0, 1, 0]),
+        one_row_on,
         set_ints("conv/blur/Conv", "strides", [2, 1]),
         set_ints("pool/blur/Conv", "strides", [1, 1]),
     ],
@@ -96,10 +103,7 @@ def test_a_wrong_twin_fails(edit: Callable[[onnx.ModelProto], None]) -> None:
     original, twin, rewritten, claimed = parts(strided())
     wrong = tampered(twin, edit)
     del wrong.proto.graph.value_info[:]
-    try:
-        proof = prove(original, wrong, rewritten, claimed)
-    except aarewrite.AarewriteError:
-        return
+    proof = prove(original, wrong, rewritten, claimed)
     assert not proof.passed
     assert proof.failure.startswith("identity proof failed at tensor '")
 
@@ -208,11 +212,8 @@ def test_a_missing_inner_map_fails() -> None:
             for names in (node.input, node.output):
                 names[:] = ["renamed" if name == "b" else name for name in names]
 
-    try:
-        wrong = prove(original, tampered(twin, edit), rewritten, claimed)
-    except aarewrite.AarewriteError:
-        return
-    assert not wrong.passed
+    with pytest.raises(aarewrite.CheckFailed, match=r"the twin: .* Graph output \(b\) does not exist"):
+        prove(original, tampered(twin, edit), rewritten, claimed)
 
 
 def test_nothing_to_compare_is_no_proof() -> None:
@@ -254,7 +255,7 @@ def test_a_twin_that_does_not_run_is_reported_without_a_traceback() -> None:
         "(float[1, 1, 4] x) => (float[] y) "
         "{ [pool] y = MaxPool<kernel_shape = [3], strides = [2], dilations = [3]>(x) }"
     )
-    with contextlib.suppress(aarewrite.AarewriteError):
+    with pytest.raises(aarewrite.CheckFailed, match="identity proof: the twin does not run: .* dimension is negative"):
         aarewrite.rewrite(model)
 
 

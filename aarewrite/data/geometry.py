@@ -189,10 +189,7 @@ def resize_to_cover(image: Array, canvas: tuple[int, ...], interpolation: str) -
         from PIL import Image
     except ImportError:
         raise CannotHandle("resizing images needs Pillow, which is not installed", INSTALL_REPORT) from None
-    filters = {name.lower(): member for name, member in Image.Resampling.__members__.items()}
-    if interpolation not in filters:
-        raise UsageError(f"interpolation {interpolation!r} is unknown", f"use one of {', '.join(filters)}")
-    return np.asarray(Image.fromarray(image).resize((target[1], target[0]), filters[interpolation]))
+    return np.asarray(Image.fromarray(image).resize((target[1], target[0]), Image.Resampling[interpolation.upper()]))
 
 
 def _picture(values: Array) -> Array | None:

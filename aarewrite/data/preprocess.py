@@ -6,17 +6,20 @@ A wrong guess looks like a bad model, so whatever is applied is named in every r
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from aarewrite.data.arrays import Array
 from aarewrite.errors import UsageError
+from aarewrite.options import option, read
 
 if TYPE_CHECKING:
     from aarewrite.model.runner import InputSpec
+
+PER_CHANNEL = "a number, or one a channel"
 
 
 @dataclass(frozen=True)
@@ -31,20 +34,20 @@ class Preprocess:
         std: One value, or one a channel.
         size: Spatial size of the model's input when the model leaves it open; None takes 224.
         layout: `auto`, or one of nchw, nhwc, ncl, nlc, nl, ncdhw, ndhwc.
-        interpolation: Pillow's filter for resizing: bilinear, bicubic, lanczos, box, nearest.
+        interpolation: Pillow's filter for resizing.
         label_offset: Added to every label; None means 1 for models with 1001 outputs (index 0 is
             background), else 0.
         apply: False passes arrays through untouched (already in the model's units).
     """
 
     name: str
-    channels: str = "rgb"
+    channels: str = option("rgb", choices=("rgb", "bgr"))
     scale: float = 1.0
-    mean: tuple[float, ...] = (0.0,)
-    std: tuple[float, ...] = (1.0,)
-    size: int | None = None
+    mean: tuple[float, ...] = option((0.0,), holds=bool, says=PER_CHANNEL)
+    std: tuple[float, ...] = option((1.0,), holds=lambda values: values and all(values), says=f"{PER_CHANNEL}, none 0")
+    size: int | None = option(None, holds=lambda size: size > 0, says="a number of pixels")
     layout: str = "auto"
-    interpolation: str = "bilinear"
+    interpolation: str = option("bilinear", choices=("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"))
     label_offset: int | None = None
     apply: bool = True
 
@@ -88,33 +91,17 @@ def load_preprocess(choice: str) -> Preprocess:
         raise UsageError(f"{choice}: no such file", "name an existing .toml file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{choice}: not valid TOML ({error})", "correct the file") from None
-    return _from_table(table, choice)
-
-
-def _from_table(table: dict[str, Any], source: str) -> Preprocess:
-    preset = table.pop("preset", "raw255")
-    if preset not in PRESETS:
-        raise UsageError(f"{source}: preset {preset!r} does not exist", f"use one of {', '.join(PRESETS)}")
-    known = {field.name for field in fields(Preprocess)} - {"name", "apply"}
-    if unknown := sorted(set(table) - known):
-        raise UsageError(f"{source}: unknown key {unknown[0]!r}", f"known keys: preset, {', '.join(sorted(known))}")
+    preset = PRESETS.get(str(table.get("preset", "raw255")))
+    if preset is None:
+        raise UsageError(f"{choice}: preset {table['preset']!r} does not exist", f"use one of {', '.join(PRESETS)}")
     for key in ("mean", "std"):
-        if key in table:
-            values = table[key] if isinstance(table[key], list) else [table[key]]
-            try:
-                table[key] = tuple(float(value) for value in values)
-            except (TypeError, ValueError):
-                raise UsageError(f"{source}: {key} must be a number or a list of numbers", "correct it") from None
-    expected: dict[str, Any] = {"scale": (int, float), "size": int, "label_offset": int}
-    for key, kind in expected.items():
-        if key in table and not isinstance(table[key], kind):
-            raise UsageError(f"{source}: {key} must be a number, not {table[key]!r}", "correct it")
-    result = replace(PRESETS[preset], name=source, apply=True, **table)
-    if result.channels not in ("rgb", "bgr"):
-        raise UsageError(f"{source}: channels {result.channels!r} is unknown", "use rgb or bgr")
-    if any(value == 0 for value in result.std):
-        raise UsageError(f"{source}: std contains 0", "use the training set's standard deviations")
-    return result
+        if key in table and not isinstance(table[key], list):
+            table[key] = [table[key]]
+    own: dict[str, object] = {"name": choice, "apply": True}
+    for key in own.keys() & table.keys():
+        raise UsageError(f"{choice}: unknown key {key!r}", "remove it")
+    start = {field.name: getattr(preset, field.name) for field in fields(Preprocess)}
+    return read(Preprocess, start | table, choice, also=("preset",), **own)
 
 
 def to_model_units(raw: Array, spec: InputSpec, recipe: Preprocess) -> Array:

@@ -16,6 +16,7 @@ from aarewrite.data.sources import Data, open_data, prefetch
 from aarewrite.data.views import CropViews
 from aarewrite.errors import CannotHandle
 from aarewrite.model.runner import InputSpec, Model, ModelLike, cuda_available
+from aarewrite.options import check_fields
 
 KEPT_SAMPLES = 4  # samples that layers and parity run on
 
@@ -84,6 +85,8 @@ def open_setup(
 ) -> Setup:
     """Open models and data, and settle preprocessing and crop geometry; arguments and errors as `verify`."""
     recipe = load_preprocess(preprocess) if isinstance(preprocess, str) else preprocess
+    if recipe is not None:
+        check_fields(recipe, f"preprocessing {recipe.name}")
     notes = []
     if provider == "all" and not cuda_available():
         notes.append("CUDA: no CUDAExecutionProvider on this machine; only the CPU was measured")

@@ -46,7 +46,20 @@ def test_preprocess_file(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "word"),
-    [("scale = ", "not valid TOML"), ("colour = 1", "colour"), ("preset = 'x'", "'x'"), ("std = [0]", "std")],
+    [
+        ("scale = ", "not valid TOML"),
+        ("colour = 1", "colour"),
+        ("preset = 'x'", "'x'"),
+        ("std = [0]", "std"),
+        ("interpolation = 'cubic'", "interpolation = 'cubic' is not one of nearest, box, bilinear"),
+        ("mean = []", "mean = () is not a number, or one a channel"),
+        ("mean = 'grey'", "mean"),
+        ("size = 0", "a number of pixels"),
+        ("scale = '1'", "is not a number"),
+        ("channels = 'hsv'", "rgb, bgr"),
+        ("name = 'mine'", "unknown key 'name'"),
+        ("preset = [1]", "[1]"),
+    ],
 )
 def test_preprocess_files(net, tmp_path, text, word):
     path = tmp_path / "p.toml"

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import pytest
 from command import aa
 from refusals import refused
 from small_nets import (
     parse,
+    phase_classifier,
     save,
     stripes,
 )
 
+from aarewrite.data.preprocess import Preprocess
+from aarewrite.data.setup import open_setup
+from aarewrite.errors import UsageError
 from aarewrite.verification import verify
 
 
@@ -61,3 +66,15 @@ def test_model_with_an_input_without_data(tmp_path):
 
 def test_models_with_different_inputs(net, colour_net):
     refused(3, "inputs differ", args=[net, "--against", colour_net])
+
+
+def test_preprocessing_made_by_hand_is_checked():
+    with pytest.raises(UsageError, match="preprocessing mine: interpolation = 'cubic' is not one of nearest"):
+        open_setup(phase_classifier(), "synthetic:2", preprocess=Preprocess("mine", interpolation="cubic"))
+
+
+def test_two_models_share_the_sizes_that_one_of_them_fixes():
+    setup = open_setup(phase_classifier("S"), "synthetic:2", against=phase_classifier(16), names=("open", "fixed"))
+    assert (setup.spec.size, setup.geometry.canvas) == ((16, 16), (20, 20))
+    assert setup.against_label == "fixed"
+    assert setup.centre(setup.sample(1))[0].shape == (1, 1, 16, 16)

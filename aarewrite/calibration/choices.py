@@ -7,9 +7,9 @@ from typing import Any
 
 import onnx
 
-from aarewrite.calibration.layers import label
 from aarewrite.calibration.search import Choice
 from aarewrite.errors import UsageError
+from aarewrite.model.index import label
 from aarewrite.model.model_file import load
 from aarewrite.passes.blur_geometry import A_TROUS
 from aarewrite.planning import replan

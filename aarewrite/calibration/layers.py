@@ -9,14 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
-from aarewrite.calibration.stream import consumed
+from aarewrite.model.index import Constants, ancestors, attributes, consumed, label, only_reader
 
 F64 = NDArray[np.float64]
 F32 = NDArray[np.float32]
@@ -74,51 +72,6 @@ class Layer:
     shift: F64 | None = None
     low: float = -math.inf
     high: float = math.inf
-
-
-def label(node: onnx.NodeProto) -> str:
-    """The node's name, or its first output's where it has none."""
-    return node.name or node.output[0]
-
-
-def attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    """The node's attributes as Python values."""
-    return {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-
-
-class Constants:
-    """The constants of a model: initializers, Constant nodes, and Identity of either."""
-
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self._initializers = {tensor.name: tensor for tensor in model.graph.initializer}
-        self._overridable = {value.name for value in model.graph.input}
-        self._makers = {
-            name: node
-            for node in model.graph.node
-            if node.op_type in ("Constant", "Identity") and node.domain in ("", "ai.onnx")
-            for name in node.output
-        }
-
-    def source(self, name: str) -> str | None:
-        """The constant behind `name`, through Identity nodes; None when it is computed."""
-        while name not in self._initializers:
-            maker = self._makers.get(name)
-            if maker is None:
-                return None
-            if maker.op_type == "Constant":
-                return name if any(a.name == "value" for a in maker.attribute) else None
-            name = maker.input[0]
-        return name
-
-    def tensor(self, name: str) -> onnx.TensorProto:
-        """The tensor that holds constant `name` (as `source` gives it); changing it changes the model."""
-        if name in self._initializers:
-            return self._initializers[name]
-        return next(a.t for a in self._makers[name].attribute if a.name == "value")
-
-    def array(self, name: str) -> NDArray[Any]:
-        """The value of constant `name` (as `source` gives it)."""
-        return numpy_helper.to_array(self.tensor(name))
 
 
 def find_layers(original: onnx.ModelProto, rewritten: onnx.ModelProto) -> tuple[list[Layer], list[Left]]:
@@ -230,12 +183,12 @@ def _layer(
     bias, bias_node, bias_copies = "", -1, list[int]()
     if node.op_type == "MatMul":
         # A MatMul has no bias of its own: the Add behind it has.
-        add = _only_reader(rewritten, node.output[0])
+        add = only_reader(rewritten, node.output[0])
         if add is not None and add.op_type == "Add":
             other = constants.source(add.input[1] if add.input[0] == node.output[0] else add.input[0])
             if other is not None and _is_vector(constants.tensor(other), outputs):
                 bias, bias_node = other, _place(rewritten, add)
-                adds = [_only_reader(rewritten, rewritten.graph.node[copy].output[0]) for copy in copies]
+                adds = [only_reader(rewritten, rewritten.graph.node[copy].output[0]) for copy in copies]
                 bias_copies = [_place(rewritten, one) for one in adds if one is not None]
     else:
         bias_node, bias_copies = index, list(copies)
@@ -282,15 +235,15 @@ def _with_surroundings(
     """
     output = rewritten.graph.node[layer.index].output[0]
     target = layer.target
-    norm = _only_reader(original, target)
+    norm = only_reader(original, target)
     if layer.kind == "Conv" and norm is not None and norm.op_type == "BatchNormalization":
         affine = _affine(norm, known)
-        follower = _only_reader(rewritten, output)
+        follower = only_reader(rewritten, output)
         if affine is None or follower is None:
             return layer
         layer = replace(layer, scale=affine[0], shift=affine[1])
         output, target = follower.output[0], norm.output[0]
-    add, twin = _only_reader(rewritten, output), _only_reader(original, target)
+    add, twin = only_reader(rewritten, output), only_reader(original, target)
     if (
         layer.kind == "Conv"
         and add is not None
@@ -303,16 +256,8 @@ def _with_surroundings(
         if known.source(other) is None and not any(one.index in behind for one in layers if one.index >= layer.index):
             layer = replace(layer, addend=other, total=twin.output[0])
             target = twin.output[0]
-    low, high = _interval(_only_reader(original, target), Constants(original))
+    low, high = _interval(only_reader(original, target), Constants(original))
     return replace(layer, low=low, high=high)
-
-
-def _only_reader(model: onnx.ModelProto, name: str) -> onnx.NodeProto | None:
-    """The one node that reads tensor `name`; None when there are several or it is an output."""
-    if any(value.name == name for value in model.graph.output):
-        return None
-    found = [node for node in model.graph.node if name in consumed(node)]
-    return found[0] if len(found) == 1 else None
 
 
 def _affine(norm: onnx.NodeProto, known: Constants) -> tuple[F64, F64] | None:
@@ -340,15 +285,3 @@ def _interval(activation: onnx.NodeProto | None, known: Constants) -> tuple[floa
             source = known.source(name)
             bounds[place] = float(known.array(source).reshape(())) if source is not None else bounds[place]
     return float(bounds[0]), float(bounds[1])
-
-
-def ancestors(model: onnx.ModelProto, names: Sequence[str]) -> set[int]:
-    """Indices of the nodes that the tensors `names` depend on."""
-    missing = set(names)
-    found: set[int] = set()
-    for index in range(len(model.graph.node) - 1, -1, -1):
-        node = model.graph.node[index]
-        if missing & set(node.output):
-            found.add(index)
-            missing |= consumed(node)
-    return found

@@ -11,11 +11,12 @@ import onnx
 from numpy.typing import NDArray
 
 from aarewrite.calibration.equations import F64, Equations, Fit, fit, ridge
-from aarewrite.calibration.layers import Constants, Layer, attributes
+from aarewrite.calibration.layers import Layer
 from aarewrite.calibration.samples import F32, choose_positions, conv_rows, value_rows
 from aarewrite.calibration.weights import read_weights
 from aarewrite.data.arrays import Array
 from aarewrite.errors import UsageError
+from aarewrite.model.index import Constants, attributes
 
 
 class LayerProblem:

@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 import onnx
 
 from aarewrite.calibration.equations import ALPHAS, Fit
-from aarewrite.calibration.layers import Layer, ancestors, find_layers
+from aarewrite.calibration.layers import Layer, find_layers
 from aarewrite.calibration.problem import LayerProblem
 from aarewrite.calibration.stream import Stream
 from aarewrite.calibration.weights import write_weights
 from aarewrite.data.arrays import Batches
 from aarewrite.errors import CannotHandle, UsageError
+from aarewrite.model.index import ancestors
 
 
 @dataclass(frozen=True)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aarewrite.calibration.layers import Positions
+from aarewrite.model.index import Attributes
+from aarewrite.model.types import Array
 
 F32 = NDArray[np.float32]
 
 
 def conv_pads(
-    values: dict[str, Any], size: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
+    values: Attributes, size: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
 ) -> tuple[list[int], list[int]]:
     """Begin and end pads of a Conv with these attributes on an input of this size."""
     rank = len(size)
@@ -44,9 +45,9 @@ def choose_positions(
 
 
 def conv_rows(
-    x: NDArray[Any],
+    x: Array,
     kernel: Sequence[int],
-    values: dict[str, Any],
+    values: Attributes,
     image: NDArray[np.intp],
     positions: Positions,
     target_size: Sequence[int],
@@ -81,7 +82,7 @@ def conv_rows(
     )
 
 
-def value_rows(y: NDArray[Any], image: NDArray[np.intp], positions: Positions, group: int) -> F32:
+def value_rows(y: Array, image: NDArray[np.intp], positions: Positions, group: int) -> F32:
     """The values of (n, channels, ...) at positions, as (groups, m, channels per group)."""
     rows = np.moveaxis(y, 1, -1)[(image, *positions)]
     return np.ascontiguousarray(rows.reshape(len(rows), group, -1).transpose(1, 0, 2), dtype=np.float32)

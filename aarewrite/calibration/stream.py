@@ -9,26 +9,13 @@ goes on from the last place where they were not.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 import onnx
 
 from aarewrite.data.arrays import Array, Batches, Feed
 from aarewrite.errors import CannotHandle, UsageError
-from aarewrite.model.runtime import first_line, plain_session
-
-
-def consumed(node: onnx.NodeProto) -> set[str]:
-    """Every tensor a node reads, those its If/Loop/Scan bodies capture from outside included."""
-    names = {name for name in node.input if name}
-    for attribute in node.attribute:
-        for body in [attribute.g, *attribute.graphs]:
-            inner = {name for child in body.node for name in consumed(child)}
-            made = {name for child in body.node for name in child.output}
-            made |= {value.name for value in body.input} | {tensor.name for tensor in body.initializer}
-            names |= (inner | {value.name for value in body.output}) - made
-    names.discard("")
-    return names
+from aarewrite.model.index import consumed
+from aarewrite.model.runtime import Session, first_line, plain_session
 
 
 class Stream:
@@ -77,7 +64,7 @@ class Stream:
         """
         self._inspect()
         keep = self._live_before(cut)
-        session: Any = None
+        session: Session | None = None
         remembered: list[dict[str, Array]] | None = []
         used = 0
         for feed in self._start():
@@ -108,7 +95,7 @@ class Stream:
         made |= {name for node in self._nodes[:cut] for name in node.output}
         return sorted((needed & made) - self._constants)
 
-    def _session(self, outputs: list[str], feed: Feed) -> Any:
+    def _session(self, outputs: list[str], feed: Feed) -> Session | None:
         piece = self._piece([name for name in outputs if name not in feed], feed)
         if piece is None:
             return None
@@ -150,7 +137,7 @@ class Stream:
         piece.functions.extend(self.model.functions)
         return piece
 
-    def _execute(self, session: Any, feed: Feed) -> dict[str, Array]:
+    def _execute(self, session: Session | None, feed: Feed) -> dict[str, Array]:
         if session is None:
             return {}
         try:

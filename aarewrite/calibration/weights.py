@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from aarewrite.calibration.equations import F64
-from aarewrite.calibration.layers import Constants, Layer, attributes
+from aarewrite.calibration.layers import Layer
+from aarewrite.model.index import Constants, attributes
+from aarewrite.model.types import Array, DType
 
 
 def read_weights(model: onnx.ModelProto, layer: Layer) -> tuple[F64, F64]:
@@ -50,7 +49,7 @@ def write_weights(model: onnx.ModelProto, layer: Layer, weight: F64, bias: F64) 
         _write_bias(model, constants, layer, bias, dtype)
 
 
-def _write_bias(model: onnx.ModelProto, constants: Constants, layer: Layer, bias: F64, dtype: np.dtype[Any]) -> None:
+def _write_bias(model: onnx.ModelProto, constants: Constants, layer: Layer, bias: F64, dtype: DType) -> None:
     nodes = [model.graph.node[place] for place in (layer.bias_node, *layer.bias_copies)]
     taken = {tensor.name for tensor in model.graph.initializer} | {n for one in model.graph.node for n in one.output}
     name = f"{layer.weight}/bias"
@@ -82,7 +81,7 @@ def _write_bias(model: onnx.ModelProto, constants: Constants, layer: Layer, bias
     model.graph.initializer.append(tensor)
 
 
-def _store(tensor: onnx.TensorProto, value: NDArray[Any], dtype: np.dtype[Any]) -> None:
+def _store(tensor: onnx.TensorProto, value: Array, dtype: DType) -> None:
     name, doc = tensor.name, tensor.doc_string
     limit = np.finfo(dtype).max
     tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(np.clip(value, -limit, limit), dtype=dtype), name))

@@ -1,10 +1,11 @@
-"""A model's graph laid open for reading: functions inlined, input sizes filled in, shapes inferred."""
+"""Models as protos laid open for reading: constants, who reads what, and graphs with concrete sizes and shapes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import onnx
 import onnx.inliner
@@ -13,7 +14,86 @@ import onnx.numpy_helper
 from aarewrite.errors import CannotHandle
 from aarewrite.model.runner import LAYOUTS, Model
 from aarewrite.model.runtime import first_line
-from aarewrite.model.types import Array
+from aarewrite.model.types import DEFAULT_DOMAIN, Array
+
+Attributes = dict[str, Any]
+
+
+def label(node: onnx.NodeProto) -> str:
+    """The node's name, or its first output's where it has none."""
+    return node.name or node.output[0]
+
+
+def attributes(node: onnx.NodeProto) -> Attributes:
+    """The node's attributes as Python values."""
+    return {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+
+
+def consumed(node: onnx.NodeProto) -> set[str]:
+    """Every tensor a node reads, those its If/Loop/Scan bodies capture from outside included."""
+    names = {name for name in node.input if name}
+    for attribute in node.attribute:
+        for body in [attribute.g, *attribute.graphs]:
+            inner = {name for child in body.node for name in consumed(child)}
+            made = {name for child in body.node for name in child.output}
+            made |= {value.name for value in body.input} | {tensor.name for tensor in body.initializer}
+            names |= (inner | {value.name for value in body.output}) - made
+    names.discard("")
+    return names
+
+
+def only_reader(model: onnx.ModelProto, name: str) -> onnx.NodeProto | None:
+    """The one node that reads tensor `name`; None when there are several or it is an output."""
+    if any(value.name == name for value in model.graph.output):
+        return None
+    found = [node for node in model.graph.node if name in consumed(node)]
+    return found[0] if len(found) == 1 else None
+
+
+def ancestors(model: onnx.ModelProto, names: Sequence[str]) -> set[int]:
+    """Indices of the nodes that the tensors `names` depend on."""
+    missing = set(names)
+    found: set[int] = set()
+    for index in range(len(model.graph.node) - 1, -1, -1):
+        node = model.graph.node[index]
+        if missing & set(node.output):
+            found.add(index)
+            missing |= consumed(node)
+    return found
+
+
+class Constants:
+    """The constants of a model: initializers, Constant nodes, and Identity of either."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self._initializers = {tensor.name: tensor for tensor in model.graph.initializer}
+        self._makers = {
+            name: node
+            for node in model.graph.node
+            if node.op_type in ("Constant", "Identity") and node.domain in DEFAULT_DOMAIN
+            for name in node.output
+        }
+
+    def source(self, name: str) -> str | None:
+        """The constant behind `name`, through Identity nodes; None when it is computed."""
+        while name not in self._initializers:
+            maker = self._makers.get(name)
+            if maker is None:
+                return None
+            if maker.op_type == "Constant":
+                return name if any(a.name == "value" for a in maker.attribute) else None
+            name = maker.input[0]
+        return name
+
+    def tensor(self, name: str) -> onnx.TensorProto:
+        """The tensor that holds constant `name` (as `source` gives it); changing it changes the model."""
+        if name in self._initializers:
+            return self._initializers[name]
+        return next(a.t for a in self._makers[name].attribute if a.name == "value")
+
+    def array(self, name: str) -> Array:
+        """The value of constant `name` (as `source` gives it)."""
+        return onnx.numpy_helper.to_array(self.tensor(name))
 
 
 @dataclass(frozen=True)
@@ -45,19 +125,13 @@ class OpenGraph:
         return {name: node for node in self.proto.graph.node for name in node.output}
 
     @cached_property
-    def _initializers(self) -> dict[str, onnx.TensorProto]:
-        return {value.name: value for value in self.proto.graph.initializer}
+    def _constants(self) -> Constants:
+        return Constants(self.proto)
 
     def constant(self, tensor: str) -> Array | None:
-        """Value of an initializer or Constant node, None for anything computed."""
-        if tensor in self._initializers:
-            return onnx.numpy_helper.to_array(self._initializers[tensor])
-        node = self.producers.get(tensor)
-        if node is not None and node.op_type == "Constant":
-            for attribute in node.attribute:
-                if attribute.name == "value":
-                    return onnx.numpy_helper.to_array(attribute.t)
-        return None
+        """Value of a constant as `Constants` knows them, None for anything computed."""
+        source = self._constants.source(tensor)
+        return None if source is None else self._constants.array(source)
 
     def spatial(self, tensor: str) -> tuple[int, ...] | None:
         """Spatial extents of a channels-first tensor, None when unknown or of another rank."""

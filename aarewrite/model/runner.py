@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 
 from aarewrite.errors import CannotHandle, UsageError
-from aarewrite.model.runtime import first_line
-from aarewrite.model.types import Array
+from aarewrite.model.runtime import Port, first_line
+from aarewrite.model.types import Array, DType
 
 ModelLike = str | Path | onnx.ModelProto
 
@@ -57,7 +56,7 @@ class InputSpec:
     """
 
     name: str
-    dtype: np.dtype[Any]
+    dtype: DType
     layout: str
     batch: int | None
     channels: int | None
@@ -223,7 +222,7 @@ def open_session(source: ModelLike, provider: str, options: ort.SessionOptions, 
     return session
 
 
-def _input_spec(value: Any, layout: str, label: str) -> InputSpec | None:
+def _input_spec(value: Port, layout: str, label: str) -> InputSpec | None:
     """Read an input's axes, or None for one that cannot carry an image or a signal."""
     rank = len(value.shape)
     if value.type not in _DTYPES or rank not in LAYOUTS_BY_RANK or value.type == "tensor(bool)":

@@ -12,7 +12,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import onnx_graphsurgeon as gs
 
-Array = np.ndarray[Any, np.dtype[Any]]
+DType = np.dtype[Any]
+Array = np.ndarray[Any, DType]
 DEFAULT_DOMAIN = (None, "", "ai.onnx")
 Number = TypeVar("Number", int, float)
 

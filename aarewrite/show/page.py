@@ -17,7 +17,7 @@ from aarewrite.show import charts
 from aarewrite.show.png import data_uri
 from aarewrite.verification.classify import SHOWN_FLIPS, Flip
 from aarewrite.verification.result import VerifyReport
-from aarewrite.verification.statistics import Difference, Mean, Proportion
+from aarewrite.verification.statistics import Mean, Proportion
 
 PROTOCOL_WORDS = {
     "crop": "the camera moves: new content enters at one border and leaves at the other",
@@ -30,8 +30,7 @@ MOVES = {1: ("in time",), 2: ("vertically", "sideways")}
 def render_html(report: VerifyReport) -> str:
     """Return a self-contained page: no script, no network, pictures inside."""
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    environment.filters |= {"percent": _percent, "share": _share, "mean": _mean, "change": _change}
-    environment.filters["data_uri"] = data_uri
+    environment.filters |= {"percent": _percent, "data_uri": data_uri}
     results = [result for result in report.classification if result.protocol == report.protocols[0]]
     values = {
         "results": results,
@@ -89,23 +88,22 @@ def _curves(report: VerifyReport) -> list[tuple[str, str, Markup]]:
 
 
 def _flip_groups(report: VerifyReport) -> list[tuple[str, list[object]]]:
-    """Flips by which models they upset: title, then flip, its move in words and (model, class, class) a model."""
-    models = [report.model] if report.flip_counts is None else [report.model, str(report.against)]
-    titles = (
-        {(True,): "Changes its answer"}
-        if len(models) == 1
-        else {
-            (False, True): f"Changes with {models[1]}, steady with {models[0]}",
-            (True, False): f"Steady with {models[1]}, changes with {models[0]}",
-            (True, True): "Changes with both",
-        }
-    )
+    """Flips by which models they upset: title, then flip, its move in words and each model's answers."""
+    after, before, names = report.model, report.against, report.class_names
+    titles = {
+        (True,): "Changes its answer",
+        (False, True): f"Changes with {before}, steady with {after}",
+        (True, False): f"Steady with {before}, changes with {after}",
+        (True, True): "Changes with both",
+    }
 
     def told(flip: Flip) -> object:
         words = MOVES.get(len(flip.offsets[0]), ("",) * len(flip.offsets[0]))
         steps = zip(*flip.offsets, words, strict=True)
-        classes = [[report.class_names.get(k, f"class {k}") for k in pair] for pair in flip.classes]
-        answers = [(model, *pair) for model, pair in zip(models, classes, strict=True)]
+        answers = [
+            (model, a == b, names.get(a, f"class {a}"), names.get(b, f"class {b}"))  # classes may share a name
+            for model, (a, b) in zip((after, before), flip.classes, strict=False)
+        ]
         return flip, ", ".join(f"{abs(b - a):g} px {word}" for a, b, word in steps if a != b), answers[::-1]
 
     return [
@@ -168,15 +166,3 @@ def _from_zero(series: Iterable[charts.Series]) -> tuple[float, float]:
 
 def _percent(value: float) -> str:
     return f"{100 * value:.1f}%".replace(".0%", "%") if math.isfinite(value) else "–"
-
-
-def _share(value: Proportion | Mean | None) -> str:
-    return f"{_percent(value.value)} ({_percent(value.low)} to {_percent(value.high)})" if value else ""
-
-
-def _mean(value: Mean) -> str:
-    return f"{value.value:.4f} ({value.low:.4f} to {value.high:.4f})"
-
-
-def _change(value: Difference) -> str:
-    return f"{value.change:+.1f} ({value.low:+.1f} to {value.high:+.1f})"

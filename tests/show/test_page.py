@@ -199,6 +199,8 @@ def test_curves_hold_the_agreement_at_every_distance(compared: VerifyReport) -> 
 
 
 def test_flips_show_both_crops_and_both_answers(compared: VerifyReport) -> None:
+    same = page_of(dataclasses.replace(compared, class_names={0: "crane", 1: "crane"}))
+    assert same.root.text.count("“crane” → “crane” ✗") == len(compared.flips)  # the bird and the machine
     named = dataclasses.replace(compared, class_names={0: "dark", 1: "<bright>"})
     section = page_of(named).sections["Pictures whose answer changes"]
     assert [h.text for h in section.all("h3")] == ["Changes with before, steady with after"]

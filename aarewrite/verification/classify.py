@@ -14,7 +14,7 @@ from aarewrite.data.geometry import Sample
 from aarewrite.data.views import Views
 from aarewrite.errors import CheckFailed, UsageError
 from aarewrite.verification.protocols import ShiftPlan
-from aarewrite.verification.statistics import Difference, Mean, Proportion, RunningMean, difference
+from aarewrite.verification.statistics import Difference, Mean, Proportion, Tally, difference
 
 THUMBNAIL = 112  # pixels, long side, of the crops shown in the report
 SHOWN_FLIPS = 6
@@ -94,19 +94,6 @@ class FlipCounts:
     both_flip: int
 
 
-class _Tally:
-    """Running counts of one model."""
-
-    def __init__(self, plan: ShiftPlan) -> None:
-        self.n = 0
-        self.consistent: list[float] = []  # per image, the share of its pairs with equal classes
-        self.agree = {(name, d): 0 for name in plan.directions for d in plan.distances}
-        self.unstable = 0
-        self.flips, self.drift_mean, self.drift_max = RunningMean(), RunningMean(), RunningMean()
-        self.top1 = self.top5 = self.labelled = self.same = 0
-        self.probabilities = True
-
-
 class ClassifyStudy:
     """Counts as the images come; keeps the outputs of the one image in work and a few flips to show.
 
@@ -130,7 +117,9 @@ class ClassifyStudy:
     ) -> None:
         self.plan, self.views, self.outputs = plan, views, tuple(outputs)
         self._models, self._names, self._labels = tuple(models), names, labels
-        self._tallies = [_Tally(plan) for _ in models]
+        self._tally = Tally()
+        self._steady: list[list[float]] = [[] for _ in models]  # per image, the share of its pairs with equal classes
+        self._probabilities = [True for _ in models]
         self._rows: dict[Offset, list[Array]] = {}
         self._pairs: list[tuple[bool, ...]] = []
         self.flips: list[Flip] = []
@@ -162,10 +151,8 @@ class ClassifyStudy:
         """Count the image, all its views having been received."""
         tables = [{offset: rows[m] for offset, rows in self._rows.items()} for m in range(len(self._models))]
         self._rows = {}
-        centres = [self._count(tally, table, sample) for tally, table in zip(self._tallies, tables, strict=True)]
-        if len(centres) == 2:
-            for tally in self._tallies:
-                tally.same += centres[0] == centres[1]
+        centres = [self._count(m, table, sample) for m, table in enumerate(tables)]
+        self._tally.add("same", len(set(centres)) == 1)
         first, second = self.plan.pairs(sample.index)[0]
         classes = tuple((_top(table[first]), _top(table[second])) for table in tables)
         flipped = tuple(a != b for a, b in classes)
@@ -176,28 +163,23 @@ class ClassifyStudy:
             pictures = _crops(sample, self.plan, (first, second))
             self.flips.append(Flip(self._names[sample.index], (first, second), classes, pictures))
 
-    def _count(self, tally: _Tally, table: dict[Offset, Array], sample: Sample) -> int:
-        plan = self.plan
-        base = next(iter(table.values()))  # the centre comes first
-        centre = _top(base)
-        tally.n += 1
-        pairs = [[_top(table[offset]) for offset in pair] for pair in plan.pairs(sample.index)]
-        tally.consistent.append(float(consistency(np.array(pairs))))
-        changes = steps = 0
-        for name in plan.directions:
-            pan = [centre] + [_top(table[plan.step(name, d)]) for d in plan.distances]
-            for d, top in zip(plan.distances, pan[1:], strict=True):
-                tally.agree[name, d] += top == centre
-            changes += sum(a != b for a, b in pairwise(pan))
-            steps += len(pan) - 1
-        tally.flips.add(changes / steps)
-        tally.unstable += any(_top(table[offset]) != centre for offset in plan.neighbourhood())
+    def _count(self, m: int, table: dict[Offset, Array], sample: Sample) -> int:
+        plan, base = self.plan, next(iter(table.values()))  # the centre comes first
+        tops = {offset: _top(row) for offset, row in table.items()}
+        pans = {name: [tops[plan.step(name, d)] for d in (0, *plan.distances)] for name in plan.directions}
         shifted = np.stack([row for offset, row in table.items() if any(offset)])
-        scale = float(np.ptp(base)) or 1.0
-        change = np.abs(shifted - base) / scale
-        tally.drift_mean.add(float(change.mean()))
-        tally.drift_max.add(float(change.max()))
-        tally.probabilities &= bool((base >= 0).all()) and abs(float(base.sum()) - 1) < 1e-2
+        change = np.abs(shifted - base) / (float(np.ptp(base)) or 1.0)
+        pairs = np.array([[tops[offset] for offset in pair] for pair in plan.pairs(sample.index)])
+        centre = _top(base)
+        self._steady[m].append(float(consistency(pairs)))
+        figures: dict[object, float | Sequence[float]] = {
+            (name, d): top == centre
+            for name, pan in pans.items()
+            for d, top in zip(plan.distances, pan[1:], strict=True)
+        }
+        figures["flips"] = [a != b for pan in pans.values() for a, b in pairwise(pan)]
+        figures["unstable"] = any(tops[offset] != centre for offset in plan.neighbourhood())
+        figures["drift mean"], figures["drift max"] = float(change.mean()), float(change.max())
         if self._labels is not None:
             label = self._labels[sample.index]
             if label >= base.size:
@@ -205,43 +187,45 @@ class ClassifyStudy:
                     f"label {label} of {self._names[sample.index]} does not fit {base.size} classes",
                     "check the labels against the model, or label_offset in the preprocessing file",
                 )
-            tally.labelled += 1
-            tally.top1 += centre == label
-            tally.top5 += label in np.argsort(-base, kind="stable")[:5]
+            figures["top1"], figures["top5"] = centre == label, label in np.argsort(-base, kind="stable")[:5]
+        for name, values in figures.items():
+            self._tally.add((m, name), values)
+        self._probabilities[m] &= bool((base >= 0).all()) and abs(float(base.sum()) - 1) < 1e-2
         return centre
 
     def results(self) -> tuple[Classification, ...]:
         """Return one result a model, in the models' order."""
-        found = []
-        for model, tally in zip(self._models, self._tallies, strict=True):
-            n, labelled = tally.n, tally.labelled
-            found.append(
-                Classification(
-                    model,
-                    self.plan.protocol,
-                    describe(self.plan),
-                    self.plan.seed,
-                    n,
-                    Proportion.of(math.fsum(tally.consistent), n),
-                    tuple(Agreement(*key, Proportion.of(count, n)) for key, count in tally.agree.items()),
-                    self.plan.worst_radius,
-                    Proportion.of(tally.unstable, n),
-                    tally.flips.result(),
-                    tally.drift_mean.result(),
-                    tally.drift_max.result(),
-                    "probabilities" if tally.probabilities else "logits",
-                    Proportion.of(tally.top1, labelled) if labelled else None,
-                    Proportion.of(tally.top5, labelled) if labelled else None,
-                    Proportion.of(tally.same, n) if len(self._models) == 2 else None,
-                )
+        plan, tally = self.plan, self._tally
+        labelled = self._labels is not None
+        return tuple(
+            Classification(
+                model,
+                plan.protocol,
+                describe(plan),
+                plan.seed,
+                len(self._steady[m]),
+                Proportion.of(math.fsum(self._steady[m]), len(self._steady[m])),
+                tuple(
+                    Agreement(name, d, tally.share((m, (name, d)))) for name in plan.directions for d in plan.distances
+                ),
+                plan.worst_radius,
+                tally.share((m, "unstable")),
+                tally.mean((m, "flips")),
+                tally.mean((m, "drift mean")),
+                tally.mean((m, "drift max")),
+                "probabilities" if self._probabilities[m] else "logits",
+                tally.share((m, "top1")) if labelled else None,
+                tally.share((m, "top5")) if labelled else None,
+                tally.share("same") if len(self._models) == 2 else None,
             )
-        return tuple(found)
+            for m, model in enumerate(self._models)
+        )
 
     def changes(self) -> tuple[Difference, ...]:
         """Return the paired change of consistency from the second model to the first, none for a single model."""
         if len(self._models) != 2:
             return ()
-        after, before = (tally.consistent for tally in self._tallies)
+        after, before = self._steady
         return (difference(f"{self.plan.protocol} consistency", before, after, self.plan.seed),)
 
     def flip_counts(self) -> FlipCounts | None:

@@ -24,7 +24,7 @@ from aarewrite.model.model_file import load
 from aarewrite.model.runner import Model
 from aarewrite.model.types import Tensor
 from aarewrite.sites.regions import pointwise_region
-from aarewrite.verification.statistics import Mean, RunningMean
+from aarewrite.verification.statistics import Mean, Tally
 
 DOWNSAMPLING = {"Conv", "MaxPool", "AveragePool", "LpPool", "QLinearConv", "ConvInteger", "Resize"}
 LARGEST_MAP = 12  # shifts per axis of a heat map
@@ -221,7 +221,7 @@ class _Probe:
 
     def curve(self, views: RollViews, states: Sequence[Array], advance: Callable[[int], None]) -> LayerResult:
         """Measure every layer at a few shifts below its stride, along every direction."""
-        means = [RunningMean() for _ in self.layers]
+        tally = Tally()
         wanted = [_shifts(max(layer.stride)) for layer in self.layers]
         distances = sorted(set().union(*wanted)) if wanted else []
         for state in states:
@@ -235,9 +235,9 @@ class _Probe:
                         if d in shifts:
                             offset = tuple(axis * d for axis in unit)
                             found.append(self._error(spectrum, seen[layer.tensor], layer, offset))
-            for mean, found in zip(means, errors_here, strict=True):
-                mean.add(sum(found) / len(found))  # the sample is the unit: its shifts are not independent
-        errors = [mean.result() for mean in means]
+            for index, found in enumerate(errors_here):
+                tally.add(index, found)
+        errors = [tally.mean(index) for index in range(len(self.layers))]
         layers = tuple(
             LayerError(
                 layer.node,

@@ -14,9 +14,10 @@ from aarewrite.data.geometry import Sample
 from aarewrite.data.views import Views, fourier_shift
 from aarewrite.errors import CannotHandle
 from aarewrite.verification.protocols import ShiftPlan
-from aarewrite.verification.statistics import Mean, RunningMean
+from aarewrite.verification.statistics import Mean, Tally
 
 Key = tuple[int, str, str, float, str]  # model, output, direction, distance, measure
+MEASURES = ("relative_error", "psnr", "agreement", "cosine")  # fields of `MapPoint`
 ALL_SHIFTS = ("all", 0.0)  # stands for direction and distance
 PSNR_CAP = 200.0  # dB, stands for "identical": a mean over images needs a finite number
 
@@ -146,7 +147,7 @@ class MapStudy:
         self._models, self._grids, self._task = tuple(models), grids, task
         self._n = 0
         self._centre: Sequence[dict[str, Array]] = ()
-        self._means: dict[Key, RunningMean] = {}
+        self._tally = Tally()
         self._image: dict[Key, list[float]] = {}  # of the image in work
         every = [grid for per_model in grids for grid in per_model]
         step = math.lcm(*(grid.step for grid in every)) if every else 1
@@ -191,7 +192,7 @@ class MapStudy:
         """Count the image, once over all of its shifts, too: they are not independent."""
         self._n += 1
         for key, values in self._image.items():
-            self._means.setdefault(key, RunningMean()).add(sum(values) / len(values))
+            self._tally.add(key, values)
         self._image = {}
 
     def _align(self, base: Array, shifted: Array, grid: MapGrid, offset: Offset) -> tuple[Array, Array]:
@@ -211,32 +212,21 @@ class MapStudy:
 
     def results(self) -> tuple[MapResult, ...]:
         """Return one result a model and output."""
-        found = []
-        for m, (model, grids) in enumerate(zip(self._models, self._grids, strict=True)):
-            for grid in grids:
-                points = tuple(
-                    MapPoint(name, d, **self._measures(m, grid.output, name, d)) for name, d in self._lines.values()
-                )
-                total = self._measures(m, grid.output, *ALL_SHIFTS)
-                found.append(
-                    MapResult(
-                        model,
-                        self.plan.protocol,
-                        _describe(self.plan, grid, self._task),
-                        self.plan.seed,
-                        self._n,
-                        grid.output,
-                        self._task,
-                        points,
-                        total.get("agreement"),
-                        total["relative_error"],
-                    )
-                )
-        return tuple(found)
+        return tuple(
+            self._result(m, model, grid)
+            for m, (model, grids) in enumerate(zip(self._models, self._grids, strict=True))
+            for grid in grids
+        )
 
-    def _measures(self, m: int, output: str, name: str, distance: float) -> dict[str, Mean]:
-        prefix = (m, output, name, distance)
-        return {key[4]: mean.result() for key, mean in self._means.items() if key[:4] == prefix}
+    def _result(self, m: int, model: str, grid: MapGrid) -> MapResult:
+        def measured(name: str, distance: float) -> dict[str, Mean]:
+            keys = {measure: (m, grid.output, name, distance, measure) for measure in MEASURES}
+            return {measure: self._tally.mean(key) for measure, key in keys.items() if key in self._tally}
+
+        points = tuple(MapPoint(name, d, **measured(name, d)) for name, d in self._lines.values())
+        total, plan = measured(*ALL_SHIFTS), self.plan
+        what = (model, plan.protocol, _describe(plan, grid, self._task), plan.seed, self._n, grid.output, self._task)
+        return MapResult(*what, points, total.get("agreement"), total["relative_error"])
 
 
 def _roll(values: Array, shift: Fraction, axis: int) -> Array:

@@ -15,7 +15,7 @@ from aarewrite.data.geometry import Sample
 from aarewrite.data.views import Views
 from aarewrite.errors import CannotHandle
 from aarewrite.verification.protocols import ShiftPlan
-from aarewrite.verification.statistics import Mean, Proportion, RunningMean
+from aarewrite.verification.statistics import Mean, Proportion, Tally
 
 Key = tuple[int, Offset]
 
@@ -61,8 +61,7 @@ class MetricStudy:
         self._models, self._outputs = tuple(models), tuple(outputs)
         self._lines = {plan.step(name, d): (name, d) for name in plan.directions for d in plan.distances}
         self._values: dict[Key, list[float]] = {}
-        self._flips = [{key: 0.0 for key in self._lines.values()} for _ in models]  # sums of images' shares
-        self._drift = [{key: RunningMean() for key in self._lines.values()} for _ in models]
+        self._tally = Tally()
         self._n = 0
 
     def requests(self, sample: Sample) -> Iterator[tuple[Key, tuple[Array, ...]]]:
@@ -92,26 +91,32 @@ class MetricStudy:
         centre = next(iter(self._values))[1]
         for m in range(len(self._models)):
             still = [self._values[member, centre][m] for member in (0, 1)]
-            scale = max(abs(still[0]), abs(still[1])) or 1.0
+            scale, before, every = max(map(abs, still)) or 1.0, still[0] < still[1], []
             for offset, key in self._lines.items():
                 moved = [self._values[member, offset][m] for member in (0, 1)]
-                before, after = still[0] < still[1], (moved[0] < still[1], still[0] < moved[1])
-                self._flips[m][key] += sum(before != each for each in after) / 2
-                self._drift[m][key].add(sum(abs(a - b) for a, b in zip(moved, still, strict=True)) / 2 / scale)
+                flips = [before != after for after in (moved[0] < still[1], still[0] < moved[1])]
+                every += flips
+                self._tally.add((m, key, "flips"), flips)
+                self._tally.add((m, key, "drift"), [abs(a - b) / scale for a, b in zip(moved, still, strict=True)])
+            self._tally.add((m, "flips"), every)
         self._values = {}
 
     def results(self) -> tuple[MetricResult, ...]:
         """Return one result a model."""
-        description = f"{self.plan.geometry.describe()}; one of two distorted images shifted, the reference still"
+        plan, tally = self.plan, self._tally
+        description = f"{plan.geometry.describe()}; one of two distorted images shifted, the reference still"
         return tuple(
             MetricResult(
                 model,
-                self.plan.protocol,
+                plan.protocol,
                 description,
-                self.plan.seed,
+                plan.seed,
                 self._n,
-                tuple(RankFlips(*key, Proportion.of(s, self._n), drift[key].result()) for key, s in flips.items()),
-                Proportion.of(sum(flips.values()) / len(flips), self._n),
+                tuple(
+                    RankFlips(*key, tally.share((m, key, "flips")), tally.mean((m, key, "drift")))
+                    for key in self._lines.values()
+                ),
+                tally.share((m, "flips")),
             )
-            for model, flips, drift in zip(self._models, self._flips, self._drift, strict=True)
+            for m, model in enumerate(self._models)
         )

@@ -6,7 +6,7 @@ The image is the unit that is counted: what is seen of one image, its shifts and
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,13 +62,14 @@ class RunningMean:
 
     def __init__(self) -> None:
         self.n = 0
-        self._mean = 0.0
-        self._m2 = 0.0
+        self.total = 0.0
+        self._mean = self._m2 = 0.0
         self._largest = -math.inf
 
     def add(self, value: float) -> None:
         """Count one more value."""
         self.n += 1
+        self.total += value
         step = value - self._mean
         self._mean += step / self.n
         self._m2 += step * (value - self._mean)
@@ -80,6 +81,31 @@ class RunningMean:
             return Mean(math.nan, 0, math.nan, math.nan, math.nan)
         error = math.sqrt(self._m2 / (self.n - 1) / self.n) if self.n > 1 else 0.0
         return Mean(self._mean, self.n, self._mean - Z95 * error, self._mean + Z95 * error, self._largest)
+
+
+class Tally:
+    """Means and shares over images by key: what studies add one value an image to."""
+
+    def __init__(self) -> None:
+        self._means: dict[Hashable, RunningMean] = {}
+
+    def add(self, key: Hashable, values: float | Sequence[float]) -> None:
+        """Count an image: by its value, or by the mean of several, which are not independent."""
+        value = float(np.mean(values))
+        self._means.setdefault(key, RunningMean()).add(value)
+
+    def __contains__(self, key: Hashable) -> bool:
+        """Whether anything was added."""
+        return key in self._means
+
+    def mean(self, key: Hashable) -> Mean:
+        """The mean over images."""
+        return self._means.get(key, RunningMean()).result()
+
+    def share(self, key: Hashable) -> Proportion:
+        """The share of images, of values in 0..1."""
+        mean = self._means.get(key, RunningMean())
+        return Proportion.of(mean.total, mean.n)
 
 
 @dataclass(frozen=True)

@@ -18,15 +18,9 @@ from aarewrite.model.shapes import Shapes
 from aarewrite.model.types import Node, in_default_domain, ints, text
 from aarewrite.sites.find import node_names
 from aarewrite.sites.pooling import GLOBAL, SIZED_POOLS, covers_map
+from aarewrite.sites.regions import POINTWISE
 
-ACTIVATIONS = frozenset(
-    (
-        "Celu", "Clip", "Elu", "Erf", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "PRelu", "Relu", "Selu",
-        "Sigmoid", "Softplus", "Softsign", "Tanh",
-    )
-)  # fmt: skip
-ARITHMETIC = frozenset(("Abs", "Add", "Div", "Exp", "Max", "Min", "Mul", "Neg", "Pow", "Sqrt", "Sub", "Sum"))
-POINTWISE = ACTIVATIONS | ARITHMETIC | {"BatchNormalization", "Cast", "Concat", "Dropout", "Identity", "Split"}
+KEEPS_POSITIONS = POINTWISE | {"Concat", "Split"}  # of channels
 
 
 class Grid(NamedTuple):
@@ -82,7 +76,7 @@ def applied(
         elif node.op in GLOBAL or node.op in SIZED_POOLS:
             _pool(editor, shapes, main, node, name, grid, as_twin)
             continue
-        elif node.op not in POINTWISE or not in_default_domain(node):
+        elif node.op not in KEEPS_POSITIONS or not in_default_domain(node):
             raise CannotHandle(f"{name}: {node.op} behind a stage a trous", "leave this stage's stride")
         elif node.op == "Add" and any(t.name not in grids and not editor.is_constant(t) for t in node.inputs):
             raise CannotHandle(f"{name}: it adds a map with the original's grid", "name all convs of the stage")

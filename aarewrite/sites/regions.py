@@ -15,37 +15,14 @@ from math import prod
 from aarewrite.model.graph import GraphEditor, Scope
 from aarewrite.model.types import Node, Tensor, in_default_domain, integer, is_parameter
 
-NONLINEAR = frozenset(
-    [
-        "Relu",
-        "Clip",
-        "LeakyRelu",
-        "PRelu",
-        "HardSwish",
-        "HardSigmoid",
-        "Elu",
-        "Selu",
-        "Celu",
-        "Sigmoid",
-        "Softplus",
-        "Softsign",
-        "Tanh",
-        "Erf",
-        "Gelu",
-        "Mish",
-        "ThresholdedRelu",
-        "Swish",
-        "Exp",
-        "Log",
-        "Sqrt",
-        "Abs",
-        "Pow",
-        "Min",
-        "Max",
-        "Reciprocal",
-    ]
-)
-AFFINE = frozenset(["Identity", "Dropout", "BatchNormalization", "Cast", "Neg", "Mul", "Div", "Add", "Sub"])
+# The operators that work point by point: stated here once, for regions and for whatever else only needs that.
+NONLINEAR = frozenset((
+    "Abs", "Celu", "Clip", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Log", "Max", "Min",
+    "Mish", "PRelu", "Pow", "Reciprocal", "Relu", "Selu", "Sigmoid", "Softplus", "Softsign", "Sqrt", "Swish", "Tanh",
+    "ThresholdedRelu",
+))  # fmt: skip
+AFFINE = frozenset(("Add", "BatchNormalization", "Cast", "Div", "Dropout", "Identity", "Mul", "Neg", "Sub", "Sum"))
+POINTWISE = NONLINEAR | AFFINE
 FLOATS = frozenset((1, 10, 11, 16))  # FLOAT, FLOAT16, DOUBLE, BFLOAT16
 QUANTISATION = frozenset(("QuantizeLinear", "DequantizeLinear"))
 
@@ -120,7 +97,7 @@ def _in_order(editor: GraphEditor, scope: Scope, local: set[int], start: Tensor,
 
 def _pointwise(editor: GraphEditor, scope: Scope, node: Node, inside: set[int], spatial: int) -> bool:
     """Whether a node maps region tensors point by point, every other operand being a per-channel constant."""
-    known = node.op in NONLINEAR | AFFINE | QUANTISATION and in_default_domain(node)
+    known = node.op in POINTWISE | QUANTISATION and in_default_domain(node)
     dropping = node.op == "Dropout" and len(node.inputs) > 2 and bool(node.inputs[2].name)
     training = dropping or is_parameter(node, "training_mode") or integer(node, "training_mode") != 0
     if not known or training or any(output.outputs or scope.is_output(output) for output in node.outputs[1:]):

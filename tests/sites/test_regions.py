@@ -46,6 +46,7 @@ REGIONS = {
         "b = Relu(a) t = Tanh(a) p = Add(b, t) q = GlobalAveragePool(p) r = GlobalMaxPool(b) y = Add(q, r)",
         "a", False,
     ),
+    "sum_with_a_constant": ("s = Sum(a, c) b = Relu(s) y = GlobalAveragePool(b)", "b", True),
     "per_position_constant": ("b = Mul(a, plane) y = GlobalAveragePool(b)", "a", False),
     "residual_add": ("b = Add(a, a2) y = Relu(b)", "a", False),
 }  # fmt: skip

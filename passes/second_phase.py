@@ -24,6 +24,7 @@ from aarewrite.sites.pooling import covers_map
 from aarewrite.sites.regions import FLOATS
 from aarewrite.windows import Axes
 
+DOUBLE = 11
 OLDEST_SLICE_WITH_INPUTS = 10  # before it, Slice has attributes
 OLDEST_PAD_WITH_INPUTS = 11
 
@@ -176,8 +177,13 @@ def apply(editor: GraphEditor, shapes: Shapes, starts: Sequence[Start], as_twin:
         both = copies[tensor.name]
         op = "Max" if producer.op in ("GlobalMaxPool", "MaxPool", "ReduceMax") else "Mean"
         alone = editor.take_over(main, tensor, "phase1")
-        average = editor.node(op, f"{tensor.name}/both_phases", [alone, both], [tensor])
-        editor.insert_after(main, both.inputs[0], [average])
+        phases, average = [alone, both], []
+        if op == "Mean" and shapes.of(main, tensor).dtype == DOUBLE:  # ONNX Runtime's CPU provider has no Mean for it
+            total = editor.variable(f"{tensor.name}/total")
+            average = [editor.node("Add", f"{tensor.name}/add", phases, [total])]
+            op, phases = "Mul", [total, editor.constant(main, f"{tensor.name}/half", np.array(0.5), DOUBLE)]
+        average.append(editor.node(op, f"{tensor.name}/both_phases", phases, [tensor]))
+        editor.insert_after(main, both.inputs[0], average)
     names = node_names(editor)
     return {names[id(node)]: names[id(copy)] for node, copy in moved}
 

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from reference import build
 from stages import actions, edited, two_stages, values
 
 import aarewrite
@@ -285,3 +286,21 @@ def test_a_merged_box_samples_at_both_phases() -> None:
     assert result.proof is not None
     assert result.proof.passed
     assert result.plan.second_phase == ("map",)
+
+
+def test_a_float64_model_is_averaged_without_a_mean() -> None:
+    """ONNX Runtime's CPU provider has no Mean in float64; both phases of a constant image are the same."""
+    model = build(
+        """(double[1, 2, 32, 32] x) => (double[] y) {
+        [first] a = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(x)
+        [second] b = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(a)
+        r = Relu(b)
+        y = ReduceMean<axes = [2, 3]>(r)
+    }"""
+    )
+    result = aarewrite.rewrite(model, "calibrated")
+    assert result.plan.second_phase == ("first",)
+    assert [n.op_type for n in result.model.graph.node if n.name.startswith("y/")] == ["Add", "Mul"]
+    assert result.proof is not None
+    assert (result.proof.passed, result.proof.notes) == (True, ())
+    np.testing.assert_allclose(run(result.model, np.full((1, 2, 32, 32), 0.7)), 0.7, rtol=1e-15)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
 import stat
+import subprocess
+import sys
 from pathlib import Path
+from unittest import mock
 
+import numpy as np
+import onnx
 import pytest
 from command import aa, failed, files, small_net
 
@@ -80,3 +87,172 @@ def test_a_text_that_cannot_be_written_keeps_the_old_file(tmp_path: Path) -> Non
         pass
     assert path.read_text() == "old"
     assert files(tmp_path) == {"report.html"}
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a model and every kind of file that a command reads."""
+    small_net(tmp_path / "net.onnx")
+    model = onnx.load(small_net(tmp_path / "other.onnx"))
+    onnx.save(model, tmp_path / "ext.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    np.savez(tmp_path / "data.npz", x=np.zeros((4, 2, 20, 20), np.float32))
+    np.savez(tmp_path / "saved.npz", y=np.zeros((1, 4, 1, 1), np.float32))
+    (tmp_path / "labels.csv").write_text("class_index\n0\n0\n0\n0\n")
+    (tmp_path / "prep.toml").write_text("preset = 'none'\n")
+    (tmp_path / "mine.toml").write_text("filter = 3\n")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_bytes(b"a photo")
+    (tmp_path / "photos" / "b.PNG").symlink_to(tmp_path / "data.npz")
+    assert aa("inspect", tmp_path / "net.onnx", "--json", tmp_path / "plan.json").status == 0
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("net.onnx -o net.onnx", "net.onnx: is the input itself; choose another -o"),
+        ("net.onnx --json net.onnx", "net.onnx: is the input itself; choose another --json"),
+        ("net.onnx --json net.aa.onnx", "net.aa.onnx: is the file of -o; choose another --json"),
+        ("net.onnx -o out --json out", "out: is the file of -o; choose another --json"),
+        ("net.onnx -o - --json -", "-: is the file of -o; choose another --json"),
+        ("net.onnx -o plan.json --plan plan.json", "plan.json: is what --plan reads; choose another -o"),
+        ("net.onnx --dry-run --plan plan.json --json plan.json", "plan.json: is what --plan reads"),
+        ("net.onnx -o mine.toml --recipe mine.toml", "mine.toml: is what --recipe reads; choose another -o"),
+        ("net.onnx -o data.npz --calibrate data.npz", "data.npz: is what --calibrate reads; choose another -o"),
+        ("net.onnx -o data.npz --verify data.npz", "data.npz: is what --verify reads"),
+        ("net.onnx --report data.npz --verify data.npz", "data.npz: is what --verify reads; choose another --report"),
+        ("net.onnx --json data.npz --calibrate data.npz", "data.npz: is what --calibrate reads"),
+        ("net.onnx -o labels.csv --verify data.npz --labels labels.csv", "labels.csv: is what --labels reads"),
+        ("net.onnx -o prep.toml --calibrate data.npz --preprocess prep.toml", "prep.toml: is what --preprocess reads"),
+        ("net.onnx -o x --json y --verify data.npz --report y", "y: is the file of --json; choose another --report"),
+        ("net.onnx -o photos/a.png --calibrate photos", "photos/a.png: is among what --calibrate reads"),
+        ("net.onnx -o photos/c.Jpg --calibrate photos", "photos/c.Jpg: would be among what --calibrate reads"),
+        ("net.onnx -o data.npz --calibrate photos", "data.npz: is among what --calibrate reads"),
+        ("net.onnx --report photos/a.png --verify photos", "photos/a.png: is among what --verify reads"),
+        ("ext.onnx --json w.bin", "w.bin: is a data file of the input itself; choose another --json"),
+        ("ext.onnx -o w.bin", "w.bin: is the model's own data file"),
+        ("inspect net.onnx --json net.onnx", "net.onnx: is the input itself; choose another --json"),
+        ("inspect ext.onnx --json w.bin", "w.bin: is a data file of the input itself"),
+        ("verify net.onnx --data synthetic:2 --report net.onnx", "net.onnx: is the input itself"),
+        ("verify net.onnx --data synthetic:2 --json net.onnx", "net.onnx: is the input itself; choose another --json"),
+        ("verify net.onnx --data data.npz --report data.npz", "data.npz: is what --data reads"),
+        ("verify net.onnx --data synthetic:2 --json a --report a", "a: is the file of --json; choose another --report"),
+        ("verify net.onnx --json - --report -", "-: is the file of --json; choose another --report"),
+        ("verify net.onnx --data data.npz --labels labels.csv --json labels.csv", "labels.csv: is what --labels reads"),
+        ("verify net.onnx --preprocess prep.toml --json prep.toml", "prep.toml: is what --preprocess reads"),
+        ("verify net.onnx --against other.onnx --json other.onnx", "other.onnx: is what --against reads"),
+        ("verify net.onnx --against saved.npz --json saved.npz", "saved.npz: is what --against reads"),
+        ("verify net.onnx --against ext.onnx --json w.bin", "w.bin: is a data file of the model of --against"),
+        ("verify ext.onnx --data synthetic:2 --report w.bin", "w.bin: is a data file of the input itself"),
+        ("verify net.onnx --data photos --report photos/page.png", "photos/page.png: would be among what --data reads"),
+    ],
+)  # fmt: skip
+def test_no_output_is_an_input_or_another_output(home: Path, command: str, message: str) -> None:
+    before = contents(home)
+    failed(aa(*command.split()), 2, message)
+    assert contents(home) == before
+
+
+@pytest.mark.parametrize("command", ["verify net.onnx --report", "inspect net.onnx --json", "net.onnx -o"])
+@pytest.mark.parametrize("way", ["link", "hard", "photos/../net.onnx", "here/net.onnx", "{home}/net.onnx"])
+def test_whatever_path_leads_to_it(home: Path, command: str, way: str) -> None:
+    (home / "link").symlink_to("net.onnx")
+    (home / "hard").hardlink_to(home / "net.onnx")
+    (home / "here").symlink_to(home, target_is_directory=True)
+    before = (home / "net.onnx").read_bytes()
+    failed(aa(*command.split(), way.format(home=home)), 2, "is the input itself")
+    assert (home / "net.onnx").read_bytes() == before
+    assert (home / "link").is_symlink()
+
+
+def test_outputs_that_lead_to_one_file(home: Path) -> None:
+    (home / "dangling").symlink_to("page.html")
+    for first, second in (("page.html", "dangling"), ("Page.html", "page.HTML"), ("page.html", "photos/../page.html")):
+        outcome = aa("verify", "net.onnx", "--json", first, "--report", second)
+        failed(outcome, 2, f"{second}: is the file of --json; choose another --report")
+    assert not (home / "page.html").exists()
+
+
+def test_the_default_output_may_be_a_link_to_the_input(home: Path) -> None:
+    (home / "net.aa.onnx").hardlink_to(home / "net.onnx")
+    failed(aa("net.onnx"), 2, "net.aa.onnx: is the input itself; choose another -o")
+
+
+def test_data_files_copied_beside_the_output_count(home: Path) -> None:
+    (home / "out").mkdir()
+    failed(aa("ext.onnx", "-o", "out/m.onnx", "--json", "out/w.bin"), 2, "w.bin: is the file of --json")
+    assert files(home / "out") == set()
+    (home / "out" / "w.bin").write_bytes(b"mine")
+    with mock.patch("aarewrite.rewriting.pipeline.rewrite") as work:
+        failed(aa("ext.onnx", "-o", "out/m.onnx"), 2, "another data file is in the way")
+    work.assert_not_called()
+    assert (home / "out" / "w.bin").read_bytes() == b"mine"
+    failed(aa("ext.onnx", "-o", "-"), 2, "-o -: the model keeps weights in files of their own")
+
+
+@pytest.mark.parametrize("option", ["-o", "--json"])
+def test_only_files_are_written(home: Path, option: str) -> None:
+    os.mkfifo(home / "fifo")
+    with socket.socket(socket.AF_UNIX) as plug:
+        plug.bind("plug")
+        for place, what in (("photos", "folder"), (os.devnull, "device"), ("fifo", "fifo"), ("plug", "socket")):
+            failed(aa("net.onnx", option, place), 2, f"{place}: cannot be written (it is a {what})")
+    assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
+    assert stat.S_ISFIFO((home / "fifo").stat().st_mode)
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"),
+    [
+        ("absent/out", "No such file or directory"), ("net.onnx/out", "Not a directory"), ("loop", "symbolic links"),
+        ("x" * 300, "name too long"), ("", "it is a folder"),
+    ],
+)  # fmt: skip
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(home: Path, place: str, reason: str) -> None:
+    (home / "loop").symlink_to("loop")
+    before = contents(home)
+    for command, work in (
+        ("net.onnx -o", "aarewrite.rewriting.pipeline.rewrite"),
+        ("net.onnx --json", "aarewrite.rewriting.pipeline.rewrite"),
+        ("inspect net.onnx --json", "aarewrite.rewriting.pipeline.plan"),
+        ("verify net.onnx --data data.npz --report", "aarewrite.verification.run.verify"),
+    ):
+        with mock.patch(work, side_effect=AssertionError("the work was begun")):
+            failed(aa(*command.split(), place), 2, "cannot be written", reason)
+    assert contents(home) == before
+
+
+def test_a_link_is_followed_and_stays(home: Path) -> None:
+    (home / "out.onnx").symlink_to("photos/real.onnx")
+    (home / "photos" / "report.json").write_text("old")
+    (home / "report.json").symlink_to("photos/report.json")
+    assert aa("net.onnx", "-o", "out.onnx", "--json", "report.json", "-q").status == 0
+    for name in ("out.onnx", "report.json"):
+        assert (home / name).is_symlink()
+    assert (home / "photos" / "real.onnx").read_bytes() == aarewrite.rewrite("net.onnx").model.SerializeToString()
+    assert json.loads((home / "photos" / "report.json").read_text())["changed"] is True
+    assert files(home / "photos") == {"a.png", "b.PNG", "real.onnx", "report.json"}
+
+
+def test_a_file_that_exists_keeps_its_mode(home: Path) -> None:
+    for name, mode in (("net.aa.onnx", 0o640), ("report.json", 0o600)):
+        (home / name).write_bytes(b"old")
+        (home / name).chmod(mode)
+    assert aa("net.onnx", "--json", "report.json", "-q").status == 0
+    assert [stat.S_IMODE((home / name).stat().st_mode) for name in ("net.aa.onnx", "report.json")] == [0o640, 0o600]
+    assert (home / "net.aa.onnx").stat().st_size > 3
+
+
+def test_stdout(home: Path) -> None:
+    command = [sys.executable, "-m", "aarewrite", "net.onnx", "-o", "-"]
+    assert (
+        subprocess.run(command, capture_output=True, check=True).stdout
+        == aarewrite.rewrite("net.onnx").model.SerializeToString()
+    )
+    assert aa("verify", "net.onnx", "--data", "synthetic:2", "--report", "-").out.startswith("<!")
+    assert not (home / "-").exists()

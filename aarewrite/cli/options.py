@@ -66,11 +66,8 @@ class Command(TyperCommand):
                 raise UsageError(
                     f"{option} does nothing without {' or '.join(owners)}", f"add {owners[0]}, or leave {option} out"
                 )
-            for other in self.excludes.get(name, ()):
-                if other in given:
-                    raise UsageError(
-                        f"{option} and {self._option(other)} exclude each other", f"leave {self._option(other)} out"
-                    )
+            if other := next((self._option(other) for other in self.excludes.get(name, ()) if other in given), None):
+                raise UsageError(f"{option} and {other} exclude each other", "leave one of them out")
         return rest
 
     def _option(self, name: str) -> str:

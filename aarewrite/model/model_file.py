@@ -245,9 +245,9 @@ def data_files_to_bring(model: Model, path: Path) -> dict[Path, Path]:
     """
     locations = external_files(model.proto)
     folders = (model.folder, path.parent)
-    if path.resolve() in {(folder / location).resolve() for folder in folders for location in locations}:
+    if os.path.realpath(path) in {os.path.realpath(folder / file) for folder in folders for file in locations}:
         raise UsageError(f"{path}: is the model's own data file", "choose another place")
-    if path.parent.resolve() == model.folder.resolve():
+    if os.path.realpath(path.parent) == os.path.realpath(model.folder):
         return {}
     found = {}
     for location in locations:

@@ -16,6 +16,7 @@ from rich.text import Text
 
 LONGEST_NAME = 44
 SHORTEST_NAME = 24  # rather than cut a name further, a table leaves out a column
+LEAST = 10  # columns of a name where no column is left to leave out
 GAP = "  "
 Cell = str | Text
 
@@ -98,7 +99,7 @@ class Terminal(Console):
                 shown.remove(head.index(title))
         for i in shown:
             if can_shrink[i]:
-                widths[i] = max(min(widths[i], SHORTEST_NAME), widths[i] - max(0, excess(sys.maxsize)))
+                widths[i] = max(min(widths[i], LEAST), widths[i] - max(0, excess(sys.maxsize)))
 
         def joined(row: Sequence[Text], style: str = "") -> Text:
             line = Text(style=style)
@@ -155,7 +156,7 @@ def shorten(name: str, width: int) -> str:
     *front, last = name.split("/")
     for count in range(len(front) - 1, 1, -1):
         shorter = "/".join((*front[:count], "...", last))
-        if len(shorter) <= width:
+        if width * 2 // 3 < len(shorter) <= width:
             return shorter
     left = (width - 3) // 2
     return f"{name[:left]}...{name[len(name) - (width - 3 - left) :]}"

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from command import aa, small_net
+from command import aa, failed, small_net
 
 import aarewrite
 
@@ -71,7 +71,7 @@ def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys\nimport aarewrite.cli.app as c\nsys.argv = ['aarewrite', '--help']\n"
         "try:\n    c.main()\nexcept SystemExit:\n    pass\n"
-        "heavy = {'numpy', 'onnx', 'onnxruntime', 'onnx_graphsurgeon', 'polygraphy'}\n"
+        "heavy = {'numpy', 'onnx', 'onnxruntime', 'onnx_graphsurgeon', 'polygraphy', 'rich', 'jinja2'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
@@ -85,3 +85,25 @@ def test_a_closed_pipe_is_no_error(path: Path) -> None:
     )  # fmt: skip
     assert "Traceback" not in done.stderr
     assert "Exception" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("word", "command"), [("verfy", "verify"), ("inspct", "inspect"), ("rewrit", "rewrite"), ("Verify", "verify")]
+)
+def test_a_mistyped_command_is_answered_with_the_nearest_one(word: str, command: str, path: Path) -> None:
+    failed(aa(word, path), 2, f"no command and no file '{word}'; did you mean aarewrite {command}?")
+
+
+def test_what_may_be_a_model_is_no_mistyped_command(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(path.parent)
+    failed(aa("verfy.onnx"), 2, "verfy.onnx: no such file; give the path of an .onnx file")
+    failed(aa("network"), 2, "network: no such file")
+    path.rename("verfy")
+    assert aa("verfy", "-q").status == 0
+
+
+@pytest.mark.parametrize(
+    "arguments", [("verify",), ("verify", "m.onnx", "--batch", "0"), ("inspect", "m.onnx", "n.onnx"), ("m.onnx", "--x")]
+)
+def test_every_error_has_one_prefix(arguments: tuple[str, ...]) -> None:
+    failed(aa(*arguments), 2)

@@ -6,11 +6,10 @@ taken image by image (the same crops for both models), since images vary far mor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from operator import add
-from typing import Any
 
 import numpy as np
 import onnx
@@ -88,9 +87,7 @@ def answer(
         CannotHandle: The model's first output is no vector of classes.
         UsageError: The model does not run on the data.
     """
-    session = plain_session(model, threads)
-    name = session.get_outputs()[0].name
-    steps = DIRECTIONS[len(canvases.axes)].values()
+    run, steps = _runner(model, canvases, threads), DIRECTIONS[len(canvases.axes)].values()
     centre, paired, near = [], [], []
     for index in map(int, indices):
         geometry, canvas = canvases.centred(canvases.load(index))
@@ -100,10 +97,10 @@ def answer(
         bases = [first for first, _ in drawn[: max(1, pairs // 3)]]
         close = [(base, *(tuple(map(add, base, step)) for step in steps)) for base in bases]
         offsets = dict.fromkeys(chain((still,), *drawn, *close))
-        rows = [_run(session, name, feed) for feed in canvases.feeds(views.at(canvas, one) for one in offsets)]
-        if any(r.reshape(len(r), -1).shape[1] < 2 or (r.ndim > 2 and max(r.shape[2:]) > 1) for r in rows):
+        rows = run([views.at(canvas, one) for one in offsets])
+        if rows.size < 2 * len(rows) or max(rows.shape[2:], default=1) > 1:
             raise CannotHandle("the model's first output is no vector of classes", "judge it with `drift` instead")
-        classes = dict(zip(offsets, top_classes(np.concatenate(rows)), strict=True))
+        classes = dict(zip(offsets, top_classes(rows), strict=True))
         centre.append(classes[still])
         paired.append([[classes[one] for one in pair] for pair in drawn])
         near.append([[classes[one] for one in group] for group in close])
@@ -114,21 +111,18 @@ def answer(
 def compare(before: Answers, after: Answers, *, seed: int = 0) -> Verdict:
     """Judge one model's answers against another's to the same crops."""
 
-    def same(a: Answers) -> tuple[F64, F64]:
-        return consistency(a.pairs), (a.near[..., 1:] == a.near[..., :1]).mean((1, 2))
+    def changed(name: str, measure: Callable[[Answers], Array]) -> Difference:
+        return difference(name, measure(before), measure(after), seed)
 
-    old, new = same(before), same(after)
     top1 = centre = None
     if before.labels is not None:
-        true = before.labels[:, None, None]
-        top1 = difference(
-            "top-1, all crops", (before.pairs == true).mean((1, 2)), (after.pairs == true).mean((1, 2)), seed
-        )
-        centre = difference("top-1, centre crop", before.centre == before.labels, after.centre == before.labels, seed)
+        true = before.labels
+        top1 = changed("top-1, all crops", lambda a: (a.pairs == true[:, None, None]).mean((1, 2)))
+        centre = changed("top-1, centre crop", lambda a: a.centre == true)
     return Verdict(
         len(before.centre),
-        difference("consistency", old[0], new[0], seed),
-        difference("1-px agreement", old[1], new[1], seed),
+        changed("consistency", lambda a: consistency(a.pairs)),
+        changed("1-px agreement", lambda a: (a.near[..., 1:] == a.near[..., :1]).mean((1, 2))),
         float((before.pairs == after.pairs).mean()),
         top1,
         centre,
@@ -164,33 +158,26 @@ def drift(
     Raises:
         UsageError: The samples leave no room to shift.
     """
-    sessions = [plain_session(model, threads) for model in (original, other)]
-    rows, apart = [], []
-    step: tuple[int, ...] = ()
+    runs = [_runner(model, canvases, threads) for model in (original, other)]
+    rows, apart, step = [], [], (1,) * len(canvases.axes)
     for index in indices:
         sample = canvases.load(int(index))
         room = canvases.room(sample)
         first = canvases.crop(sample, [0] * len(room))
-        outs = [_run(s, s.get_outputs()[0].name, next(iter(canvases.feeds([first]))))[0] for s in sessions]
-        shape = outs[0].shape[1:] if outs[0].ndim == len(room) + 1 else ()
-        step = (
-            tuple(max(1, round(n / m)) for n, m in zip(canvases.size, shape, strict=True))
-            if shape
-            else (1,) * len(room)
-        )
+        outs = [run([first])[0] for run in runs]
+        inner, back = [slice(None)], [slice(None)]
+        if outs[0].ndim == len(room) + 1:  # a map
+            shape = outs[0].shape[1:]
+            step = tuple(max(1, round(n / m)) for n, m in zip(canvases.size, shape, strict=True))
+            rims = [(max(1, m // 8), m) for m in shape]
+            inner += [slice(rim + 1, m - rim) for rim, m in rims]
+            back += [slice(rim, m - rim - 1) for rim, m in rims]
         if any(s > r for s, r in zip(step, room, strict=True)):
             raise UsageError("the samples leave no room to shift by the output's stride", "give larger samples")
         moved = canvases.crop(sample, step)
-        again = [_run(s, s.get_outputs()[0].name, next(iter(canvases.feeds([moved]))))[0] for s in sessions]
-        if shape:
-            rims = [max(1, m // 8) for m in shape]
-            inner = (slice(None), *(slice(r + 1, m - r) for r, m in zip(rims, shape, strict=True)))
-            back = (slice(None), *(slice(r, m - r - 1) for r, m in zip(rims, shape, strict=True)))
-            rows.append([_relative(b[back], a[inner]) for a, b in zip(outs, again, strict=True)])
-            apart.append(_relative(outs[1], outs[0]))
-        else:
-            rows.append([_relative(b, a) for a, b in zip(outs, again, strict=True)])
-            apart.append(_relative(outs[1], outs[0]))
+        again = [run([moved])[0] for run in runs]
+        rows.append([_relative(b[tuple(back)], a[tuple(inner)]) for a, b in zip(outs, again, strict=True)])
+        apart.append(_relative(outs[1], outs[0]))
     table = np.array(rows)
     return Drift(float(table[:, 0].mean()), float(table[:, 1].mean()), float(np.mean(apart)), step, table)
 
@@ -199,13 +186,19 @@ def _relative(value: Array, reference: Array) -> float:
     return float(np.linalg.norm(value - reference) / max(float(np.linalg.norm(reference)), 1e-30))
 
 
-def _run(session: Any, output: str, feed: Any) -> Array:
-    try:
-        return np.asarray(session.run([output], dict(feed))[0])
-    except Exception as error:
-        raise UsageError(
-            f"the model does not run on the data: {first_line(error)}", "check shape, type and preprocessing"
-        ) from error
+def _runner(model: onnx.ModelProto, canvases: Canvases, threads: int) -> Callable[[Sequence[Array]], Array]:
+    """A function that runs a model on crops and returns its first output, (crops, ...)."""
+    session = plain_session(model, threads)
+    name = session.get_outputs()[0].name
+
+    def run(crops: Sequence[Array]) -> Array:
+        try:
+            return np.concatenate([np.asarray(session.run([name], feed)[0]) for feed in canvases.feeds(crops)])
+        except Exception as error:
+            reason = f"the model does not run on the data: {first_line(error)}"
+            raise UsageError(reason, "check shape, type and preprocessing") from error
+
+    return run
 
 
 @dataclass(frozen=True)
@@ -267,15 +260,12 @@ class Judge:
 
     def _outputs(self, model: onnx.ModelProto) -> Array:
         """First outputs, (images, crops, ...)."""
-        session = plain_session(model, self._threads)
-        name = session.get_outputs()[0].name
+        run, canvases = _runner(model, self._canvases, self._threads), self._canvases
         found = []
-        for index in self._indices:
-            sample = self._canvases.load(int(index))
-            rng = np.random.default_rng([self._seed, int(index), 1])
-            room = self._canvases.room(sample)
-            crops = [self._canvases.crop(sample, random_offset(room, rng)) for _ in range(self._crops)]
-            found.append(np.concatenate([_run(session, name, feed) for feed in self._canvases.feeds(crops)]))
+        for index in map(int, self._indices):
+            sample, rng = canvases.load(index), np.random.default_rng([self._seed, index, 1])
+            room = canvases.room(sample)
+            found.append(run([canvases.crop(sample, random_offset(room, rng)) for _ in range(self._crops)]))
         return np.stack(found)
 
 

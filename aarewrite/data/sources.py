@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
 from aarewrite.data.arrays import Array
 from aarewrite.errors import CannotHandle, UsageError
 
+T = TypeVar("T")
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
 SAMPLE_KEYS = ("x", "images", "inputs", "input", "data", "x_test")
 LABEL_KEYS = ("labels", "label", "y", "y_test")
@@ -120,7 +121,16 @@ def _folder(path: Path, labels: str | Path | None, limit: int | None) -> Data:
         raise UsageError(f"{path}: no images in this folder", f"looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
     found = len(files)
     files = files[:limit]
-    indices, class_names = _read_labels(labels, files, path) if labels is not None else (None, {})
+    indices, class_names = None, dict[int, str]()
+    if labels is not None:
+        rows, values, class_names = _read_labels(labels, "file")
+        by_file = {row["file"]: index for row, index in zip(rows, values, strict=True)}
+        if missing := [file.name for file in files if file.name not in by_file]:
+            raise UsageError(
+                f"{labels}: no label for {missing[0]} and {len(missing) - 1} other images of {path.name}/",
+                "give every image a row, or leave --labels out",
+            )
+        indices = tuple(by_file[file.name] for file in files)
     return Data(
         "images",
         f"{len(files)} of {found} images in {path.name}/",
@@ -131,43 +141,28 @@ def _folder(path: Path, labels: str | Path | None, limit: int | None) -> Data:
     )
 
 
-def _read_labels(labels: str | Path, files: list[Path], folder: Path) -> tuple[tuple[int, ...], dict[int, str]]:
-    rows = _csv_rows(Path(labels))
-    column = next((name for name in LABEL_COLUMNS if name in rows[0]), None)
-    if "file" not in rows[0] or column is None:
-        raise UsageError(
-            f"{labels}: columns are {', '.join(rows[0])}",
-            f"it needs `file` and one of {', '.join(LABEL_COLUMNS)}",
-        )
-    by_file, names = {}, {}
-    for number, row in enumerate(rows, start=2):
-        index = _label(row[column], f"{labels} line {number}")
-        by_file[row["file"]] = index
-        if row.get("name"):
-            names[index] = row["name"]
-    missing = [file.name for file in files if file.name not in by_file]
-    if missing:
-        raise UsageError(
-            f"{labels}: no label for {missing[0]} and {len(missing) - 1} other images of {folder.name}/",
-            "give every image a row, or leave --labels out",
-        )
-    return tuple(by_file[file.name] for file in files), names
-
-
-def _csv_rows(path: Path) -> list[dict[str, str]]:
+def _read_labels(labels: str | Path, *needed: str) -> tuple[list[dict[str, str]], list[int], dict[int, str]]:
+    """The rows of a CSV, their class indices, and the names of classes that it gives."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with Path(labels).open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     except FileNotFoundError:
-        raise UsageError(f"{path}: no such file", "name an existing labels .csv") from None
+        raise UsageError(f"{labels}: no such file", "name an existing labels .csv") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path}: not a readable CSV ({error})", "correct the file") from None
+        raise UsageError(f"{labels}: not a readable CSV ({error})", "correct the file") from None
     if not rows:
-        raise UsageError(f"{path}: no rows", "it needs a header line and one row an image")
-    return rows
+        raise UsageError(f"{labels}: no rows", "it needs a header line and one row an image")
+    column = next((name for name in LABEL_COLUMNS if name in rows[0]), None)
+    if column is None or not {*needed} <= rows[0].keys():
+        wanted = "".join(f"`{name}` and " for name in needed)
+        raise UsageError(
+            f"{labels}: columns are {', '.join(rows[0])}", f"it needs {wanted}one of {', '.join(LABEL_COLUMNS)}"
+        )
+    values = [_label(row[column], f"{labels} line {number}") for number, row in enumerate(rows, start=2)]
+    return rows, values, {index: row["name"] for index, row in zip(values, rows, strict=True) if row.get("name")}
 
 
-def _label(text: Any, where: str) -> int:
+def _label(text: str | int, where: str) -> int:
     try:
         index = int(text)
     except (TypeError, ValueError):
@@ -185,7 +180,10 @@ def _arrays(path: Path, labels: str | Path | None, limit: int | None, input_name
         if not ref.shape == p0.shape == p1.shape:
             raise UsageError(f"{path}: ref {ref.shape}, p0 {p0.shape}, p1 {p1.shape} differ", "give equal shapes")
         key, samples = "ref", ref
-        triplets = lambda i: (ref[i], p0[i], p1[i])  # noqa: E731
+
+        def triplets(i: int) -> tuple[Array, Array, Array]:
+            return ref[i], p0[i], p1[i]
+
     else:
         key, samples = _sample_array(path, arrays, input_names)
     if samples.ndim < 2 or 0 in samples.shape:
@@ -248,15 +246,8 @@ def _array_labels(
 ) -> tuple[tuple[int, ...] | None, dict[int, str]]:
     names: dict[int, str] = {}
     if labels is not None:
-        rows = _csv_rows(Path(labels))
-        column = next((name for name in LABEL_COLUMNS if name in rows[0]), None)
-        if column is None:
-            raise UsageError(
-                f"{labels}: columns are {', '.join(rows[0])}", f"it needs one of {', '.join(LABEL_COLUMNS)}"
-            )
-        values = [_label(row[column], f"{labels} line {i}") for i, row in enumerate(rows, start=2)]
-        names = {index: row["name"] for index, row in zip(values, rows, strict=True) if row.get("name")}
         source = str(labels)
+        _, values, names = _read_labels(labels)
     else:
         key = next((key for key in LABEL_KEYS if key in arrays), None)
         if key is None:
@@ -309,13 +300,13 @@ def pink_noise(shape: tuple[int, ...], seed: tuple[int, int], axes: tuple[int, .
     return result
 
 
-def prefetch(load: Callable[[int], Any], count: int, workers: int = 2, ahead: int = 8) -> Iterator[tuple[int, Any]]:
+def prefetch(load: Callable[[int], T], count: int, workers: int = 2, ahead: int = 8) -> Iterator[tuple[int, T]]:
     """Yield `(i, load(i))` in order, loading at most `ahead` samples in the background.
 
     Decoding overlaps with the model's run (both release the GIL); the bound keeps memory flat.
     """
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-        waiting: deque[Future[Any]] = deque(pool.submit(load, i) for i in range(min(ahead, count)))
+        waiting: deque[Future[T]] = deque(pool.submit(load, i) for i in range(min(ahead, count)))
         try:
             for i in range(count):
                 sample = waiting.popleft().result()

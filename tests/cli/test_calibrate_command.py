@@ -16,7 +16,7 @@ import aarewrite
 
 SAMPLES = Path(__file__).parents[2] / "sample_models"
 DIGITS = SAMPLES / "digits_eval.npz"
-SIGNALS = ["--calibrate", SAMPLES / "signals_eval.npz", "--preprocess", "unit", "--limit", 60, "-q"]
+SIGNALS = ["--calibrate", SAMPLES / "signals_eval.npz", "--preprocess", "unit", "--limit", 40, "-q"]
 
 
 def test_the_residual_net_becomes_steadier_and_stays_as_good(aa: Callable[..., Any], tmp_path: Path) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import onnx
 import onnx.parser
 import onnxruntime as ort
 import pytest
+from command import aa, failed, files
 from reference import Array, build, ops, relative_difference, weight
 
 import aarewrite
@@ -221,31 +220,28 @@ def test_a_tensor_that_names_no_file(source: Path) -> None:
 # ---- the command line --------------------------------------------------------------------------------------
 
 
-def command(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "aarewrite", *map(str, arguments)], cwd=cwd, capture_output=True, text=True, check=False
-    )
-
-
 def test_the_command_from_another_folder(source: Path, elsewhere: Path) -> None:
     set_out(source, *PLACES)
-    done = command("../source/model.onnx", "-o", "out.onnx", cwd=elsewhere)
-    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "wrote out.onnx")
-    assert sorted(file.name for file in elsewhere.iterdir()) == sorted([*(f"{n}.bin" for n in PLACES), "out.onnx"])
+    done = aa("../source/model.onnx", "-o", "out.onnx")
+    assert (done.status, done.out.splitlines()[-1]) == (0, "wrote out.onnx")
+    assert files(elsewhere) == {"out.onnx", *(f"{name}.bin" for name in PLACES)}
     shutil.rmtree(source)
     assert [value.shape for value in answers(elsewhere / "out.onnx")] == [(1, 8, 4, 4)] * 2
-    again = command("elsewhere/out.onnx", "-o", "elsewhere/again.onnx", cwd=elsewhere.parent)
-    assert (again.returncode, "nothing to rewrite" in again.stdout) == (0, True)
+    assert "nothing to rewrite" in aa("out.onnx", "-o", "again.onnx").out
 
 
 def test_an_output_never_takes_a_data_files_place(source: Path, elsewhere: Path) -> None:
     path = set_out(source, "body", "constant")
     for output in (source / "body.bin", source / "constant.bin", elsewhere / "body.bin"):
-        done = command(path, "-q", "-o", output, cwd=elsewhere)
-        assert done.returncode == 2
-        assert output.name in done.stderr
+        failed(aa(path, "-o", output), 2, output.name)
     assert (source / "body.bin").read_bytes() == named(everywhere())["body"].raw_data
-    assert not (elsewhere / "body.bin").exists()
+    assert files(elsewhere) == set()
+
+
+def test_a_location_outside_is_one_line(source: Path) -> None:
+    failed(
+        aa(set_out(source, "body", location="../{}.bin")), 3, "tensor 'body': its data file '../body.bin' is outside"
+    )
 
 
 def test_the_rewritten_model_is_measured_from_another_folder(source: Path, elsewhere: Path) -> None:
@@ -261,6 +257,6 @@ def test_the_rewritten_model_is_measured_from_another_folder(source: Path, elsew
     )  # fmt: skip
     path = source / "model.onnx"
     onnx.save(model, path, save_as_external_data=True, location="w.bin", size_threshold=0)
-    done = command(path, "-q", "-o", "out.onnx", "--verify", "synthetic:2", cwd=elsewhere)
-    assert (done.returncode, done.stderr) == (0, "")
+    done = aa(path, "-q", "-o", "out.onnx", "--verify", "synthetic:2")
+    assert (done.status, done.err) == (0, "")
     assert ops(onnx.load(elsewhere / "out.onnx")).count("Conv") == 3

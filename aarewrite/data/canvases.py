@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,15 +144,18 @@ def padded(canvases: Canvases, margin: Sequence[int]) -> Canvases:
     return replace(canvases, load=load)
 
 
-def from_array(samples: NDArray[Any], input: str, *, size: tuple[int, ...] | None = None, **more: Any) -> Canvases:
+def from_array(
+    samples: Array,
+    input: str,
+    *,
+    size: tuple[int, ...] | None = None,
+    labels: NDArray[np.int64] | None = None,
+    batch: int = CROPS_PER_RUN,
+) -> Canvases:
     """Canvases out of one array (n, channels, ...): cropped to `size`, or shifted within a reflected border of 1/8."""
-    spatial = samples.shape[2:]
-    canvases = Canvases(
-        len(samples), lambda i: samples[i], input, tuple(size or spatial), tuple(range(1, samples.ndim - 1)), **more
-    )
-    if canvases.size == spatial:
-        canvases = padded(canvases, [max(1, n // 8) for n in spatial])
-    return canvases
+    spatial, axes = samples.shape[2:], tuple(range(1, samples.ndim - 1))
+    canvases = Canvases(len(samples), lambda i: samples[i], input, tuple(size or spatial), axes, labels, batch)
+    return padded(canvases, [max(1, n // 8) for n in spatial]) if canvases.size == spatial else canvases
 
 
 def from_setup(setup: Setup) -> Canvases:

@@ -19,7 +19,7 @@ from aarewrite.data.geometry import Geometry
 from aarewrite.data.views import DIRECTIONS, RollViews, fourier_shift
 from aarewrite.errors import CannotHandle, UsageError
 from aarewrite.model.graph import GraphEditor
-from aarewrite.model.index import OpenGraph, open_graph
+from aarewrite.model.index import OpenGraph, label, open_graph
 from aarewrite.model.model_file import load
 from aarewrite.model.runner import Model
 from aarewrite.model.types import Tensor
@@ -111,7 +111,7 @@ def find_layers(graph: OpenGraph) -> tuple[Layer, ...]:
             ratios = (max(1, round(b / a)) for b, a in zip(before, after, strict=True))
             stride = tuple(s * ratio for s, ratio in zip(so_far, ratios, strict=True))
             tensor = _behind_activation(editor, made[node.output[0]], len(after))
-            found.append(Layer(node.name or node.output[0], node.op_type, tensor, stride, parent))
+            found.append(Layer(label(node), node.op_type, tensor, stride, parent))
             parent = len(found) - 1
         for name in node.output:
             reached[name] = parent

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,8 @@ from aarewrite.verification.parity import Parity
 from aarewrite.verification.preconditions import Violation
 from aarewrite.verification.providers import Placement
 from aarewrite.verification.statistics import Difference
+
+Row = Mapping[str, Any]  # JSON, of a table that the report prints
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,8 @@ class VerifyReport:
     class_names: Mapping[int, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     failures: tuple[str, ...] = ()
-    plan: tuple[Mapping[str, Any], ...] = ()
-    trials: tuple[Mapping[str, Any], ...] = ()
+    plan: tuple[Row, ...] = ()
+    trials: tuple[Row, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -97,7 +99,8 @@ class VerifyReport:
     @property
     def protocols(self) -> tuple[str, ...]:
         """The protocols that were run, in order."""
-        results: Sequence[Any] = (*self.classification, *self.maps, *self.metrics)
+        results: tuple[Classification | MapResult | MetricResult, ...]
+        results = (*self.classification, *self.maps, *self.metrics)
         return tuple(dict.fromkeys(result.protocol for result in results))
 
     def raise_for_failures(self) -> None:
@@ -110,7 +113,7 @@ class VerifyReport:
             more = f" (and {len(self.failures) - 1} more)" if len(self.failures) > 1 else ""
             raise CheckFailed(self.failures[0] + more)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return everything but pictures as JSON's own types; NaN and infinities become None."""
         return {
             "passed": self.passed,
@@ -122,7 +125,7 @@ class VerifyReport:
         return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.name != "pictures"}
     if isinstance(value, Mapping):

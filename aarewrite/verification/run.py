@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from aarewrite.verification.parity import Parity, compare, run_model, split_refe
 from aarewrite.verification.preconditions import find_violations
 from aarewrite.verification.protocols import plan_shifts
 from aarewrite.verification.providers import Placement, node_placement
-from aarewrite.verification.result import CircularClaim, VerifyReport
+from aarewrite.verification.result import CircularClaim, Row, VerifyReport
 from aarewrite.verification.task import Task, infer_task
 from aarewrite.version import __version__
 
@@ -58,8 +58,8 @@ def verify(
     min_consistency: float | None = None,
     max_diff: float | None = None,
     names: tuple[str, str] | None = None,
-    plan: Sequence[Mapping[str, Any]] = (),
-    trials: Sequence[Mapping[str, Any]] = (),
+    plan: Sequence[Row] = (),
+    trials: Sequence[Row] = (),
     progress: bool = False,
 ) -> VerifyReport:
     """Measure how shift-invariant a model is and how it compares numerically with another.

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 
 from aarewrite.errors import CannotHandle
+from aarewrite.model.external import is_external
 from aarewrite.model.model_file import Model
 from aarewrite.model.runtime import Port, Session, first_line
 from aarewrite.model.types import Array
@@ -145,24 +146,17 @@ def _random_array(port: Port, shape: Sequence[int], rng: np.random.Generator) ->
 
 def _switches(model: Model, inputs: list[Port]) -> list[Feeds]:
     """Values of scalar integer inputs that the graph compares them with: each may take another branch."""
-    scalars = {port.name: port for port in inputs if port.type in ("tensor(int64)", "tensor(int32)") and not port.shape}
-    if not scalars:
-        return [{}]
-    graph = model.readable.graph
-    constants: dict[str, Array] = {}
-    for tensor in graph.initializer:
-        if not tensor.dims and tensor.data_location != onnx.TensorProto.EXTERNAL:
-            constants[tensor.name] = onnx.numpy_helper.to_array(tensor)
+    kinds = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
+    scalars = {port.name: kinds[port.type] for port in inputs if port.type in kinds and not port.shape}
+    graph = model.proto.graph
+    tensors = [(tensor.name, tensor) for tensor in graph.initializer]
     for node in graph.node:
-        for attribute in node.attribute:
-            if node.op_type == "Constant" and attribute.name == "value" and not attribute.t.dims:
-                constants[node.output[0]] = onnx.numpy_helper.to_array(attribute.t)
+        tensors += [(node.output[0], a.t) for a in node.attribute if node.op_type == "Constant" and a.name == "value"]
+    constants = {name: tensor for name, tensor in tensors if not tensor.dims and not is_external(tensor)}
     found: list[Feeds] = [{}]
     for node in graph.node:
-        if node.op_type == "Equal":
-            name = next((n for n in node.input if n in scalars), None)
-            constant = next((constants[n] for n in node.input if n in constants), None)
-            if name is not None and constant is not None:
-                dtype = np.int64 if scalars[name].type == "tensor(int64)" else np.int32
-                found.append({name: np.array(constant, dtype=dtype).reshape(())})
+        name = next((n for n in node.input if n in scalars), "")
+        constant = next((constants[n] for n in node.input if n in constants), None)
+        if node.op_type == "Equal" and name and constant is not None:
+            found.append({name: onnx.numpy_helper.to_array(constant).astype(scalars[name])})
     return found

@@ -9,6 +9,7 @@ or interprets a model gets the others read in.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 import onnx
@@ -26,42 +27,50 @@ def tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     yield from nested_tensors(proto)
     for training in proto.training_info:
         for graph in (training.initialization, training.algorithm):
-            yield from _of_graph(graph)
+            yield from graph.initializer
+            yield from nested_tensors(onnx.ModelProto(graph=graph))
 
 
 def nested_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     """Every tensor that takes part in a run, without the main graph's dense initializers."""
-    yield from _of_sparse(proto.graph.sparse_initializer)
-    yield from _of_nodes(proto.graph.node)
-    for function in proto.functions:
-        yield from _of_nodes(function.node)
-        yield from _of_attributes(function.attribute_proto)
-
-
-def _of_graph(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    yield from graph.initializer
-    yield from _of_sparse(graph.sparse_initializer)
-    yield from _of_nodes(graph.node)
-
-
-def _of_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
-    for node in nodes:
-        yield from _of_attributes(node.attribute)
-
-
-def _of_attributes(attributes: Iterable[onnx.AttributeProto]) -> Iterator[onnx.TensorProto]:
-    for attribute in attributes:
-        if attribute.type in PLAIN:  # most are: nothing further is looked at
-            continue
-        yield from (attribute.t, *attribute.tensors)
-        yield from _of_sparse((attribute.sparse_tensor, *attribute.sparse_tensors))
-        for graph in (attribute.g, *attribute.graphs):
-            yield from _of_graph(graph)
-
-
-def _of_sparse(sparse: Iterable[onnx.SparseTensorProto]) -> Iterator[onnx.TensorProto]:
+    sparse: list[onnx.SparseTensorProto] = []
+    for place, graph in enumerate(graphs(proto)):
+        sparse += graph.sparse_initializer
+        if place > 0:
+            yield from graph.initializer
+    held = chain(*(node.attribute for node in nodes(proto)), *(one.attribute_proto for one in proto.functions))
+    for attribute in held:
+        if attribute.type not in PLAIN:
+            yield from (attribute.t, *attribute.tensors)
+            sparse += (attribute.sparse_tensor, *attribute.sparse_tensors)
     for tensor in sparse:
         yield from (tensor.values, tensor.indices)
+
+
+def graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
+    """The main graph and every body of an If, Loop or Scan, those in functions included."""
+    yield proto.graph
+    for node in nodes(proto):
+        yield from _bodies(node)
+
+
+def nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    """Every node of a model: of the main graph, of functions, and of bodies."""
+    return with_bodies(chain(proto.graph.node, *(function.node for function in proto.functions)))
+
+
+def with_bodies(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """The nodes and those in the bodies of each If, Loop or Scan."""
+    for node in nodes:
+        yield node
+        for graph in _bodies(node):
+            yield from with_bodies(graph.node)
+
+
+def _bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    for attribute in node.attribute:
+        if attribute.type not in PLAIN:  # most are plain: nothing further is looked at
+            yield from (attribute.g, *attribute.graphs)
 
 
 def is_external(tensor: onnx.TensorProto) -> bool:

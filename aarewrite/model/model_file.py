@@ -16,7 +16,6 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,13 +25,14 @@ from google.protobuf.message import DecodeError, EncodeError
 from aarewrite.errors import CannotHandle, UsageError
 from aarewrite.model import wire
 from aarewrite.model.external import (
-    PLAIN,
     STUB_LOCATION,
     check_locations,
+    graphs,
     is_external,
     is_stub,
     nested_tensors,
     read_in,
+    with_bodies,
 )
 from aarewrite.model.external import external_files as external_files
 from aarewrite.model.types import DEFAULT_DOMAIN
@@ -184,7 +184,7 @@ def _check_opset(name: str, nodes: Iterable[onnx.NodeProto], version: int) -> No
             f"{name}: opset {version} is older than {OLDEST_OPSET}",
             "convert it with onnx.version_converter or export again",
         )
-    if version == 0 and any(node.domain in DEFAULT_DOMAIN for node in _with_bodies(nodes)):
+    if version == 0 and any(node.domain in DEFAULT_DOMAIN for node in with_bodies(nodes)):
         raise CannotHandle(
             f"{name}: has operators of ONNX but imports no version of their set",
             "add the opset they were exported with to its opset_import",
@@ -194,25 +194,13 @@ def _check_opset(name: str, nodes: Iterable[onnx.NodeProto], version: int) -> No
 def _sizes_that_are_none(proto: onnx.ModelProto) -> Iterator[onnx.TensorShapeProto.Dimension]:
     """Sizes declared as -1 or 0, as Paddle's exporters write what is open: shape inference would calculate with them.
     Initializers have the sizes that they say."""
-    nodes = chain(proto.graph.node, *(function.node for function in proto.functions))
-    inner = (a for node in _with_bodies(nodes) for a in node.attribute if a.type not in PLAIN)
     infos = [info for function in proto.functions for info in function.value_info]
-    for graph in chain([proto.graph], *((a.g, *a.graphs) for a in inner)):
+    for graph in graphs(proto):
         infos += (*graph.input, *graph.output, *graph.value_info)
     for info in infos:
         for size in info.type.tensor_type.shape.dim:
             if size.dim_value <= 0 and size.HasField("dim_value"):
                 yield size
-
-
-def _with_bodies(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
-    """The nodes and those in the bodies of each If, Loop or Scan."""
-    for node in nodes:
-        yield node
-        for attribute in node.attribute:
-            if attribute.type not in PLAIN:
-                for graph in (attribute.g, *attribute.graphs):
-                    yield from _with_bodies(graph.node)
 
 
 def save(model: Model, path: Path) -> None:

@@ -27,9 +27,6 @@ def print_report(report: VerifyReport) -> None:
         out.say(fact, f"{name:12}", hang=12)
     for print_table in (_classification, _maps, _metrics, _layers, _parity):
         print_table(report, out)
-    for c in report.changes:
-        change = f"{c.change:+.2f} points [{c.low:+.2f}, {c.high:+.2f}], p = {c.p:.2g}, n = {c.n}"
-        out.say(f"{c.name} against {report.against}: {change}")
     for claim in report.circular:
         if claim.exact_possible:
             out.say(f"circular: nothing in {claim.model} breaks exactness")
@@ -68,6 +65,9 @@ def _classification(report: VerifyReport, out: Terminal) -> None:
         rows.append((r.model, r.protocol, *measured, *values, str(r.n)))
     out.print()
     out.figures(columns, rows)
+    for c in report.changes:
+        change = f"{c.change:+.2f} points [{c.low:+.2f}, {c.high:+.2f}], p = {c.p:.2g}, n = {c.n}"
+        out.say(f"{c.name} against {report.against}: {change}")
 
 
 def _maps(report: VerifyReport, out: Terminal) -> None:

@@ -11,7 +11,7 @@ import onnx
 import onnxruntime as ort
 
 from aarewrite.errors import CannotHandle, UsageError
-from aarewrite.model.runtime import Port, first_line
+from aarewrite.model.runtime import Port, Session, first_line, plain_session
 from aarewrite.model.types import Array, DType
 
 ModelLike = str | Path | onnx.ModelProto
@@ -118,12 +118,7 @@ class Model:
         self.source = source
         self.provider = provider
         self.label = label or (Path(source).name if not isinstance(source, onnx.ModelProto) else "model")
-        options = ort.SessionOptions()
-        options.log_severity_level = 4  # warnings would mix with the tool's own lines
-        if profile is not None:
-            options.enable_profiling = True
-            options.profile_file_prefix = str(profile)
-        self.session = open_session(source, provider, options, self.label)
+        self.session = open_session(source, provider, self.label, profile)
         self.inputs = tuple(_input_spec(value, layout, self.label) for value in self.session.get_inputs())
         self.output_names = tuple(value.name for value in self.session.get_outputs())
         self.constants: dict[str, Array] = {}  # inputs that are the same for every sample
@@ -192,7 +187,7 @@ def cuda_available() -> bool:
     return EXECUTION_PROVIDERS["cuda"] in ort.get_available_providers()
 
 
-def open_session(source: ModelLike, provider: str, options: ort.SessionOptions, label: str) -> ort.InferenceSession:
+def open_session(source: ModelLike, provider: str, label: str, profile: Path | None = None) -> Session:
     """Open an ONNX Runtime session on exactly the provider asked for.
 
     Raises:
@@ -201,22 +196,22 @@ def open_session(source: ModelLike, provider: str, options: ort.SessionOptions, 
     """
     if not isinstance(source, onnx.ModelProto) and not Path(source).is_file():
         raise UsageError(f"{source}: no such file", "name an existing .onnx file")
-    wanted = ["CUDAExecutionProvider", "CPUExecutionProvider"] if provider == "cuda" else ["CPUExecutionProvider"]
-    if wanted[0] not in ort.get_available_providers():
+    wanted = EXECUTION_PROVIDERS[provider]
+    if wanted not in ort.get_available_providers():
         raise CannotHandle(
-            f"no {wanted[0]} in onnxruntime {ort.__version__} on this machine",
+            f"no {wanted} in onnxruntime {ort.__version__} on this machine",
             "install onnxruntime-gpu[cuda,cudnn] where an NVIDIA GPU is, or use --provider cpu",
         )
-    content = source.SerializeToString() if isinstance(source, onnx.ModelProto) else str(source)
     # TF32 would drop 13 bits of mantissa and hide a real difference between providers.
-    extra = [{"use_tf32": "0"}, {}] if provider == "cuda" else [{}]
+    first = [(wanted, {"use_tf32": "0"})] if provider == "cuda" else []
+    model = source if isinstance(source, onnx.ModelProto) else Path(source)
     try:
-        session = ort.InferenceSession(content, options, providers=wanted, provider_options=extra)
+        session = plain_session(model, entries=(), providers=[*first, EXECUTION_PROVIDERS["cpu"]], profile=profile)
     except Exception as error:
         raise CannotHandle(f"{label}: ONNX Runtime does not load it: {first_line(error)}", "check the model") from None
-    if session.get_providers()[0] != wanted[0]:  # ONNX Runtime falls back to the CPU with only a warning
+    if session.get_providers()[0] != wanted:  # ONNX Runtime falls back to the CPU with only a warning
         raise CannotHandle(
-            f"{label}: ONNX Runtime could not start {wanted[0]} and fell back to {session.get_providers()[0]}",
+            f"{label}: ONNX Runtime could not start {wanted} and fell back to {session.get_providers()[0]}",
             "install the CUDA and cuDNN versions this onnxruntime-gpu needs, or use --provider cpu",
         )
     return session

@@ -45,6 +45,12 @@ class Session(Protocol):
     def run(self, names: Sequence[str] | None, feeds: Mapping[str, Array]) -> list[Array]:
         """The outputs of these names, or every one, in order."""
 
+    def get_providers(self) -> list[str]:
+        """The execution providers that it really has, the first choice first."""
+
+    def end_profiling(self) -> str:
+        """Write the profile and return its file."""
+
 
 def quiet_libraries() -> None:
     """Keep GraphSurgeon off stdout, which belongs to the tool's result."""
@@ -100,23 +106,33 @@ def open_session(model: Model, optimise: bool = False) -> Session:
 
 
 def plain_session(
-    model: onnx.ModelProto, threads: int = 0, entries: tuple[tuple[str, str], ...] = NO_SPINNING
+    model: onnx.ModelProto | Path,
+    threads: int = 0,
+    entries: tuple[tuple[str, str], ...] = NO_SPINNING,
+    *,
+    providers: Sequence[str | tuple[str, dict[str, str]]] = ("CPUExecutionProvider",),
+    profile: Path | None = None,
 ) -> Session:
-    """A quiet, optimised CPU `onnxruntime.InferenceSession` of a complete model.
+    """A quiet, optimised `onnxruntime.InferenceSession` of a complete model.
 
     Args:
-        model: Weights included.
+        model: Weights included, or the file that holds it.
         threads: Of one operator; 0: as many as cores.
         entries: Session config entries.
+        providers: Execution providers in order of preference, with their options.
+        profile: Prefix of an ONNX Runtime profile to write.
     """
     import onnxruntime as ort
 
     options = ort.SessionOptions()
-    options.log_severity_level = 4
+    options.log_severity_level = 4  # warnings would mix with the tool's own lines
     options.intra_op_num_threads = threads
     for name, value in entries:
         options.add_session_config_entry(name, value)
-    session: Session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(profile)
+    content = str(model) if isinstance(model, Path) else model.SerializeToString()
+    session: Session = ort.InferenceSession(content, options, providers=list(providers))
     return session
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from aarewrite.data.geometry import Geometry
-from aarewrite.verification.protocols import ShiftPlan
+from aarewrite.errors import UsageError
+from aarewrite.verification.protocols import ShiftPlan, plan_shifts
 
 GEOMETRY = Geometry((16, 16), (20, 20))
 
@@ -16,3 +19,27 @@ def test_one_pair_per_batch_is_shared_by_the_batch():
     every = [ShiftPlan("crop", GEOMETRY, (1,), 1, 1, seed=0).pairs(i)[0] for i in range(400)]
     drawn = {offset + 2 for pair in every for shift in pair for offset in shift}
     assert drawn == {0, 1, 2, 3}  # canvas 20, crop 16: as 0..31 for 224 in 256
+
+
+def test_offsets_come_once_the_centre_first():
+    plan = plan_shifts("crop", GEOMETRY, 2, seed=0, pairs=3)
+    offsets = plan.offsets(4)
+    assert offsets[0] == (0, 0)
+    assert len(set(offsets)) == len(offsets)
+    assert {offset for pair in plan.pairs(4) for offset in pair} <= set(offsets)
+    assert {(0, 1), (2, 0), (2, 2), (-1, 1)} <= set(offsets)  # lines right, down and along both; the neighbourhood
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"protocol": "spiral"}, "--protocol spiral: unknown"),
+        ({"max_shift": 3}, "leave 2 px around the centre"),
+        ({"max_shift": 0}, "at least one pixel"),
+        ({"batch_offsets": 0}, "at least one image"),
+        ({"pairs": 0}, "at least one pair an image"),
+    ],
+)
+def test_shifts_that_cannot_be_are_refused(options, reason):
+    with pytest.raises(UsageError, match=reason):
+        plan_shifts(**{"protocol": "crop", "geometry": GEOMETRY, "max_shift": None, "seed": 0} | options)

@@ -1,4 +1,4 @@
-"""CUDA: parity with the CPU and node placement. Skipped where onnxruntime has no CUDA provider."""
+"""Where nodes run, and parity of CUDA with the CPU; the latter is skipped where onnxruntime has no CUDA provider."""
 
 from __future__ import annotations
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Protocol
+
+BAR = 24  # columns
+PAUSE = 0.1  # seconds between two drawings
 
 
 class Advance(Protocol):
@@ -21,15 +26,39 @@ def progress_bar(title: str, total: int | None, wanted: bool) -> Iterator[Advanc
     if not (wanted and sys.stderr.isatty()):
         yield lambda steps, **said: None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    bar = _Bar(title, total)
+    try:
+        yield bar
+    finally:
+        bar.draw("")
+        sys.stderr.write("\r")
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=total)
 
-        def advance(steps: int, *, title: str | None = None, total: int | None = None) -> None:
-            said: dict[str, Any] = {"description": title, "total": total}
-            bar.update(task, advance=steps, **{name: value for name, value in said.items() if value is not None})
+class _Bar:
+    """One line, drawn over itself at most ten times a second."""
 
-        yield advance
+    def __init__(self, title: str, total: int | None) -> None:
+        self.title, self.total, self.done = title, total, 0
+        self.began, self.drawn = time.monotonic(), 0.0
+        self(0)
+
+    def __call__(self, steps: int, *, title: str | None = None, total: int | None = None) -> None:
+        self.title, self.total, self.done = title or self.title, total or self.total, self.done + steps
+        now = time.monotonic()
+        if now - self.drawn >= PAUSE:
+            self.drawn = now
+            self.draw(self.line(now - self.began))
+
+    def line(self, seconds: float) -> str:
+        """Title, bar, steps done, and the minutes and seconds that are left at this pace."""
+        if not self.total:
+            return f"{self.title}  {self.done or ''}"
+        share = min(1.0, self.done / self.total)
+        left = "{}:{:02}".format(*divmod(int(seconds * (1 / share - 1)), 60)) if share else "-:--"
+        return f"{self.title}  [{'#' * int(BAR * share):{BAR}}] {self.done}/{self.total}  {left}"
+
+    def draw(self, line: str) -> None:
+        """Draw over what stands there."""
+        width = shutil.get_terminal_size().columns - 1
+        sys.stderr.write("\r" + line[:width].ljust(width))
+        sys.stderr.flush()

@@ -42,13 +42,13 @@ def check_outputs(
     taken = dict[tuple[object, ...], str]()
     folders = dict[tuple[object, ...], str]()
     for what, path in inputs:
-        with contextlib.suppress(OSError):
-            taken.setdefault(_identity(path), what)
+        with contextlib.suppress(OSError):  # what cannot be read says so when it is read
+            found = {_identity(path): what} if path.exists() else {}
             if path.is_dir():
-                folders.setdefault(_identity(path), what)
-                for file in path.iterdir():
-                    if file.suffix.lower() in image_suffixes:
-                        taken.setdefault(_identity(file), f"among {what}")
+                folders |= found
+                images = (file for file in path.iterdir() if file.suffix.lower() in image_suffixes)
+                found |= {_identity(file): f"among {what}" for file in images if file.exists()}
+            taken = found | taken
     for option, given in outputs:
         if given is None:
             continue
@@ -146,11 +146,11 @@ def _target(path: Path) -> Path:
 
 def _identity(path: Path) -> tuple[object, ...]:
     """Equal for two paths that lead to one file."""
-    real = Path(os.path.realpath(path))
     try:
-        found, name = real.stat(), ""
+        found, name = path.stat(), ""
     except FileNotFoundError:
-        found, name = real.parent.stat(), unicodedata.normalize("NFC", real.name).casefold()
+        folder, name = os.path.split(os.path.realpath(path))
+        found, name = os.stat(folder), unicodedata.normalize("NFC", name).casefold()
     return found.st_dev, found.st_ino, name
 
 

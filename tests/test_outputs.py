@@ -178,6 +178,13 @@ def test_outputs_that_lead_to_one_file(home: Path) -> None:
     assert not (home / "page.html").exists()
 
 
+def test_a_name_that_is_no_file_is_not_read(home: Path) -> None:
+    (home / "photos" / "gone.png").symlink_to("nowhere/gone.png")
+    failed(aa("verify", "net.onnx", "--data", "photos", "--json", "new.json"), 2, "a.png: cannot be decoded")
+    assert aa("verify", "net.onnx", "--data", "synthetic:2", "--preprocess", "unit", "--json", "unit").status == 0
+    assert json.loads((home / "unit").read_text())["preprocess"].startswith("unit")
+
+
 def test_the_default_output_may_be_a_link_to_the_input(home: Path) -> None:
     (home / "net.aa.onnx").hardlink_to(home / "net.onnx")
     failed(aa("net.onnx"), 2, "net.aa.onnx: is the input itself; choose another -o")

@@ -8,13 +8,12 @@ from __future__ import annotations
 import os
 import sys
 import textwrap
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-LONGEST_NAME = 44
 SHORTEST_NAME = 24  # rather than cut a name further, a table leaves out a column
 LEAST = 10  # columns of a name where no column is left to leave out
 GAP = "  "
@@ -79,42 +78,51 @@ class Terminal(Console):
         head = [title.removesuffix(">") for title in titles]
         cells = [[cell if isinstance(cell, Text) else Text(cell) for cell in row] for row in rows]
         widths = [
-            max(cell_len(text) for text in (title, *(row[i].plain for row in cells))) for i, title in enumerate(head)
+            max(cell_len(cell) for cell in (title, *(row[i].plain for row in cells))) for i, title in enumerate(head)
         ]
-        can_shrink = [title in names for title in head]
         shown = list(range(len(head)))
+        above: list[int] = []
+        aside: list[int] = []
 
-        def excess(shortest: int) -> int:
-            least = [min(widths[i], shortest) if can_shrink[i] else widths[i] for i in shown]
+        def excess(longest_name: int = sys.maxsize) -> int:
+            least = [min(widths[i], longest_name) if head[i] in names else widths[i] for i in shown]
             return sum(least) + len(GAP) * (len(shown) - 1) - self.limit
 
-        aside: list[int] = []
-        if below is not None and excess(sys.maxsize) > 0:
+        if below is not None and excess() > 0:
             aside = [head.index(below)]
             shown.remove(aside[0])
-        stacked = heads if excess(sys.maxsize) > 0 else 0
+        stacked = heads if excess() > 0 else 0
         del shown[:stacked]
         for title in drop:
             if excess(SHORTEST_NAME) > 0 and head.index(title) in shown:
                 shown.remove(head.index(title))
-        for i in shown:
-            if can_shrink[i]:
-                widths[i] = max(min(widths[i], LEAST), widths[i] - max(0, excess(sys.maxsize)))
+        for i in [i for i in shown if head[i] in names and excess() > 0]:
+            room = max(min(widths[i], LEAST), widths[i] - excess())
+            if short := shortened([row[i].plain for row in cells], room):
+                widths[i] = room
+                for row, name in zip(cells, short, strict=True):
+                    row[i] = Text(name, row[i].style)
+            else:
+                above.append(i)
+                shown.remove(i)
 
         def joined(row: Sequence[Text], style: str = "") -> Text:
-            line = Text(style=style)
+            line = Text(GAP if above else "", style)
             for i in shown:
-                cell = row[i] if len(row[i]) <= widths[i] else Text(shorten(row[i].plain, widths[i]), row[i].style)
-                space = " " * (widths[i] - cell_len(cell.plain))
-                line.append_text(Text.assemble(*((space, cell) if flush[i] else (cell, space)), GAP))
+                space = " " * (widths[i] - cell_len(row[i].plain))
+                line.append_text(Text.assemble(*((space, row[i]) if flush[i] else (row[i], space)), GAP))
             line.rstrip()
             return line
 
-        said: list[str] = []
+        for i in above:
+            self.put(Text(head[i], "bold"))
         self.put(joined([Text(title) for title in head], "bold"))
+        said: list[str] = []
         for row in cells:
             if stacked and said != (said := [cell.plain for cell in row[:stacked]]):
                 self.say(", ".join(f"{title} {value}" for title, value in zip(head, said, strict=False)), hang=2)
+            for i in above:
+                self.say(row[i].plain)
             self.put(joined(row))
             for i in aside:
                 for text in self._wrapped(GAP + row[i].plain, len(GAP)):
@@ -134,7 +142,8 @@ class Terminal(Console):
                 self.print()
             chosen = rows[start : start + beside]
             room = max(widest, (self.limit - first) // len(chosen) - len(GAP))
-            names = [shorten(row[0], room) for row in chosen]
+            models = [row[0] for row in chosen]
+            names = shortened(models, room) or models
             lines = [(title, *(row[i] for row in chosen)) for i, title in enumerate(titles) if i]
             self.table((titles[0], *names), lines)
 
@@ -143,22 +152,41 @@ class Terminal(Console):
             return [text]
         for word in text.split():
             if len(word) > self.limit - hang:
-                text = text.replace(word, shorten(word, self.limit - hang))
+                text = text.replace(word, _by_parts(word, self.limit - hang, late=True))
         return textwrap.wrap(
             text, self.limit, subsequent_indent=" " * hang, break_long_words=False, break_on_hyphens=False
         )
 
 
-def shorten(name: str, width: int) -> str:
-    """A name that fits: where it is longer its middle is left out, by whole parts of a path if that is enough."""
-    if len(name) <= width:
-        return name
-    *front, last = name.split("/")
-    for count in range(len(front) - 1, 1, -1):
-        shorter = "/".join((*front[:count], "...", last))
-        if width * 2 // 3 < len(shorter) <= width:
-            return shorter
-    left = (width - 3) // 2
+def shortened(names: Sequence[str], width: int) -> list[str] | None:
+    """Names of at most so many characters, their middle left out where they are longer; None where two became one."""
+    ways: tuple[Callable[[str], str], ...] = (
+        lambda name: _by_parts(name, width, late=True),
+        lambda name: _by_parts(name, width, late=False),
+        lambda name: _cut(name, width, (width - 3) // 2),
+        lambda name: _cut(name, width, 2),
+        lambda name: _cut(name, width, width - 5),
+    )
+    for way in ways:
+        short = [name if len(name) <= width else way(name) for name in names]
+        if len(set(short)) == len(set(names)):
+            return short
+    return None
+
+
+def _by_parts(name: str, width: int, late: bool) -> str:
+    """A path without some of its middle parts, late or early ones; with a part cut where whole ones leave little."""
+    parts = name.split("/")
+    lead = 1 + name.startswith("/")
+    for left_out in range(1, len(parts) - lead):
+        first, rest = (parts[: -1 - left_out], parts[-1:]) if late else (parts[:lead], parts[lead + left_out :])
+        short = "/".join((*first, "...", *rest))
+        if width * 2 // 3 < len(short) <= width:
+            return short
+    return _cut(name, width, (width - 3) // 2)
+
+
+def _cut(name: str, width: int, left: int) -> str:
     return f"{name[:left]}...{name[len(name) - (width - 3 - left) :]}"
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from aarewrite.passes.blur_geometry import A_TROUS
-from aarewrite.show.console import LONGEST_NAME, Terminal, product, shorten, si
+from aarewrite.show.console import Terminal, product, si
 
 if TYPE_CHECKING:
     from aarewrite.planning import Plan, PlannedSite
@@ -106,7 +106,7 @@ def _what(planned: PlannedSite) -> str:
 
 
 def _name(scope: str, node: str) -> str:
-    return shorten(f"{scope}/{node}" if scope else node, LONGEST_NAME)
+    return f"{scope}/{node}" if scope else node
 
 
 def _macs(planned: PlannedSite) -> str:

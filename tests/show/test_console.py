@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.text import Text
 
-from aarewrite.show.console import Terminal, product, shorten, si
+from aarewrite.show.console import Terminal, product, shortened, si
 
 
 class Screen:
@@ -134,17 +134,35 @@ def test_no_colour_means_no_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "width", "short"),
+    ("names", "width", "short"),
     [
         ("/conv/Conv", 10, "/conv/Conv"),
         ("/blocks/blocks.1/shortcut/shortcut.1/Conv", 30, "/blocks/blocks.1/.../Conv"),
         ("/blocks/blocks.1/shortcut/shortcut.1/Conv", 38, "/blocks/blocks.1/shortcut/.../Conv"),
         ("abcdefghijklmnop", 9, "abc...nop"),
         ("/blocks/blocks.1/Conv", 12, "/blo.../Conv"),
+        ("net/one/two/three/Relu net/one/two/four/Relu", 19, "net/.../three/Relu net/.../four/Relu"),
+        ("net_a_conv_of_a_stage net_b_conv_of_a_stage", 11, "net_a_...ge net_b_...ge"),
+        ("conv_of_a_stage_1 conv_of_a_stage_2", 10, "con...ge_1 con...ge_2"),
     ],
 )
-def test_a_name_keeps_both_ends(name: str, width: int, short: str) -> None:
-    assert shorten(name, width) == short
+def test_names_keep_both_ends_and_stay_different(names: str, width: int, short: str) -> None:
+    assert shortened(names.split(), width) == short.split()
+
+
+def test_names_that_cannot_stay_different_have_lines_of_their_own() -> None:
+    names = [f"backbone_stage_{stage}_of_the_network" for stage in "ab"]
+    assert shortened(names, 12) is None
+    screen = Screen(36)
+    screen.out.table(("node", "kind", "size", "MACs>"), [(n, "Conv", "3x3", "12.5k") for n in names], names=("node",))
+    assert screen.lines == [
+        "node",
+        "  kind  size   MACs",
+        "backbone_stage_a_of_the_network",
+        "  Conv  3x3   12.5k",
+        "backbone_stage_b_of_the_network",
+        "  Conv  3x3   12.5k",
+    ]
 
 
 def test_numbers() -> None:

@@ -13,8 +13,8 @@ from aarewrite.version import __version__
 if TYPE_CHECKING:
     from aarewrite.calibration.run import calibrate
     from aarewrite.errors import AarewriteError, CannotHandle, CheckFailed, UsageError
-    from aarewrite.planning import Plan
     from aarewrite.recipe import Recipe
+    from aarewrite.rewriting.apply import Plan
     from aarewrite.rewriting.pipeline import Result, plan, rewrite
     from aarewrite.verification import VerifyReport, verify
 
@@ -23,7 +23,7 @@ _HOMES = {
     "CannotHandle": "errors",
     "CheckFailed": "errors",
     "UsageError": "errors",
-    "Plan": "planning",
+    "Plan": "rewriting.apply",
     "Recipe": "recipe",
     "Result": "rewriting.pipeline",
     "plan": "rewriting.pipeline",

@@ -76,7 +76,7 @@ def read(kind: type[T], table: object, where: str, *, also: Collection[str] = ()
             raise UsageError(f"{where}: no {entry.name!r}", "add it")
     hints = typing.get_type_hints(kind)
     for name in set(values) - set(given):
-        check(f"{where}: {name}", values[name], hints[name], known[name])
+        check(f"{where}: {name} = {table[name]!r}", values[name], hints[name], known[name])
     return kind(**values)
 
 
@@ -89,7 +89,8 @@ def check_fields(made: DataclassInstance, where: str, names: Collection[str] | N
     hints = typing.get_type_hints(type(made))
     for entry in dataclasses.fields(made):
         if names is None or entry.name in names:
-            check(f"{where}: {entry.name}", getattr(made, entry.name), hints[entry.name], entry)
+            value = getattr(made, entry.name)
+            check(f"{where}: {entry.name} = {value!r}", value, hints[entry.name], entry)
 
 
 def check(what: str, value: object, hint: object, entry: Field[typing.Any]) -> None:
@@ -103,13 +104,13 @@ def check(what: str, value: object, hint: object, entry: Field[typing.Any]) -> N
         if value is None and value == entry.default:
             return
         if not any(type(value) is type(choice) and value == choice for choice in choices):
-            raise UsageError(f"{what} = {value!r} is not one of {', '.join(map(str, choices))}")
+            raise UsageError(f"{what} is not one of {', '.join(map(str, choices))}")
         return
     kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if any(_fits(value, kind) for kind in kinds) and (value is None or holds is None or holds(value)):
         return
     says = entry.metadata.get("says") or " or ".join(filter(None, map(_name, kinds)))
-    raise UsageError(f"{what} = {value!r} is not {says}")
+    raise UsageError(f"{what} is not {says}")
 
 
 def _fits(value: object, kind: object) -> bool:

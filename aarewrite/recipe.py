@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from aarewrite.errors import UsageError
-from aarewrite.filters import LARGEST_FILTER, PADS
+from aarewrite.options import Table, check_fields, option, read
+from aarewrite.passes import SITE_PASSES, STAGE_PASSES
+from aarewrite.passes.contract import SiteOptions, StagePass
+from aarewrite.passes.low_passes import check_filter
 
 BUILT_IN = ("aligned", "calibrated", "zhang2019", "zhang2019-resnet", "timm", "composer")
+STAGE_KEYS = {entry.name: entry.default for kind in STAGE_PASSES.values() for entry in dataclasses.fields(kind.Options)}
 
 
 def matches_glob(name: str, glob: str) -> bool:
@@ -31,98 +36,62 @@ class SiteOverride:
     Attributes:
         match: Glob over node names, case-sensitive; also matched against "scope/node".
         action: "blur" or "keep". "blur" also lifts the recipe's own reasons for leaving a site alone.
-        filter: Taps per subsampled axis, 1..7.
-        pad: "reflect", "edge" or "zero".
-        placement: "after" or "before".
-        max_window: Window of a MaxPool in the rewritten model.
-        strength: As in `Recipe`.
+        placement: The name of a site pass.
+        filter, pad, max_window, strength: As in `SiteOptions`.
     """
 
     match: str
-    action: str | None = None
-    filter: int | None = None
-    pad: str | None = None
-    placement: str | None = None
-    max_window: int | None = None
-    strength: float | None = None
+    action: str | None = option(None, choices=("blur", "keep"))
+    filter: int | str | None = None
+    pad: str | None = option(None, choices=("reflect", "edge", "zero"))
+    placement: str | None = option(None, choices=SITE_PASSES)
+    max_window: int | None = option(None, holds=lambda value: value >= 0, says="a whole number of 0 or more")
+    strength: float | None = option(None, holds=lambda value: 0 < value <= 1, says="above 0 and up to 1")
 
 
-@dataclass(frozen=True)
-class Recipe:
+@dataclass(frozen=True, init=False)
+class Recipe(SiteOptions):
     """A complete description of how a model is anti-aliased.
 
     Attributes:
         name: Shown in plans and recorded in the model.
-        filter: Taps per subsampled axis, 1..7; 1 is plain subsampling, the structural twin.
-        pad: How the map is padded for the blur: "reflect", "edge" or "zero".
-        pad_rule: "centred": floor and ceil of (f-1)/2; "symmetric": ((s-1)+(f-1))//2 on both sides (timm).
-        every_axis: Blur also the spatial axes whose stride is 1 (Composer's fixed 2-D kernel).
-        max_pool: "blur" or "keep".
-        max_window: Largest MaxPool window that is kept; larger ones shrink to it, 0 keeps all. 2 turns the
-            3x3 stem window of a ResNet into the published 2x2.
-        unit_stride_max_pool: Blur MaxPools of stride 1 as well.
-        conv: "after", "before" or "keep": where a strided Conv's blur goes.
-        after: "activation" or "conv": what "after" means.
-        first_conv: Whether the first Conv behind an input is blurred.
-        halve_stem: A first Conv of stride 4 keeps stride 2 and gets a blur of stride 2 (AlexNet).
-        min_channels: Convs with fewer input channels are left.
-        shortcut: What a strided Conv with no activation that ends in the residual Add becomes:
-            "blur-first" (a 1x1 is blurred on its input; others as any Conv), "conv" (as any Conv), "keep".
-        average_pool: "dense" (stride 1, then blur), "replace" (a blur takes its place) or "keep".
-        strength: How much of the blur is mixed with the identity, above 0 and up to 1 (the full filter).
-        last_stage: "blur" as any other, or "a trous": a classifier's last stage keeps its weights, loses its stride
-            and is dilated instead, where it ends in global pooling.
-        second_phase: Stride of the map from which on a classifier is computed on two interleaved grids, whose results
-            are averaged: 8 begins with the operators that bring the stride to 8, or the nearest there are. 0: none.
+        stages: What it asks of passes that rewrite several sites at once: the fields of their `Options`, all of them.
         sites: Overrides per site; the last match wins.
     """
 
     name: str = "custom"
-    filter: int = 3
-    pad: str = "reflect"
-    pad_rule: str = "centred"
-    every_axis: bool = False
-    max_pool: str = "blur"
-    max_window: int = 0
-    unit_stride_max_pool: bool = False
-    conv: str = "after"
-    after: str = "activation"
-    first_conv: bool = False
-    halve_stem: bool = False
-    min_channels: int = 1
-    shortcut: str = "blur-first"
-    average_pool: str = "dense"
-    strength: float = 1.0
-    last_stage: str = "blur"
-    second_phase: int = 0
+    stages: Mapping[str, object] = field(default_factory=dict, hash=False)
     sites: tuple[SiteOverride, ...] = ()
 
-    def __post_init__(self) -> None:
-        """Check every value.
+    def __init__(
+        self, name: str = "custom", stages: Table = STAGE_KEYS, sites: tuple[SiteOverride, ...] = (), **options: Any
+    ) -> None:
+        """A recipe; `options` are the fields of `SiteOptions` and of the stages' `Options`.
 
         Raises:
-            UsageError: A value is not among the allowed ones; the message names field and choices.
+            UsageError: A value is not among the allowed ones, or a key unknown; the message names it.
         """
-        for name, allowed in _CHOICES.items():
-            _check(f"recipe {self.name}: {name}", getattr(self, name), allowed)
-        if not isinstance(self.name, str):
-            raise UsageError(f"recipe: name = {self.name!r} is not text")
-        for name in ("max_window", "min_channels", "second_phase"):
-            _check_count(f"recipe {self.name}: {name}", getattr(self, name))
-        for name in ("every_axis", "unit_stride_max_pool", "first_conv", "halve_stem"):
-            if type(getattr(self, name)) is not bool:
-                raise UsageError(f"recipe {self.name}: {name} = {getattr(self, name)!r} is not true or false")
-        check_strength(f"recipe {self.name}", self.strength)
+        where = f"recipe {name}"
+        asked = STAGE_KEYS | dict(stages) | {key: options.pop(key) for key in set(options) & set(STAGE_KEYS)}
+        own = {entry.name: entry.default for entry in dataclasses.fields(SiteOptions)}
+        if unknown := sorted(set(asked) - set(STAGE_KEYS) | set(options) - set(own)):
+            known = ", ".join(sorted({"name", "sites", *own, *STAGE_KEYS}))
+            raise UsageError(f"{where}: unknown key {unknown[0]!r}", f"known are {known}")
+        for key, value in (own | options | {"name": name, "stages": asked, "sites": tuple(sites)}).items():
+            object.__setattr__(self, key, value)
+        check_filter(f"{where}: filter", self.filter)
+        check_fields(self, where)
         for site in self.sites:
-            if site.strength is not None:
-                check_strength(f"recipe {self.name}: site {site.match!r}", site.strength)
-            if not isinstance(site.match, str):
-                raise UsageError(f"recipe {self.name}: site {site.match!r}: match is not text")
-            if site.max_window is not None:
-                _check_count(f"recipe {self.name}: site {site.match!r}: max_window", site.max_window)
-            for name, allowed in _SITE_CHOICES.items():
-                if getattr(site, name) is not None:
-                    _check(f"recipe {self.name}: site {site.match!r}: {name}", getattr(site, name), allowed)
+            check_fields(site, f"{where}: site {site.match!r}")
+            if site.filter is not None:
+                check_filter(f"{where}: site {site.match!r}: filter", site.filter)
+        for kind in STAGE_PASSES.values():
+            self.asked(kind)
+
+    def asked(self, kind: type[StagePass]) -> Any:
+        """What it asks of a stage pass: an instance of its `Options`."""
+        names = {entry.name for entry in dataclasses.fields(kind.Options)}
+        return read(kind.Options, {name: self.stages[name] for name in names}, f"recipe {self.name}")
 
     def override_for(self, node: str, scope: str = "") -> SiteOverride | None:
         """The last override that matches a node."""
@@ -131,50 +100,15 @@ class Recipe:
         return next(matches, None)
 
     def with_options(self, **options: Any) -> Recipe:
-        """The recipe with the given fields replaced; None leaves a field as it is."""
+        """The recipe with the given keys replaced; None leaves one as it is."""
         return dataclasses.replace(self, **{key: value for key, value in options.items() if value is not None})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as in TOML and JSON; unset overrides are left out."""
-        fields = dataclasses.asdict(self)
-        fields["sites"] = [{key: value for key, value in site.items() if value is not None} for site in fields["sites"]]
-        return fields
-
-
-_FILTERS = tuple(range(1, LARGEST_FILTER + 1))
-_CHOICES: dict[str, tuple[Any, ...]] = {
-    "filter": _FILTERS,
-    "pad": PADS,
-    "pad_rule": ("centred", "symmetric"),
-    "max_pool": ("blur", "keep"),
-    "conv": ("after", "before", "keep"),
-    "after": ("activation", "conv"),
-    "shortcut": ("blur-first", "conv", "keep"),
-    "average_pool": ("dense", "replace", "keep"),
-    "last_stage": ("blur", "a trous"),
-}
-_SITE_CHOICES: dict[str, tuple[Any, ...]] = {
-    "action": ("blur", "keep"),
-    "filter": _FILTERS,
-    "pad": PADS,
-    "placement": ("after", "before"),
-}
-
-
-def _check(what: str, value: Any, allowed: tuple[Any, ...]) -> None:
-    if type(value) not in (int, str) or value not in allowed:
-        raise UsageError(f"{what} = {value!r} is not one of {', '.join(map(str, allowed))}")
-
-
-def check_strength(what: str, value: Any) -> None:
-    """Refuse a strength that is not above 0 and up to 1."""
-    if type(value) not in (int, float) or not 0 < value <= 1:
-        raise UsageError(f"{what}: strength = {value!r} is not above 0 and up to 1")
-
-
-def _check_count(what: str, value: Any) -> None:
-    if type(value) is not int or value < 0:
-        raise UsageError(f"{what} = {value!r} is not a whole number of 0 or more")
+        fields: dict[str, Any] = dataclasses.asdict(self)
+        sites = [{key: value for key, value in site.items() if value is not None} for site in fields.pop("sites")]
+        stages: dict[str, Any] = fields.pop("stages")
+        return {"name": fields.pop("name")} | fields | stages | {"sites": sites}
 
 
 def load_recipe(name_or_file: str | Path | Recipe) -> Recipe:
@@ -210,7 +144,7 @@ def parse_recipe(text: str, name: str) -> Recipe:
     return recipe_from_dict(table, name)
 
 
-def recipe_from_dict(table: dict[str, Any], name: str) -> Recipe:
+def recipe_from_dict(table: Mapping[str, Any], name: str) -> Recipe:
     """Build a recipe from plain values, the inverse of `Recipe.to_dict`.
 
     Raises:
@@ -220,12 +154,7 @@ def recipe_from_dict(table: dict[str, Any], name: str) -> Recipe:
     sites = entries.pop("sites", entries.pop("site", []))
     if not isinstance(sites, list) or not all(isinstance(site, dict) for site in sites):
         raise UsageError(f"recipe {name}: write overrides as [[site]] tables")
-    for entry, kind in [(entries, Recipe), *((site, SiteOverride) for site in sites)]:
-        known = {field.name for field in dataclasses.fields(kind)}
-        unknown = sorted(set(entry) - known)
-        if unknown:
-            raise UsageError(f"recipe {name}: unknown key {unknown[0]!r}", f"known are {', '.join(sorted(known))}")
     if any("match" not in site for site in sites):
         raise UsageError(f'recipe {name}: a [[site]] needs match = "node name or glob"')
-    overrides = tuple(SiteOverride(**site) for site in sites)
-    return Recipe(**{"name": name, **entries, "sites": overrides})
+    overrides = tuple(read(SiteOverride, site, f"recipe {name}: site {site['match']!r}") for site in sites)
+    return Recipe(**{"name": name} | entries, sites=overrides)

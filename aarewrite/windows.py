@@ -12,6 +12,11 @@ Axes = tuple[int, ...]
 Sizes = tuple[int | None, ...]
 
 
+def x(values: Sizes) -> str:
+    """Sizes as text, "3x3"; ? where one is not known."""
+    return "x".join("?" if value is None else str(value) for value in values)
+
+
 @dataclass(frozen=True)
 class Window:
     """A sliding window over n spatial axes; every field has one entry per axis."""

@@ -166,7 +166,7 @@ def searched(original: onnx.ModelProto, canvases: Canvases, fitted: np.ndarray, 
     found = search(original, variants, canvases, [int(i) for i in fitted], SearchOptions(budget=budget))
     for site, choice in found.chosen.items():
         print(f"  {site}: {choice.label}", flush=True)
-    return rewrite(original, plan=variants.table(found.chosen))
+    return rewrite(original, plan=variants.plan(found.chosen))
 
 
 def show(name: str, verdict: Verdict) -> None:

@@ -1,28 +1,30 @@
-"""One rewrite a file. Each has `apply`, which edits the graph for one site.
+"""The registry: every kind of rewrite, one file each, in the order in which they act.
 
-The passes know the graph, the geometry and the blur, never the command line.
+A new kind is its file, a line here, its test and a paragraph in the docs; a new filter a line in `low_passes`.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from aarewrite.passes.a_trous import ATrous
+from aarewrite.passes.blur_input import BlurInput
+from aarewrite.passes.blur_instead import BlurInstead
+from aarewrite.passes.blur_then_strided import BlurThenStrided
+from aarewrite.passes.contract import GraphPass, SitePass, StagePass
+from aarewrite.passes.dense_then_blur import DenseThenBlur
+from aarewrite.passes.fold_padding import FoldPadding
+from aarewrite.passes.merge_box import MergeBox
+from aarewrite.passes.second_phase import SecondPhase
 
-from aarewrite.model.graph import GraphEditor
-from aarewrite.passes import blur_input, blur_instead, blur_then_strided, dense_then_blur
-from aarewrite.passes.blur_geometry import Rewrite
-from aarewrite.sites.find import Located
-
-
-class Pass(Protocol):
-    """What every rewrite offers."""
-
-    def __call__(self, editor: GraphEditor, located: Located, rewrite: Rewrite) -> str:
-        """Apply the rewrite to a site and return the name of its blur node, "" where none was needed."""
-
-
-BY_PLACEMENT: dict[str, Pass] = {
-    "after": dense_then_blur.apply,
-    "before": blur_then_strided.apply,
-    "input": blur_input.apply,
-    "instead": blur_instead.apply,
-}
+REGISTRY: tuple[type[SitePass] | type[StagePass] | type[GraphPass], ...] = (
+    FoldPadding,
+    ATrous,
+    BlurInstead,  # of the site passes, the first that wants a site has it
+    BlurThenStrided,
+    BlurInput,
+    DenseThenBlur,
+    MergeBox,
+    SecondPhase,
+)
+SITE_PASSES: dict[str, type[SitePass]] = {kind.name: kind for kind in REGISTRY if issubclass(kind, SitePass)}
+STAGE_PASSES: dict[str, type[StagePass]] = {kind.name: kind for kind in REGISTRY if issubclass(kind, StagePass)}
+DEFAULT = next(reversed(SITE_PASSES.values()))  # wants every site

@@ -9,16 +9,21 @@ Source: Holschneider et al. 1989 (algorithme a trous); as in dilated ResNets, bu
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from aarewrite.errors import CannotHandle
 from aarewrite.model.graph import GraphEditor, Scope
-from aarewrite.model.model_file import Model
+from aarewrite.model.model_file import Model, recorded
 from aarewrite.model.shapes import Shapes
 from aarewrite.model.types import Node, in_default_domain, ints, text
+from aarewrite.options import option
+from aarewrite.passes.contract import Rewritten, Skip, StagePass
 from aarewrite.sites.find import node_names
 from aarewrite.sites.pooling import GLOBAL, SIZED_POOLS, covers_map
+from aarewrite.sites.reading import Reading
 from aarewrite.sites.regions import POINTWISE
+from aarewrite.sites.site import Site
 
 KEEPS_POSITIONS = POINTWISE | {"Concat", "Split"}  # of channels
 
@@ -30,10 +35,70 @@ class Grid(NamedTuple):
     size: tuple[int | None, ...]
 
 
-def last_stage(editor: GraphEditor) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class Options:
+    """What a recipe may say of it.
+
+    Attributes:
+        last_stage: "blur" as any other, or "a trous": a classifier's last stage keeps its weights, loses its stride
+            and is dilated instead, where it ends in global pooling.
+    """
+
+    last_stage: str = option("blur", choices=("blur", "a trous"))
+
+
+class ATrous(StagePass):
+    """The strides of `sites`, all strided convs of one stage, gone, and all behind them dilated."""
+
+    name = "a trous"
+    key = "aarewrite.a_trous"
+    Options = Options
+    takes_sites = True
+    entry = ("action", "a trous")
+
+    @classmethod
+    def propose(cls, reading: Reading, asked: object, left: Collection[str]) -> ATrous | Skip | None:
+        """1. Some conv is the last to downsample. 2. All of them are sites. 3. None is to be left. 4. No earlier run
+        did it. 5. Nothing behind them depends on the size of the map."""
+        assert isinstance(asked, Options)
+        if asked.last_stage == "blur":
+            return None
+        stage = last_stage(reading)
+        why = "" if stage else "no strided conv is the last to downsample"
+        if others := [name for name in stage if ("", name) not in reading.places]:
+            why = f"{others[0]} is no site"
+        if unwanted := [name for name in stage if name in left]:
+            why = f"{unwanted[0]} is left out on request"
+        if recorded(reading.model, cls.key):
+            why = "an earlier run left a stage a trous"
+        found = Skip(why) if why else cls.at(reading, stage)
+        return Skip(f"the last stage keeps its stride: {found.reason}") if isinstance(found, Skip) else found
+
+    @classmethod
+    def at(cls, reading: Reading, sites: tuple[str, ...]) -> ATrous | Skip:
+        """Whether nothing behind these convs depends on the size of the map."""
+        try:
+            applied(reading.model, sites, reading.input_shapes)
+        except CannotHandle as error:
+            return Skip(error.message)
+        return cls(sites)
+
+    def apply(
+        self, reading: Reading, rewritten: Sequence[Rewritten], twin: bool
+    ) -> tuple[Reading, Mapping[str, object]]:
+        """Dilate; the record holds the strides that are gone."""
+        strides = {name: list(reading.places["", name].site.strides) for name in self.sites}
+        finer = applied(reading.model, self.sites, reading.input_shapes, twin)
+        return Reading(finer, reading.input_shapes), strides
+
+    def says(self, site: Site) -> str:
+        """Its stride is gone."""
+        return f"{site.op} stride 1, what follows dilated"
+
+
+def last_stage(reading: Reading) -> tuple[str, ...]:
     """The strided convs of the main graph that no other downsampling follows: the ones to run a trous together."""
-    names = node_names(editor)
-    main = editor.scopes[0]
+    names, main = reading.names, reading.main
     above: dict[str, frozenset[str]] = {}  # per tensor: the strided convs right above it
     for node in main.nodes:
         found = frozenset[str]().union(*(above.get(tensor.name, frozenset()) for tensor in node.inputs))

@@ -6,41 +6,53 @@ makes the convolution s*s times cheaper. This is where residual shortcuts are bl
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Self
+
 from aarewrite.model.graph import GraphEditor
-from aarewrite.passes.blur_geometry import Rewrite
-from aarewrite.passes.blur_nodes import Quantisation, blur_nodes, conv_name
-from aarewrite.passes.dense_then_blur import run_with_window
-from aarewrite.sites.find import Located, quantisation_of
+from aarewrite.passes import operators
+from aarewrite.passes.contract import Match, SiteOptions, SitePass, Skip
+from aarewrite.passes.geometry import fitted, obstacle, with_strides
+from aarewrite.sites.site import Located, Site
+from aarewrite.windows import Sizes
 
 
-def apply(editor: GraphEditor, located: Located, rewrite: Rewrite) -> str:
-    """Blur the conv's input with the conv's stride, then run it dense."""
-    run_with_window(editor, located, rewrite)
-    return blur_on_input(editor, located, rewrite)
+@dataclass(frozen=True)
+class BlurInput(SitePass):
+    """The blur on the conv's input, with the conv's stride."""
 
+    name = "input"
+    in_front = True
 
-def blur_on_input(editor: GraphEditor, located: Located, rewrite: Rewrite) -> str:
-    """Feed the operator from a blurred copy of its input, which other readers keep as it was."""
-    site, scope, node = located.site, located.scope, located.node
-    source = node.inputs[0]
-    assert site.input_channels is not None, "an input of unknown channels is never planned"
-    blurred = editor.variable(f"{site.node}/blurred_input")
-    quantisation, behind, target = None, [], blurred
-    producer = source.inputs[0] if source.inputs else None
-    if producer is not None and producer.op == "DequantizeLinear" and quantisation_of(editor, producer.inputs[0]):
-        # stay in the quantised domain: blur the integers, dequantise once more
-        scale, zero_point = producer.inputs[1:3]
-        quantisation = Quantisation(scale, zero_point, form="qdq")
-        target = editor.variable(f"{site.node}/blurred_quantised")
-        source = producer.inputs[0]
-        again = [target, scale, zero_point]
-        behind = [editor.node("DequantizeLinear", f"{site.node}/blur/DequantizeInput", again, [blurred])]
-    elif site.quantised == "qlinear":
-        quantisation = Quantisation(node.inputs[1], node.inputs[2], form="qlinear")
-    nodes = blur_nodes(
-        editor, scope, rewrite.blur, source, target, site.input_channels, site.input_dtype,
-        f"{site.node}/blur", quantisation,
-    )  # fmt: skip
-    editor.insert_before(scope, node, [*nodes, *behind])
-    editor.set_input(node, 0, blurred)
-    return conv_name(nodes)
+    @classmethod
+    def wanted(cls, site: Site, options: SiteOptions) -> Self | None:
+        """1. A 1x1 conv without pads or activation. 2. Zero pads and a bias do not commute."""
+        pointwise = site.kind == "conv" and all(k == 1 for k in site.window.kernel)
+        pads = any(site.window.begin + site.window.end)
+        commutes = options.pad != "zero" or not (site.bias or site.normalised)
+        fits = pointwise and not pads and commutes and not site.activation
+        return cls.of(options) if fits and options.shortcut == "blur-first" else None
+
+    def match(self, site: Site) -> Match | Skip:
+        """1. A 1x1 conv. 2. The input's channels are known."""
+        if site.dense is None or site.obstacle:
+            return Skip(obstacle(site))
+        if site.kind != "conv" or any(k > 1 for k in site.window.kernel):
+            return Skip("only a 1x1 conv can be blurred on its input instead of behind it")
+        if site.input_channels is None:
+            return Skip("its number of input channels is not known statically")
+        dense = with_strides(site.dense, (1,) * len(site.strides))
+        return fitted(site, self, site.input_size, dense, runs=False)
+
+    def macs(self, site: Site, match: Match, before: int, input_size: Sizes, output_size: Sizes) -> int:
+        """The conv at as many positions as before, and the blur in front of it."""
+        return before + match.blur.macs(input_size) * (site.input_channels or 0)
+
+    def says(self, site: Site, match: Match) -> str:
+        """For example "blur 3x3 stride 2x2 reflect -> Conv stride 1"."""
+        return f"{match.blur} -> {site.op} stride 1"
+
+    def apply(self, editor: GraphEditor, located: Located, match: Match) -> str:
+        """Blur the conv's input with the conv's stride, then run it dense."""
+        operators.run_with_window(editor, located, match.window)
+        return operators.blur_input(editor, located, match)

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import onnx
 
 from aarewrite.filters import Blur
 from aarewrite.model.graph import GraphEditor, Scope
 from aarewrite.model.types import Node, Tensor
+from aarewrite.passes.contract import Quantisation
 
 INT8 = onnx.TensorProto.INT8
 FLOAT = onnx.TensorProto.FLOAT
 INT64 = onnx.TensorProto.INT64
 DOUBLE = onnx.TensorProto.DOUBLE
-
-
-@dataclass(frozen=True)
-class Quantisation:
-    """The scale and zero point (tensors of the graph) of a quantised map, and the form its operators take."""
-
-    scale: Tensor
-    zero_point: Tensor
-    form: str  # "qdq" or "qlinear"
 
 
 def blur_nodes(
@@ -110,11 +100,6 @@ def _weighted_slices(
         source = target if axis == filtered[-1][0] else editor.variable(f"{name}/along_{axis}")
         nodes.append(editor.node("Sum", f"{name}/Sum_{axis}", terms, [source]))
     return nodes or [editor.node("Identity", f"{name}/Identity", [source], [target])]
-
-
-def conv_name(nodes: list[Node]) -> str:
-    """The name of the filter among a blur's nodes: its last node where there is no Conv."""
-    return next((node.name for node in nodes if node.op in ("Conv", "QLinearConv")), nodes[-1].name)
 
 
 def _scale_type(editor: GraphEditor, quantisation: Quantisation) -> int:

@@ -6,6 +6,8 @@ Slice, Transpose, Cast); shapes behind such a Pad stay unknown, and runtimes ref
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx
 
@@ -14,35 +16,32 @@ from aarewrite.model.model_file import Model
 from aarewrite.model.runtime import open_session
 from aarewrite.model.shapes import Shapes
 from aarewrite.model.types import Array, Node, Tensor
+from aarewrite.passes.contract import GraphPass, Rewritten
+from aarewrite.sites.reading import Reading
 
 LARGEST_CHAIN = 64  # nodes; an exporter's pad arithmetic has about ten
 
 
-def candidates(editor: GraphEditor) -> list[Node]:
-    """The Pads of the main graph whose pads are computed."""
-    computed = (node for node in _main(editor).nodes if node.op == "Pad" and len(node.inputs) > 1)
-    return [node for node in computed if not _written_down(node.inputs[1])]
+class FoldPadding(GraphPass):
+    """Computed pads -> constant pads."""
 
-
-def apply(editor: GraphEditor, shapes: Shapes) -> int:
-    """Fold every candidate whose pads can be known now; return how many were folded."""
-    main = _main(editor)
-    folded = 0
-    for node in candidates(editor):
-        chain = _constant_chain(editor, shapes, main, node.inputs[1])
-        value = _evaluate(editor, shapes, main, chain, node.inputs[1]) if chain else None
-        if value is None:
-            continue
-        editor.set_input(node, 1, editor.constant(main, f"{node.name}/pads", value, onnx.TensorProto.INT64))
-        for dead in reversed(chain):
-            if not any(output.outputs or main.is_output(output) for output in dead.outputs):
-                editor.remove(main, dead)
-        folded += 1
-    return folded
-
-
-def _main(editor: GraphEditor) -> Scope:
-    return next(scope for scope in editor.scopes if scope.kind == "main")
+    def apply(self, reading: Reading, rewritten: Sequence[Rewritten]) -> int:
+        """Fold every Pad of the main graph whose pads are computed and can be known now."""
+        editor, main = reading.editor, reading.main
+        folded = 0
+        for node in [node for node in main.nodes if node.op == "Pad" and len(node.inputs) > 1]:
+            if _written_down(node.inputs[1]):
+                continue
+            chain = _constant_chain(editor, reading.shapes, main, node.inputs[1])
+            value = _evaluate(editor, reading.shapes, main, chain, node.inputs[1]) if chain else None
+            if value is None:
+                continue
+            editor.set_input(node, 1, editor.constant(main, f"{node.name}/pads", value, onnx.TensorProto.INT64))
+            for dead in reversed(chain):
+                if not any(output.outputs or main.is_output(output) for output in dead.outputs):
+                    editor.remove(main, dead)
+            folded += 1
+        return folded
 
 
 def _written_down(tensor: Tensor) -> bool:

@@ -11,25 +11,43 @@ With pads in between (reflect of an averaged map, say) the border would change, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from aarewrite.filters import Blur, outer
 from aarewrite.model.graph import GraphEditor
 from aarewrite.model.types import ints
-from aarewrite.sites.find import Located
+from aarewrite.passes.contract import GraphPass, Rewritten
+from aarewrite.sites.reading import Reading
 from aarewrite.sites.regions import FLOATS
 
 
-def apply(editor: GraphEditor, located: Located, blur_name: str, inserted: Blur) -> str:
-    """Merge the pooling of a rewritten AveragePool site with its blur where that is possible; return the name of the
-    filter: of the merged one, or of the blur."""
-    site, scope, pool = located.site, located.scope, located.node
-    blur = next((node for node in scope.nodes if node.name == blur_name), None)
-    if site.op != "AveragePool" or not pool.outputs or blur is None or blur.op != "Conv" or site.dtype not in FLOATS:
-        return blur_name
+class MergeBox(GraphPass):
+    """AveragePool and blur -> one depthwise Conv."""
+
+    def apply(self, reading: Reading, rewritten: Sequence[Rewritten]) -> int:
+        """Merge the pooling of every rewritten AveragePool with its blur where that is exact."""
+        merged = 0
+        for one in rewritten:
+            if name := _merged(reading.editor, one):
+                one.filter = name
+                merged += 1
+        return merged
+
+
+def _merged(editor: GraphEditor, one: Rewritten) -> str:
+    """Merge one pooling with its blur; returns the name of the filter that both are now, "" where it is not exact."""
+    site, scope, pool = one.located.site, one.located.scope, one.located.node
+    inserted = one.match.blur
+    if site.op != "AveragePool" or not pool.outputs or not isinstance(inserted, Blur) or site.dtype not in FLOATS:
+        return ""
+    blur = next((node for node in scope.nodes if node.name == one.filter), None)
+    if blur is None or blur.op != "Conv":
+        return ""
     written = site.window
     if any(d > 1 for d in written.dilations):
-        return blur_name
+        return ""
     pool_pads, blur_pads = ints(pool, "pads"), ints(blur, "pads")
     box_is_convolution = not any(pool_pads) or site.count_include_pad
     if pool.outputs[0] is blur.inputs[0] and len(pool.outputs[0].outputs) == 1:
@@ -37,15 +55,15 @@ def apply(editor: GraphEditor, located: Located, blur_name: str, inserted: Blur)
     elif blur.outputs[0] is pool.inputs[0] and written.auto_pad == "NOTSET" and not written.ceil_mode:
         first, last, between = blur, pool, pool_pads
     else:
-        return blur_name
+        return ""
     if any(between) or not box_is_convolution:
-        return blur_name
+        return ""
     assert site.channels is not None
     box = [np.full(k, 1 / k) for k in site.window.kernel]
     kernel = outer(np.convolve(b, t) for b, t in zip(box, inserted.axis_taps(), strict=True))
     weight = np.broadcast_to(kernel, (site.channels, 1, *kernel.shape))
     source, target = first.inputs[0], last.outputs[0]
-    constant = editor.constant(scope, f"{blur_name}/box", np.asarray(weight), site.dtype)
+    constant = editor.constant(scope, f"{one.filter}/box", np.asarray(weight), site.dtype)
     merged = editor.node(
         "Conv", f"{site.node}/blur/Box", [source, constant], [], group=site.channels,
         kernel_shape=list(kernel.shape), dilations=[1] * kernel.ndim, strides=list(site.strides),

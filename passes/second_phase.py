@@ -10,18 +10,24 @@ times. Source: polyphase components, as in Chaman & Dokmanic 2021, but averaged 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from aarewrite.errors import CannotHandle
 from aarewrite.model.graph import GraphEditor, Scope
+from aarewrite.model.model_file import Model, recorded
 from aarewrite.model.shapes import Shapes
 from aarewrite.model.types import Node, Tensor, ints
-from aarewrite.sites.find import Located, Site, node_names
+from aarewrite.options import whole
+from aarewrite.passes.contract import Rewritten, Skip, StagePass
+from aarewrite.sites.find import node_names
 from aarewrite.sites.pooling import covers_map
+from aarewrite.sites.reading import Reading
 from aarewrite.sites.regions import FLOATS
+from aarewrite.sites.site import Located, Site
 from aarewrite.windows import Axes
 
 DOUBLE = 11
@@ -60,6 +66,93 @@ class Branch:
 
     nodes: tuple[Node, ...]
     meets: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a recipe may say of it.
+
+    Attributes:
+        second_phase: Stride of the map from which on a classifier is computed on two interleaved grids, whose results
+            are averaged: 8 begins with the operators that bring the stride to 8, or the nearest there are. 0: none.
+    """
+
+    second_phase: int = whole(0)
+
+
+class SecondPhase(StagePass):
+    """What follows `sites`, the strided operators of one stage, at two phases, averaged."""
+
+    name = "second phase"
+    key = "aarewrite.second_phase"
+    Options = Options
+    entry = ("second_phase", True)
+
+    @classmethod
+    def propose(cls, reading: Reading, asked: object, left: Collection[str]) -> SecondPhase | Skip | None:
+        """1. Some operator's stride is known. 2. None of them is to be left. 3. No earlier run did it. 4. What follows
+        can be computed twice."""
+        assert isinstance(asked, Options)
+        if not asked.second_phase:
+            return None
+        reached = {place.site.node: there for place in reading.located if (there := _stride_behind(place.site))}
+        nearest = min(reached.values(), key=lambda there: abs(math.log2(there / asked.second_phase)), default=0)
+        stage = tuple(name for name, there in reached.items() if there == nearest)
+        why = "" if stage else "there is no strided operator of known stride"
+        if unwanted := [name for name in stage if name in left]:
+            why = f"{unwanted[0]} is left out on request"
+        if recorded(reading.model, cls.key):
+            why = "an earlier run added one"
+        found = Skip(why) if why else cls.at(reading, stage)
+        return Skip(f"no second phase: {found.reason}") if isinstance(found, Skip) else found
+
+    @classmethod
+    def at(cls, reading: Reading, sites: tuple[str, ...]) -> SecondPhase | Skip:
+        """Whether what follows these operators can be computed twice."""
+        try:
+            branch(reading, _starts(reading, sites))
+        except CannotHandle as error:
+            return Skip(error.message)
+        return cls(sites)
+
+    def apply(
+        self, reading: Reading, rewritten: Sequence[Rewritten], twin: bool
+    ) -> tuple[Reading, Mapping[str, object]]:
+        """Copy what follows; the record holds the name of each node that samples and that of its copy."""
+        filters = {one.located.site.node: one.filter for one in rewritten if not one.located.site.scope}
+        return reading, copy_branch(reading, _starts(reading, self.sites, filters), twin)
+
+    def says(self, site: Site) -> str:
+        """What follows."""
+        return "what follows at two phases, averaged"
+
+    @classmethod
+    def earlier(cls, model: Model) -> dict[str, str]:
+        """The operators that an earlier run computes at two phases, and their copies."""
+        copies = recorded(model, cls.key)
+        return dict.fromkeys([*copies, *map(str, copies.values())], "an earlier run computes it at two phases")
+
+    @classmethod
+    def cheaper(cls, asked: object) -> Iterable[Mapping[str, object]]:
+        """From a coarser map on, an octave at a time; not at all."""
+        assert isinstance(asked, Options)
+        octaves = range(1, 6) if asked.second_phase else ()
+        return [{"second_phase": asked.second_phase * 2**octave} for octave in octaves] + [{"second_phase": 0}]
+
+
+def _stride_behind(site: Site) -> int:
+    """The stride of the map that a strided operator of the main graph makes, 0 where it is not known."""
+    if site.scope or site.stride_so_far is None or not site.strided:
+        return 0
+    return max(s * before for s, before in zip(site.strides, site.stride_so_far, strict=True) if s > 1)
+
+
+def _starts(reading: Reading, names: Sequence[str], filters: Mapping[str, str] | None = None) -> list[Start]:
+    """Where a second phase begins at operators of the main graph."""
+    for name in names:
+        if ("", name) not in reading.places:
+            raise CannotHandle(f"{name}: no strided operator of the main graph", "choose one that keeps its stride")
+    return [start(reading.editor, reading.places["", name], (filters or {}).get(name, "")) for name in names]
 
 
 def start(editor: GraphEditor, located: Located, filter: str = "") -> Start:
@@ -102,14 +195,14 @@ def _sampling_node(located: Located, filter: str) -> Node:
     return blur if blur is not None and max(ints(blur, "strides", [1])) > 1 else located.node
 
 
-def branch(editor: GraphEditor, shapes: Shapes, starts: Sequence[Start]) -> Branch:
+def branch(reading: Reading, starts: Sequence[Start]) -> Branch:
     """Everything that depends on the operators that sample, up to where both phases can be averaged.
 
     Raises:
         CannotHandle: It cannot be computed twice; the message names the node and the reason.
     """
+    editor, shapes, main = reading.editor, reading.shapes, reading.main
     names = node_names(editor)
-    main = editor.scopes[0]
     first = {id(one.pad if one.pad is not None else one.node) for one in starts}
     phased: set[str] = set()
     nodes, meets = [], []
@@ -146,7 +239,7 @@ def branch(editor: GraphEditor, shapes: Shapes, starts: Sequence[Start]) -> Bran
     return Branch(tuple(nodes), tuple(meets))
 
 
-def apply(editor: GraphEditor, shapes: Shapes, starts: Sequence[Start], as_twin: bool = False) -> dict[str, str]:
+def copy_branch(reading: Reading, starts: Sequence[Start], as_twin: bool) -> dict[str, str]:
     """Compute what follows `starts` at a second phase and average the two.
 
     In the twin the second phase is the first one, so that every value is the original's.
@@ -157,8 +250,8 @@ def apply(editor: GraphEditor, shapes: Shapes, starts: Sequence[Start], as_twin:
     Raises:
         CannotHandle: As `branch`.
     """
-    found = branch(editor, shapes, starts)
-    main = editor.scopes[0]
+    editor, main = reading.editor, reading.main
+    found = branch(reading, starts)
     beginnings = {id(one.pad if one.pad is not None else one.node): one for one in starts}
     sampling = {id(one.node) for one in starts}
     forward = _is_forward(starts)
@@ -178,7 +271,9 @@ def apply(editor: GraphEditor, shapes: Shapes, starts: Sequence[Start], as_twin:
         op = "Max" if producer.op in ("GlobalMaxPool", "MaxPool", "ReduceMax") else "Mean"
         alone = editor.take_over(main, tensor, "phase1")
         phases, average = [alone, both], []
-        if op == "Mean" and shapes.of(main, tensor).dtype == DOUBLE:  # ONNX Runtime's CPU provider has no Mean for it
+        if (
+            op == "Mean" and reading.shapes.of(main, tensor).dtype == DOUBLE
+        ):  # ONNX Runtime's CPU provider has no Mean for it
             total = editor.variable(f"{tensor.name}/total")
             average = [editor.node("Add", f"{tensor.name}/add", phases, [total])]
             op, phases = "Mul", [total, editor.constant(main, f"{tensor.name}/half", np.array(0.5), DOUBLE)]

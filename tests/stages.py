@@ -48,11 +48,24 @@ def values(model: onnx.ModelProto, name: str, x: np.ndarray) -> np.ndarray:
 
 
 def actions(plan: aarewrite.Plan) -> dict[str, str]:
-    return {entry.site.node: entry.choice.action for entry in plan.sites}
+    return {entry.site.node: entry.action for entry in plan.sites}
 
 
-def edited(changes: dict[str, str]) -> dict[str, Any]:
+def edited(do: str, *sites: str) -> dict[str, Any]:
+    """A plan of `two_stages` edited by hand: every site kept, and one stage."""
     table: dict[str, Any] = aarewrite.plan(two_stages(), "aligned").to_dict()
     for site in table["sites"]:
-        site["action"] = changes.get(site["node"], "keep")
-    return table
+        site["action"] = "keep"
+    return table | {"stages": [{"do": do, "sites": list(sites)}]}
+
+
+def as_format_1(table: dict[str, Any], key: str, mark: object, other: object) -> dict[str, Any]:
+    """The same plan as the format before had it: a mark at each site of the stage."""
+    marked = {site for stage in table["stages"] for site in stage["sites"]}
+    sites = [site | {key: mark if site["node"] in marked else other} for site in table["sites"]]
+    return {name: value for name, value in table.items() if name != "stages"} | {"format": 1, "sites": sites}
+
+
+def begins(plan: aarewrite.Plan, do: str) -> tuple[str, ...]:
+    """The operators at which a stage of a plan begins, () where it has none of the kind."""
+    return next((stage.sites for stage in plan.stages if stage.name == do), ())

@@ -49,7 +49,7 @@ def test_a_table_becomes_the_dataclass() -> None:
         ({"name": "x", "every": 1}, "lens: every = 1 is not true or false"),
         ({"name": "x", "strength": 0}, "lens: strength = 0 is not above 0 and up to 1"),
         ({"name": "x", "strength": "1"}, "lens: strength = '1' is not above 0 and up to 1"),
-        ({"name": "x", "mean": ["1"]}, "lens: mean = ('1',) is not a list, each a number"),
+        ({"name": "x", "mean": ["1"]}, "lens: mean = ['1'] is not a list, each a number"),
         ({"name": "x", "size": 1.5}, "lens: size = 1.5 is not a whole number"),
         ({"name": "x", "mode": "c"}, "lens: mode = 'c' is not one of a, b"),
         (3, "lens is not a table"),

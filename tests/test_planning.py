@@ -34,7 +34,7 @@ def site(table: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def test_a_plan_says_everything(table: dict[str, Any]) -> None:
-    assert table["format"] == 1
+    assert table["format"] == 2
     assert table["aarewrite"] == aarewrite.__version__
     assert table["recipe"]["name"] == "aligned"
     assert [entry["node"] for entry in table["sites"]] == ["pool1", "conv1", "pool2"]
@@ -76,7 +76,7 @@ def test_an_edited_plan_is_applied(model: onnx.ModelProto, table: dict[str, Any]
     site(table, "conv1").update(filter=5, pad="zero")
     table["sites"] = [entry for entry in table["sites"] if entry["node"] != "pool2"]
     result = aarewrite.rewrite(model, plan=table)
-    assert [(p.site.node, p.choice.action, p.choice.reason) for p in result.plan.sites] == [
+    assert [(p.site.node, p.action, p.reason) for p in result.plan.sites] == [
         ("pool1", "keep", "the stem is fine"),
         ("conv1", "blur", ""),
         ("pool2", "keep", "not in the plan"),
@@ -121,7 +121,10 @@ def test_wrong_edits_name_the_node(
     "table",
     [
         {},
-        {"format": 2, "sites": []},
+        {"format": 3, "sites": []},
+        {"format": 2, "sites": [], "stages": 3},
+        {"format": 2, "sites": [], "stages": [{"do": "sharpen", "sites": ["conv1"]}]},
+        {"format": 2, "sites": [], "stages": [{"do": "second phase", "sites": "conv1"}]},
         {"format": 1},
         {"format": 1, "sites": {}},
         {"format": 1, "sites": [3]},
@@ -174,10 +177,10 @@ def test_only_and_skip(model: onnx.ModelProto) -> None:
     assert rewritten(model, skip=["pool*"]) == ["conv1"]
     assert rewritten(model, only=["*1"], skip=["conv?"]) == ["pool1"]
     assert rewritten(model, only=["pool[2]", "conv1"]) == ["conv1", "pool2"]
-    reasons = {p.site.node: p.choice.reason for p in aarewrite.plan(model, only=["pool1"], first_conv=True).sites}
+    reasons = {p.site.node: p.reason for p in aarewrite.plan(model, only=["pool1"], first_conv=True).sites}
     assert reasons == {"pool1": "", "conv1": "not selected by --only", "pool2": "not selected by --only"}
     (_, second, _) = aarewrite.plan(model, skip=["conv1"], first_conv=True).sites
-    assert second.choice.reason == "left out by --skip"
+    assert second.reason == "left out by --skip"
 
 
 @pytest.mark.parametrize("option", ["only", "skip"])

@@ -288,8 +288,8 @@ def rewritten(model: onnx.ModelProto, options: dict[str, Any]) -> aarewrite.Resu
         raise
     assert model.SerializeToString() == before, "the caller's model was changed"
     for planned in result.plan.sites:
-        assert (planned.choice.action == "blur") == (planned.rewrite is not None)
-        assert planned.rewrite or planned.choice.reason.strip(), f"{planned.site.node} is kept without a reason"
+        assert (planned.action == "blur") == (planned.match is not None)
+        assert planned.match or planned.reason.strip(), f"{planned.site.node} is kept without a reason"
     assert all(source.reason.strip() for source in result.plan.sources)
     assert result.changed == (result.proof is not None)
     if not result.changed:
@@ -308,7 +308,7 @@ def test_any_graph_is_rewritten_and_proven_or_left_with_a_reason(case: Case, opt
     before = original_outputs(model, x)
     result = rewritten(model, options)
     after = run(result.model, x=x)
-    unproven = [p for p in result.plan.rewrites if p.rewrite and not p.rewrite.proven]
+    unproven = [p for p in result.plan.rewrites if p.match and not p.match.proven]
     if not (unproven and case.symbolic):
         assert [value.shape for value in after] == [value.shape for value in before]
 

@@ -46,8 +46,8 @@ def test_own_toml_file(tmp_path: Path) -> None:
     recipe = load_recipe(path)
     assert (recipe.name, recipe.filter, recipe.pad) == ("mine", 5, "edge")
     stem, body = aarewrite.plan(build(TWO_POOLS), recipe=path).sites
-    assert (stem.choice.filter, stem.choice.pad) == (2, "zero")
-    assert (body.choice.filter, body.choice.pad) == (5, "edge")
+    assert (stem.do.filter, stem.do.pad) == (2, "zero")
+    assert (body.do.filter, body.do.pad) == (5, "edge")
 
 
 @pytest.mark.parametrize(
@@ -66,14 +66,14 @@ def test_own_toml_file(tmp_path: Path) -> None:
         ("min_channels = -3", "recipe mine: min_channels = -3"),
         ("filtre = 3", "recipe mine: unknown key 'filtre'"),
         ("[[site]]\nfilter = 3", "recipe mine: a [[site]] needs match"),
-        ('[[site]]\nmatch = "a"\nfilters = 3', "recipe mine: unknown key 'filters'"),
+        ('[[site]]\nmatch = "a"\nfilters = 3', "recipe mine: site 'a': unknown key 'filters'"),
         ('[[site]]\nmatch = "a"\naction = "skip"', "recipe mine: site 'a': action = 'skip' is not one of blur, keep"),
         ('[[site]]\nmatch = "a"\nmax_window = "big"', "recipe mine: site 'a': max_window = 'big'"),
         ("[[site]]\nmatch = 3", "recipe mine: site 3: match"),
         ('[site]\nmatch = "a"', "recipe mine: write overrides as [[site]] tables"),
         ("site = 3", "recipe mine: write overrides as [[site]] tables"),
         ("site = [3]", "recipe mine: write overrides as [[site]] tables"),
-        ("name = 3", "recipe: name = 3"),
+        ("name = 3", "recipe 3: name = 3 is not text"),
     ],
 )
 def test_errors_name_field_and_choices(text: str, message: str) -> None:
@@ -110,8 +110,8 @@ def test_last_matching_override_wins_and_scopes_are_matched() -> None:
 def test_override_keeps_a_site_with_its_reason() -> None:
     recipe = parse_recipe('[[site]]\nmatch = "stem/pool"\naction = "keep"', "mine")
     stem, body = aarewrite.plan(build(TWO_POOLS), recipe=recipe).sites
-    assert stem.choice.reason == "the recipe's override for 'stem/pool' keeps it"
-    assert body.rewrite is not None
+    assert stem.reason == "the recipe's override for 'stem/pool' keeps it"
+    assert body.match is not None
 
 
 def test_override_lifts_the_recipes_own_reasons() -> None:
@@ -149,9 +149,9 @@ def test_a_recipe_is_a_value() -> None:
 @pytest.mark.parametrize("window", ["2", 2, "keep"])
 def test_max_window_option(window: int | str) -> None:
     stem, _ = aarewrite.plan(build(TWO_POOLS), max_window=window).sites
-    assert stem.rewrite is not None
-    assert stem.rewrite.window.kernel == ((3, 3) if window == "keep" else (2, 2))
-    assert stem.rewrite.proven is (window == "keep")
+    assert stem.match is not None
+    assert stem.match.window.kernel == ((3, 3) if window == "keep" else (2, 2))
+    assert stem.match.proven is (window == "keep")
 
 
 @pytest.mark.parametrize("options", [{"max_window": "big"}, {"max_window": 0}, {"placement": "around"}, {"filter": 8}])

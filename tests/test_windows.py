@@ -94,11 +94,11 @@ def test_same_over_a_symbolic_size_is_skipped_and_input_sizes_lift_it() -> None:
         [pool] y = MaxPool<kernel_shape = [3, 3], strides = [2, 2], auto_pad = "SAME_UPPER">(x)
     }""")
     (planned,) = aarewrite.plan(model).sites
-    assert planned.choice.reason.startswith("auto_pad=SAME over a symbolic size")
+    assert planned.reason.startswith("auto_pad=SAME over a symbolic size")
     (planned,) = aarewrite.plan(model, input_shapes={"x": (1, 2, 8, 9)}).sites
-    assert planned.rewrite is not None
-    assert planned.rewrite.window.begin == (0, 1)
-    assert planned.rewrite.window.end == (1, 1)
+    assert planned.match is not None
+    assert planned.match.window.begin == (0, 1)
+    assert planned.match.window.end == (1, 1)
 
 
 def test_same_with_dilation_is_refused() -> None:
@@ -120,7 +120,7 @@ def test_ceil_mode_is_proven(op: str, n: int, k: int, s: int, b: int, e: int) ->
     attributes = f"kernel_shape = [{k}], strides = [{s}], pads = [{b}, {e}], ceil_mode = 1"
     model = build(f"(float[1, 2, {n}] x) => (float[] y) {{ [pool] y = {op}<{attributes}>(x) }}", opset=18)
     (planned,) = aarewrite.plan(model).sites
-    assert planned.rewrite or "kernel size, which ONNX Runtime refuses" in planned.choice.reason
+    assert planned.match or "kernel size, which ONNX Runtime refuses" in planned.reason
     result = aarewrite.rewrite(model, filter=3)
     x = weight(1, 2, n)
     assert run(result.model, x=x)[0].shape == run(model, x=x)[0].shape
@@ -133,7 +133,7 @@ def test_ceil_mode_counting_pads_is_skipped() -> None:
     }"""
     )
     (planned,) = aarewrite.plan(model).sites
-    assert planned.choice.reason == (
+    assert planned.reason == (
         "ceil_mode=1 with count_include_pad=1: the last windows divide by a count that stride 1 changes"
     )
 
@@ -146,4 +146,4 @@ def test_pads_that_reach_the_kernel_are_skipped() -> None:
     }"""
     )
     (planned,) = aarewrite.plan(model).sites
-    assert planned.choice.reason == "the pads at stride 1 reach the kernel size, which ONNX Runtime refuses"
+    assert planned.reason == "the pads at stride 1 reach the kernel size, which ONNX Runtime refuses"

@@ -10,12 +10,12 @@ from typing import Any
 import onnx
 
 from aarewrite.errors import CheckFailed, UsageError
-from aarewrite.model.model_file import load
-from aarewrite.planning import Plan, replan
+from aarewrite.passes import STAGE_PASSES
+from aarewrite.planning import Plan
 from aarewrite.recipe import Recipe
-from aarewrite.rewriting.pipeline import ModelSource, Result, open_graph, plan, rewrite
+from aarewrite.rewriting.pipeline import ModelSource, Result, plan, read_plan, rewrite
 
-PHASE_BUDGET = 2.25  # what a model with a second phase may cost where no budget is given
+STAGE_BUDGET = 2.25  # what a stage that can be cheaper may make a model cost where no budget is given
 UNITS = {"k": 1e3, "M": 1e6, "G": 1e9}
 
 Latency = Callable[[onnx.ModelProto], float]  # a model's latency relative to the original's
@@ -43,11 +43,6 @@ def relative_budget(
     return value * UNITS[unit[0]] / macs
 
 
-def cost(planned: Plan) -> float | None:
-    """Multiply-accumulates of the rewritten model relative to the original's; None where unknown."""
-    return planned.macs_after / planned.macs if planned.macs and planned.macs_after is not None else None
-
-
 def rewrite_within(
     original: ModelSource,
     recipe: Recipe,
@@ -55,13 +50,13 @@ def rewrite_within(
     budget: float | None = None,
     latency_of: Latency | None = None,
 ) -> Result:
-    """The rewrite by a recipe, its second phase begun as late as the budget needs, or left out; proven once.
+    """The rewrite by a recipe, a stage that can be cheaper made as cheap as the budget needs, or left out; proven once.
 
     Args:
         original: The model.
         recipe: What is done.
         options: Further options of `aarewrite.rewrite`.
-        budget: Largest cost relative to the original's; None: `PHASE_BUDGET`, for a second phase alone.
+        budget: Largest cost relative to the original's; None: `STAGE_BUDGET`, for such a stage alone.
         latency_of: Measures a model's latency, where that is limited, too.
 
     Raises:
@@ -73,8 +68,8 @@ def rewrite_within(
     if given is None:
         given, note = plan_within(original, recipe, options, budget, latency_of)
     elif not isinstance(given, Plan):
-        given = replan(open_graph(load(original)), given)
-    price = cost(given)
+        given = read_plan(original, given)
+    price = given.cost
     if budget is not None and price is not None and price > budget:
         raise CheckFailed(
             f"the plan costs {price:.2f}x, over the budget of {budget:.2f}x",
@@ -91,22 +86,23 @@ def plan_within(
     budget: float | None = None,
     latency_of: Latency | None = None,
 ) -> tuple[Plan, str]:
-    """The plan for `rewrite_within`, and a note on the second phase where that was moved. A model is built only where
+    """The plan for `rewrite_within`, and a note on the stage that was made cheaper. A model is built only where
     its latency is to be measured, and proven nowhere: costs are counted on plans. Arguments as there."""
-    given = recipe.second_phase
-    if not given:
+    dear = [kind for kind in STAGE_PASSES.values() if tuple(kind.cheaper(recipe.asked(kind)))]
+    if not dear:
         return plan(original, recipe, **options), ""
-    budget = budget or PHASE_BUDGET
+    kind, budget = dear[0], budget or STAGE_BUDGET
+    *later, without = kind.cheaper(recipe.asked(kind))
     tried = set[tuple[str, ...]]()
-    for start in [given * 2**octaves for octaves in range(6)]:
-        found = plan(original, recipe.with_options(second_phase=start), **options)
-        begins, macs = found.second_phase, cost(found)
+    for change in [{}, *later]:
+        found = plan(original, recipe.with_options(**change), **options)
+        begins = next((stage.sites for stage in found.stages if type(stage) is kind), ())
         if begins in tried or (tried and not begins):  # the model's last stage, or none that can
             break
-        cheap = macs is None or macs <= budget
+        cheap = found.cost is None or found.cost <= budget
         if cheap and (latency_of is None or latency_of(rewrite(original, plan=found, verify=False).model) <= budget):
-            late = f"the second phase begins at {begins[0]}: from earlier on" if tried else ""
+            late = f"the {kind.name} begins at {begins[0]}: from earlier on" if tried else ""
             return found, f"{late} it would cost more than {budget:.2f}x" if late else ""
         tried.add(begins)
-    left_out = plan(original, recipe.with_options(second_phase=0), **options)
-    return left_out, f"no second phase: it would cost more than {budget:.2f}x"
+    left_out = plan(original, recipe.with_options(**without), **options)
+    return left_out, f"no {kind.name}: it would cost more than {budget:.2f}x"

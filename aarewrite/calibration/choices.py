@@ -1,20 +1,41 @@
-"""What the search may do at a site: strengths, filters, placements, a last stage a trous, a second phase."""
+"""What the search may do at a site: what the passes offer, with every filter and strength, and what stages offer."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import onnx
 
 from aarewrite.calibration.search import Choice
-from aarewrite.errors import UsageError
 from aarewrite.model.index import label
 from aarewrite.model.model_file import load
-from aarewrite.passes.blur_geometry import A_TROUS
-from aarewrite.planning import replan
-from aarewrite.recipe import Recipe, load_recipe
-from aarewrite.rewriting.pipeline import open_graph, plan, rewrite
+from aarewrite.passes import DEFAULT, SITE_PASSES, STAGE_PASSES
+from aarewrite.passes.contract import SitePass, Skip, StagePass
+from aarewrite.passes.low_passes import FILTERS
+from aarewrite.planning import PlannedSite
+from aarewrite.recipe import STAGE_KEYS, Recipe, load_recipe
+from aarewrite.rewriting.apply import Plan, open_reading
+from aarewrite.rewriting.pipeline import plan, rewrite
+from aarewrite.rewriting.planner import replan
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """What a choice does at each site of its group: a site pass with a filter and a strength, or a stage."""
+
+    kind: type[SitePass] | type[StagePass]
+    filter: int | str = 1
+    strength: float = 1.0
+
+    def at(self, planned: PlannedSite) -> SitePass | None:
+        """The pass in place of the planned one; None: nothing but the stage."""
+        if not issubclass(self.kind, SitePass):
+            return None
+        own = self.kind is DEFAULT and not type(planned.do).offered(planned.site)  # the recipe knows better
+        do = planned.do if own else self.kind.of(planned.do)
+        return dataclasses.replace(do, filter=self.filter, strength=self.strength)
 
 
 class PlanVariants:
@@ -26,7 +47,6 @@ class PlanVariants:
         original: The model.
         recipe: The recipe whose sites and pads are taken; strength, filter and placement are the search's.
         strengths: Of the filter, each tried.
-        placements: Of convs' blurs, each tried.
         filters: Taps, each tried, those behind the first at full strength only; (): the recipe's.
         latency: Measures a model's latency relative to the original's, where that is limited, too.
         options: Further options of `aarewrite.plan`: only, skip, first_conv, input_shapes, ...
@@ -38,49 +58,40 @@ class PlanVariants:
         recipe: str | Recipe = "aligned",
         *,
         strengths: Sequence[float] = (1.0, 0.5),
-        placements: Sequence[str] = ("after", "before"),
-        filters: Sequence[int] = (),
+        filters: Sequence[int | str] = (),
         latency: Callable[[onnx.ModelProto], float] | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
         self._model = load(original)
-        blurs = load_recipe(recipe).with_options(last_stage="blur", second_phase=0)
-        asked = blurs.with_options(last_stage=A_TROUS)
-        planned = plan(self._model, asked, **(options or {}))
-        self._strengths, self._placements = strengths, placements
-        self._latency = latency
+        asked = load_recipe(recipe).with_options(**STAGE_KEYS)
+        self._strengths, self._latency = strengths, latency
         self._filters = tuple(filters) or (asked.filter,)
-        self._stage = planned.a_trous
-        self._table = plan(self._model, blurs, **(options or {})).to_dict()
+        self._plan = plan(self._model, asked, **(options or {}))
         reads = {label(node): node.input[0] for node in original.graph.node if node.op_type == "Conv"}
-        groups: dict[str, list[dict[str, Any]]] = {}
-        for entry in self._table["sites"]:
-            if entry["action"] == "blur" and not entry["scope"]:
-                groups.setdefault(reads.get(entry["node"], entry["node"]), []).append(entry)
+        groups: dict[str, list[PlannedSite]] = {}
+        for planned in self._plan.rewrites:
+            if not planned.site.scope:
+                groups.setdefault(reads.get(planned.site.node, planned.site.node), []).append(planned)
         # A group goes by the name of its first operator.
-        self._groups = {entries[0]["node"]: entries for entries in groups.values()}
+        self._groups = {group[0].site.node: group for group in groups.values()}
 
     def sites(self) -> Sequence[str]:
         """The groups of sites, each by its first operator, in graph order."""
         return list(self._groups)
 
     def choices(self, site: str) -> Sequence[Choice]:
-        """Placements, filters and strengths; a trous for the last stage; a second phase where one can be."""
-        entries = self._groups[site]
+        """What each site pass offers, with every filter and strength, and each stage that can begin there."""
+        group = self._groups[site]
         found = []
-        for placement in self._placements if entries[0]["op"] == "Conv" else ("after",):
-            for taps in self._filters:
-                for strength in self._strengths if taps % 2 and taps == self._filters[0] else (1.0,):
-                    change = {"placement": placement, "filter": taps, "strength": strength}
-                    found.append(Choice(f"{placement}, f={taps}, strength {strength:g}", change))
-        if {entry["node"] for entry in entries} == set(self._stage):
-            found.append(Choice(A_TROUS, {"action": A_TROUS}))
-        twice = Choice("second phase", {"action": "keep", "second_phase": True})
-        try:
-            replan(open_graph(self._model), self.table({site: twice}))
-        except UsageError:
-            return found
-        return [*found, twice]
+        for kind in reversed(SITE_PASSES.values()):
+            for taps in self._filters if kind.offered(group[0].site) else ():
+                mixed = taps in FILTERS[taps].takes_strength and taps == self._filters[0]
+                for strength in self._strengths if mixed else (1.0,):
+                    found.append(Choice(f"{kind.name}, f={taps}, strength {strength:g}", Change(kind, taps, strength)))
+        names = tuple(planned.site.node for planned in group)
+        reading = open_reading(self._model, self._plan.input_shapes)
+        possible = [kind for kind in STAGE_PASSES.values() if not isinstance(kind.at(reading, names), Skip)]
+        return [*found, *(Choice(kind.name, Change(kind)) for kind in possible)]
 
     def build(self, chosen: Mapping[str, Choice]) -> onnx.ModelProto:
         """The rewritten model, not repaired and without the identity proof.
@@ -88,7 +99,7 @@ class PlanVariants:
         Raises:
             CannotHandle, UsageError: As `aarewrite.rewrite`; the choices may exclude each other.
         """
-        return rewrite(self._model, plan=self.table(chosen), verify=False).model
+        return rewrite(self._model, plan=self.plan(chosen), verify=False).model
 
     def cost(self, chosen: Mapping[str, Choice]) -> float:
         """Multiply-accumulates relative to the original's (1 where unknown), or latency where that is larger.
@@ -96,22 +107,25 @@ class PlanVariants:
         Raises:
             UsageError: The choices exclude each other.
         """
-        planned = replan(open_graph(self._model), self.table(chosen))
-        macs = planned.macs_after / planned.macs if planned.macs and planned.macs_after is not None else 1.0
+        macs = self.plan(chosen).cost or 1.0
         return macs if self._latency is None else max(macs, self._latency(self.build(chosen)))
 
-    def table(self, chosen: Mapping[str, Choice]) -> dict[str, Any]:
-        """The plan, as values for JSON, with what was chosen; the other sites are left."""
-        edits = {entry["node"]: choice.change for site, choice in chosen.items() for entry in self._groups[site]}
-        sites = []
-        for given in self._table["sites"]:
-            entry = dict(given)
-            change = dict(edits.get(entry["node"], {}))
-            if entry["placement"] == "input" and change.get("placement") == "after":
-                del change["placement"]  # a 1x1 shortcut is blurred in front of the conv: the same, and cheaper
-            if entry["placement"] == "instead":
-                change = {}
-            if entry["node"] not in edits and entry["action"] == "blur":
-                change = {"action": "keep", "reason": "left by the search"}
-            sites.append(entry | change)
-        return self._table | {"sites": sites}
+    def plan(self, chosen: Mapping[str, Choice]) -> Plan:
+        """The plan with what was chosen; the other sites are left.
+
+        Raises:
+            UsageError: The choices exclude each other.
+        """
+        draft = self._plan.draft()
+        sites = {place: (do, reason or "left by the search") for place, (do, reason) in draft.sites.items()}
+        stages: dict[type[StagePass], tuple[str, ...]] = {}
+        for site, choice in chosen.items():
+            change: Change = choice.change
+            for planned in self._groups[site]:
+                if (do := change.at(planned)) is not None:
+                    sites["", planned.site.node] = do, ""
+            if issubclass(change.kind, StagePass):
+                names = (planned.site.node for planned in self._groups[site])
+                stages[change.kind] = (*stages.get(change.kind, ()), *names)
+        edited = dataclasses.replace(draft, sites=sites, stages=tuple(stages.items()))
+        return replan(open_reading(self._model, draft.input_shapes), edited)[0]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from aarewrite.calibration.budget import cost, relative_budget, rewrite_within
+from aarewrite.calibration.budget import relative_budget, rewrite_within
 from aarewrite.calibration.choices import PlanVariants
 from aarewrite.calibration.judge import Drift, Verdict, answer, compare, drift
 from aarewrite.calibration.latency import latency_ratio
@@ -93,7 +93,7 @@ class Calibrated:
     @property
     def cost(self) -> float | None:
         """Multiply-accumulates relative to the original's, None where unknown."""
-        return cost(self.rewritten.plan)
+        return self.rewritten.plan.cost
 
     @property
     def report(self) -> dict[str, Any]:
@@ -199,7 +199,7 @@ def calibrate(
                 f"no choice at any site is better within the limits ({_nearest(found.trials)})",
                 "allow more with --max-disagreement or --budget, or give more images",
             )
-        options = {"plan": variants.table(found.chosen), "verify": verify}
+        options = {"plan": variants.plan(found.chosen), "verify": verify}
     rewritten = rewrite_within(original, asked, options, limit_cost, latency_of)
     if not rewritten.changed:
         raise UsageError(

@@ -8,19 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from aarewrite.model.graph import GraphEditor
-from aarewrite.passes.blur_geometry import Rewrite
-from aarewrite.sites.find import Located
+from aarewrite.passes.contract import Match
+from aarewrite.sites.site import Located
 
 MEETINGS = frozenset(("Add", "Sum", "Sub", "Mul", "Max", "Min", "Concat"))
 Offset = tuple[float, ...]  # per spatial axis, in pixels of the model's input; () where nothing has moved
 
 
-def misaligned(editor: GraphEditor, rewrites: Mapping[int, tuple[Located, Rewrite]]) -> Iterator[str]:
+def misaligned(editor: GraphEditor, rewrites: Mapping[int, tuple[Located, Match]]) -> Iterator[str]:
     """One line for every node whose branches the planned rewrites move apart.
 
     Args:
         editor: The graph.
-        rewrites: id(node) -> the site it is and its rewrite.
+        rewrites: id(node) -> the site it is and its match.
     """
     offsets: dict[int, Offset] = {}
     for scope in editor.scopes:
@@ -40,13 +40,13 @@ def misaligned(editor: GraphEditor, rewrites: Mapping[int, tuple[Located, Rewrit
                 offsets[id(output)] = offset
 
 
-def _moved(offset: Offset, located: Located, rewrite: Rewrite) -> Offset:
-    sizes = rewrite.blur.sizes
-    strides = located.site.stride_so_far or (1,) * len(sizes)
-    before = offset or (0.0,) * len(sizes)
-    if len(before) != len(sizes) or len(strides) != len(sizes):
+def _moved(offset: Offset, located: Located, match: Match) -> Offset:
+    moves = match.blur.moves
+    strides = located.site.stride_so_far or (1,) * len(moves)
+    before = offset or (0.0,) * len(moves)
+    if len(before) != len(moves) or len(strides) != len(moves):
         return offset
-    return tuple(o + (0.5 * s if f % 2 == 0 else 0.0) for o, s, f in zip(before, strides, sizes, strict=True))
+    return tuple(o + m * s for o, s, m in zip(before, strides, moves, strict=True))
 
 
 def _padded(offset: Offset) -> Offset:

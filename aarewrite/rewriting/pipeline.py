@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import onnx
 
-from aarewrite.errors import CannotHandle, CheckFailed, UsageError
-from aarewrite.model.graph import GraphEditor
-from aarewrite.model.model_file import Model, load, recorded
+from aarewrite import planning
+from aarewrite.errors import CheckFailed, UsageError
+from aarewrite.model.model_file import Model, load
 from aarewrite.model.runtime import quiet_libraries
-from aarewrite.model.shapes import Shapes
-from aarewrite.passes import BY_PLACEMENT, a_trous, fold_padding, merge_box, second_phase
-from aarewrite.passes.blur_geometry import A_TROUS, Rewrite, realise, twin
-from aarewrite.planning import Plan, PlannedSite, make_plan, replan
+from aarewrite.passes.contract import PLACEMENTS
+from aarewrite.planning import parse_plan
 from aarewrite.recipe import Recipe, load_recipe
+from aarewrite.rewriting.apply import Plan, applied, open_reading
 from aarewrite.rewriting.checks import check
+from aarewrite.rewriting.planner import make_plan, replan
 from aarewrite.rewriting.proof import Claim, Proof, prove
-from aarewrite.sites.find import Located, find
-from aarewrite.version import __version__
 
 ModelSource = str | os.PathLike[str] | onnx.ModelProto | Model
 
@@ -39,7 +36,7 @@ class Result:
         warnings: What the user should know about the model, e.g. that the original is not valid ONNX.
     """
 
-    plan: Plan
+    plan: planning.Plan
     rewritten: Model
     proof: Proof | None = None
     warnings: tuple[str, ...] = ()
@@ -64,35 +61,45 @@ class Result:
         return self.plan.to_dict() | {"changed": self.changed, "proof": proof, "model_warnings": list(self.warnings)}
 
 
+class Options(TypedDict, total=False):
+    """What `rewrite` and `plan` may be asked besides the recipe; each is the recipe's where it is not given.
+
+    Attributes:
+        filter: Taps per subsampled axis, 1..7, or the name of another filter.
+        pad: "reflect", "edge" or "zero".
+        placement: "after" or "before" strided convs.
+        first_conv: Whether the first conv is blurred.
+        max_window: "keep" or the largest MaxPool window.
+        only, skip: Globs over node names.
+        input_shapes: Input name -> shape, for sizes that the model leaves open.
+    """
+
+    filter: int | str | None
+    pad: str | None
+    placement: str | None
+    first_conv: bool | None
+    max_window: int | str | None
+    only: Iterable[str]
+    skip: Iterable[str]
+    input_shapes: Mapping[str, Sequence[int]] | None
+
+
 def rewrite(
     model: ModelSource,
     recipe: str | Path | Recipe = "aligned",
     *,
-    filter: int | None = None,
-    pad: str | None = None,
-    placement: str | None = None,
-    first_conv: bool | None = None,
-    max_window: int | str | None = None,
-    only: Iterable[str] = (),
-    skip: Iterable[str] = (),
-    input_shapes: Mapping[str, Sequence[int]] | None = None,
-    plan: Plan | Mapping[str, Any] | None = None,
+    plan: planning.Plan | Mapping[str, Any] | None = None,
     verify: bool = True,
+    **options: Unpack[Options],
 ) -> Result:
     """Rewrite a model into its anti-aliased version, and prove that every blur is in its place.
 
     Args:
         model: Path of an .onnx file, or a ModelProto, which is left as it is.
         recipe: "aligned", "zhang2019", "zhang2019-resnet", "timm", "composer", a TOML file, or a `Recipe`.
-        filter: Taps per subsampled axis, 1..7; None: the recipe's.
-        pad: "reflect", "edge" or "zero"; None: the recipe's.
-        placement: "after" or "before" strided convs; None: the recipe's.
-        first_conv: Whether the first conv is blurred; None: the recipe's.
-        max_window: "keep" or the largest MaxPool window; None: the recipe's.
-        only, skip: Globs over node names.
-        input_shapes: Input name -> shape, for sizes that the model leaves open.
-        plan: A plan to apply instead of making one; the arguments above it are then not used.
+        plan: A plan to apply instead of making one; recipe and options are then not used.
         verify: Run the identity proof and the rewritten model.
+        options: filter, pad, placement, first_conv, max_window, only, skip and input_shapes, as in `Options`.
 
     Raises:
         UsageError: An argument is wrong.
@@ -101,153 +108,71 @@ def rewrite(
     """
     quiet_libraries()
     loaded = load(model)
-    editor = open_graph(loaded)
-    if isinstance(plan, Plan):
-        planned = plan
-    elif plan is not None:
-        planned = replan(editor, plan)
+    if isinstance(plan, planning.Plan):
+        planned, rewritten = plan, applied(plan, loaded)
     else:
-        options = recipe_options(load_recipe(recipe), filter, pad, placement, first_conv, max_window)
-        planned = make_plan(editor, options, input_shapes, tuple(only), tuple(skip))
+        planned, rewritten = _planned(loaded, recipe, plan, options)
     if not planned.changes:
         return Result(planned, loaded)
-    rewritten = apply_plan(planned, loaded, editor)
     warnings = check(loaded, rewritten)
     proof = None
     if verify:
-        twin_model = apply_plan(planned, loaded, as_twin=True)
-        proof = prove(loaded, twin_model, rewritten, claim(planned))
+        twin = applied(planned, loaded, twin=True)
+        proof = prove(loaded, twin, rewritten, claim(planned))
         if not proof.passed:
             raise CheckFailed(proof.failure, "nothing was written; please report the model's construct")
     return Result(planned, rewritten, proof, warnings)
 
 
-def claim(planned: Plan) -> Claim:
+def plan(model: ModelSource, recipe: str | Path | Recipe = "aligned", **options: Unpack[Options]) -> Plan:
+    """What `rewrite` would do with a model, as a value to print, save, edit and apply. Arguments as there."""
+    quiet_libraries()
+    return _planned(load(model), recipe, None, options)[0]
+
+
+def read_plan(model: ModelSource, table: Mapping[str, Any]) -> Plan:
+    """A plan read back from its values (of `Plan.to_dict`, edited or not), held against the model it is for.
+
+    Raises:
+        UsageError: It is malformed, or asks for something that cannot be done there.
+    """
+    return _planned(load(model), "aligned", table, {})[0]
+
+
+def _planned(
+    model: Model, recipe: str | Path | Recipe, table: Mapping[str, Any] | None, options: Options
+) -> tuple[Plan, Model]:
+    """The plan, and the model rewritten by it."""
+    if table is not None:
+        draft = parse_plan(table)
+        return replan(open_reading(model, draft.input_shapes), draft)
+    asked = recipe_options(load_recipe(recipe), options)
+    reading = open_reading(model, options.get("input_shapes"))
+    return make_plan(reading, asked, tuple(options.get("only", ())), tuple(options.get("skip", ())))
+
+
+def claim(planned: planning.Plan) -> Claim:
     """What the proof is to show of a plan."""
     rewrites = planned.rewrites
     return Claim(
         input_shapes=planned.input_shapes,
         watched=tuple(p.map_name for p in rewrites if not p.site.scope and p.map_name),
-        unproven=tuple(p.site.node for p in rewrites if p.rewrite and not p.rewrite.proven),
+        unproven=tuple(p.site.node for p in rewrites if p.match and not p.match.proven),
         in_branches=any(p.site.scope for p in rewrites),
     )
 
 
-def plan(
-    model: ModelSource,
-    recipe: str | Path | Recipe = "aligned",
-    *,
-    filter: int | None = None,
-    pad: str | None = None,
-    placement: str | None = None,
-    first_conv: bool | None = None,
-    max_window: int | str | None = None,
-    only: Iterable[str] = (),
-    skip: Iterable[str] = (),
-    input_shapes: Mapping[str, Sequence[int]] | None = None,
-) -> Plan:
-    """What `rewrite` would do with a model, as a value to print, save, edit and apply. Arguments as there."""
-    quiet_libraries()
-    options = recipe_options(load_recipe(recipe), filter, pad, placement, first_conv, max_window)
-    return make_plan(open_graph(load(model)), options, input_shapes, tuple(only), tuple(skip))
-
-
-def open_graph(model: Model) -> GraphEditor:
-    """The model's graph with computed pads folded, for nothing is known of the shapes behind them otherwise."""
-    editor = GraphEditor(model)
-    if not fold_padding.candidates(editor) or not fold_padding.apply(editor, Shapes(editor)):
-        return editor
-    return GraphEditor(editor.export())
-
-
-def recipe_options(
-    recipe: Recipe,
-    filter: int | None,
-    pad: str | None,
-    placement: str | None,
-    first_conv: bool | None,
-    max_window: int | str | None,
-) -> Recipe:
-    """A recipe with the command line's options in place of its own values."""
-    if placement not in (None, "after", "before"):
-        raise UsageError(f"placement {placement!r} is not one of after, before")
-    window: int | None = None
-    if max_window is not None:
-        if max_window != "keep" and not (str(max_window).isdigit() and int(max_window) > 0):
-            raise UsageError(f"max_window {max_window!r} is neither keep nor a window size")
-        window = 0 if max_window == "keep" else int(max_window)
-    return recipe.with_options(filter=filter, pad=pad, conv=placement, first_conv=first_conv, max_window=window)
-
-
-def apply_plan(planned: Plan, model: ModelSource, editor: GraphEditor | None = None, as_twin: bool = False) -> Model:
-    """Apply a plan to a model: every rewrite, then the folds. In the twin every filter passes one tap through, and
-    it leaves out the sites whose operator the plan changes.
-
-    Raises:
-        UsageError: A planned site is not in the model or cannot be rewritten there.
-        CannotHandle: The model cannot be represented.
-    """
-    quiet_libraries()
-    loaded = load(model)
-    if not planned.changes:
-        return loaded
-    editor = editor or open_graph(loaded)
-    stages = {p.site.node: list(p.site.strides) for p in planned.sites if p.choice.action == A_TROUS}
-    if stages:
-        editor = a_trous.applied(editor.model, stages, planned.input_shapes, as_twin)
-    shapes = Shapes(editor, planned.input_shapes)
-    places = {(place.site.scope, place.site.node): place for place in find(editor, shapes)[0]}
-    origins = {}
-    filters = {}
-    for entry in planned.rewrites:
-        place = _place(places, entry)
-        found = realise(place.site, entry.choice)
-        if isinstance(found, str):
-            raise UsageError(f"plan: {entry.site.node}: {found}", "make a plan for this model")
-        if as_twin and not found.proven:
-            continue
-        geometry = twin(found) if as_twin else found
-        blur = BY_PLACEMENT[geometry.placement](editor, place, geometry)
-        filters[entry.site] = merge_box.apply(editor, place, blur, geometry.blur)
-        origins[blur] = _origin(entry, geometry)
-    starts = [
-        second_phase.start(editor, _place(places, entry), filters.get(entry.site, ""))
-        for entry in planned.sites
-        if entry.choice.second_phase
-    ]
-    copies = second_phase.apply(editor, shapes, starts, as_twin) if starts else {}
-    if not as_twin:
-        editor.metadata = {
-            "aarewrite.version": __version__,
-            "aarewrite.recipe": json.dumps(planned.recipe.to_dict()),
-            "aarewrite.blurs": json.dumps(recorded(loaded, "aarewrite.blurs") | origins),
-        }
-        if stages:
-            editor.metadata["aarewrite.a_trous"] = json.dumps(stages)
-        if copies:
-            editor.metadata["aarewrite.second_phase"] = json.dumps(copies)
-    return editor.export()
-
-
-def _place(places: Mapping[tuple[str, str], Located], entry: PlannedSite) -> Located:
-    place = places.get((entry.site.scope, entry.site.node))
-    if place is None:
-        raise UsageError(f"plan: site {entry.site.node!r} is not in this model", "make a plan for this model")
-    return place
-
-
-def _origin(entry: PlannedSite, geometry: Rewrite) -> dict[str, Any]:
-    site = entry.site
-    return {
-        "scope": site.scope,
-        "node": site.node,
-        "op": site.op,
-        "strides": list(site.strides),
-        "placement": geometry.placement,
-        "taps": list(geometry.blur.sizes),
-        "strength": geometry.blur.strength,
-        "pad": geometry.blur.mode,
-    }
-
-
-__all__ = ["CannotHandle", "Result", "apply_plan", "check", "claim", "plan", "rewrite"]
+def recipe_options(recipe: Recipe, options: Options) -> Recipe:
+    """A recipe with the options in place of its own values."""
+    placement, window = options.get("placement"), options.get("max_window")
+    if placement is not None and placement not in PLACEMENTS:
+        raise UsageError(f"placement {placement!r} is not one of {', '.join(PLACEMENTS)}")
+    if window is not None and window != "keep" and not (str(window).isdigit() and int(window) > 0):
+        raise UsageError(f"max_window {window!r} is neither keep nor a window size")
+    return recipe.with_options(
+        filter=options.get("filter"),
+        pad=options.get("pad"),
+        conv=placement,
+        first_conv=options.get("first_conv"),
+        max_window=None if window is None else 0 if window == "keep" else int(window),
+    )

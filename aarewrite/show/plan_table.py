@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from aarewrite.passes.blur_geometry import A_TROUS
 from aarewrite.show.console import Terminal, product, si
 
 if TYPE_CHECKING:
     from aarewrite.planning import Plan, PlannedSite
     from aarewrite.rewriting.pipeline import Result
     from aarewrite.rewriting.proof import Proof
-    from aarewrite.sites.find import Source
+    from aarewrite.sites.site import Source
 
 
 def print_plan(plan: Plan, done: bool) -> None:
@@ -21,16 +20,16 @@ def print_plan(plan: Plan, done: bool) -> None:
     out = Terminal()
     decision = "rewritten as" if done else "would become"
     titles = ("node", "kind", "kernel", "stride", "so far", "size", decision, "MACs>")
-    rows = [*map(_site_row, plan.sites), *map(_source_row, plan.sources)]
+    rows = [*(_site_row(plan, planned) for planned in plan.sites), *map(_source_row, plan.sources)]
     if rows:
         drop = ("so far", "kernel", "size", "stride")
         out.table(titles, rows, names=("node",), drop=drop, below=decision)
-    needy = [planned.rewrite.smallest_map for planned in plan.rewrites if planned.rewrite]
+    needy = [planned.match.smallest_map for planned in plan.rewrites if planned.match]
     if max(needy, default=1) > 1:
         out.say(f"note: the image size is open; every blurred map must be at least {max(needy)} wide")
     for warning in plan.warnings:
         out.say(f"note: {warning}")
-    done_at = [p for p in plan.sites if p.rewrite or p.choice.action == A_TROUS or p.choice.second_phase]
+    done_at = [planned for planned in plan.sites if planned.match or plan.stages_at(planned)]
     changed = f"{len(done_at)} of {len(plan.sites)} sites"
     if plan.macs is not None and plan.macs_after is not None:
         shapes = ", ".join(f"{name} {product(shape)}" for name, shape in plan.cost_shapes.items())
@@ -42,7 +41,8 @@ def print_plan(plan: Plan, done: bool) -> None:
 def plan_rows(plan: Plan) -> list[dict[str, str]]:
     """One row per site for a report: where, what, and what was done or why not."""
     names = ("node", "kind", "stride", "rewritten as", "multiply-accumulates")
-    return [dict(zip(names, (str(row[i]) for i in (0, 1, 3, 6, 7)), strict=True)) for row in map(_site_row, plan.sites)]
+    rows = [_site_row(plan, planned) for planned in plan.sites]
+    return [dict(zip(names, (str(row[i]) for i in (0, 1, 3, 6, 7)), strict=True)) for row in rows]
 
 
 def print_outcome(result: Result) -> None:
@@ -68,11 +68,11 @@ def proof_line(proof: Proof) -> str:
     )
 
 
-def _site_row(planned: PlannedSite) -> tuple[str | Text, ...]:
+def _site_row(plan: Plan, planned: PlannedSite) -> tuple[str | Text, ...]:
     """What the table says of a site: node, kind, kernel, stride, stride so far, size, decision, cost."""
     site = planned.site
     sizes = f"{product(site.input_size)} -> {product(site.output_size)}"
-    decision = Text(_what(planned), style="dim" if planned.choice.action == "keep" else "")
+    decision = Text(plan.says(planned), style="dim" if planned.action == "keep" else "")
     return (
         _name(site.scope, site.node), site.op, product(site.window.kernel), product(site.strides),
         product(site.stride_so_far), sizes, decision, _macs(planned),
@@ -83,26 +83,6 @@ def _source_row(source: Source) -> tuple[str | Text, ...]:
     sizes = f"{product(source.input_size)} -> {product(source.output_size)}" if source.input_size else ""
     name, so_far = _name(source.scope, source.node), product(source.stride_so_far)
     return name, source.op, "", "", so_far, sizes, Text(source.reason, style="dim"), ""
-
-
-def _what(planned: PlannedSite) -> str:
-    rewrite, choice = planned.rewrite, planned.choice
-    if choice.action == A_TROUS:
-        return f"{planned.site.op} stride 1, what follows dilated"
-    more = ("what follows at two phases, averaged",) if choice.second_phase else ()
-    if rewrite is None:
-        return "; ".join((f"kept: {choice.reason}", *more))
-    blur = rewrite.blur
-    mixed = f" strength {blur.strength:g}" if blur.strength < 1 else ""
-    text = f"blur {product(blur.sizes)}{mixed} stride {product(blur.strides)} {blur.mode}"
-    op = planned.site.op
-    form = {
-        "after": f"{op} stride {product(rewrite.window.strides)} -> {text}",
-        "before": f"{text} -> {op} as it is",
-        "input": f"{text} -> {op} stride 1",
-        "instead": f"{text} instead of {op}",
-    }[rewrite.placement]
-    return "; ".join((form, *rewrite.notes, *more))
 
 
 def _name(scope: str, node: str) -> str:

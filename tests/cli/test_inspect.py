@@ -22,5 +22,5 @@ def test_inspect(path: Path, tmp_path: Path) -> None:
     assert "1 of 2 sites" in text
     assert "multiply-accumulates" in text
     assert outcome.err == ""
-    assert json.loads((tmp_path / "i.json").read_text())["format"] == 1
+    assert json.loads((tmp_path / "i.json").read_text())["format"] == 2
     assert files(tmp_path) == {"net.onnx", "i.json"}

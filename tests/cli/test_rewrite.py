@@ -241,16 +241,16 @@ def test_a_runtime_that_refuses_the_original(path: Path) -> None:
 
 
 def test_failed_proof_writes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = pipeline.apply_plan
+    original = pipeline.applied
 
-    def wrong(*arguments: Any, as_twin: bool = False, **options: Any) -> Any:
-        model = original(*arguments, as_twin=as_twin, **options)
-        if as_twin:
+    def wrong(*arguments: Any, twin: bool = False, **options: Any) -> Any:
+        model = original(*arguments, twin=twin, **options)
+        if twin:
             pool = next(n for n in model.proto.graph.node if n.name == "pool")
             next(a for a in pool.attribute if a.name == "pads").ints[:] = [2, 2, 0, 0]
         return model
 
-    monkeypatch.setattr(pipeline, "apply_plan", wrong)
+    monkeypatch.setattr(pipeline, "applied", wrong)
     (path.parent / "net.aa.onnx").write_bytes(b"from before")
     outcome = aa(path, "-q", "--json", path.parent / "r.json")
     failed(outcome, 1, "identity proof failed at tensor '", "nothing was written")

@@ -52,7 +52,7 @@ def test_preprocess_file(tmp_path):
         ("preset = 'x'", "'x'"),
         ("std = [0]", "std"),
         ("interpolation = 'cubic'", "interpolation = 'cubic' is not one of nearest, box, bilinear"),
-        ("mean = []", "mean = () is not a number, or one a channel"),
+        ("mean = []", "mean = [] is not a number, or one a channel"),
         ("mean = 'grey'", "mean"),
         ("size = 0", "a number of pixels"),
         ("scale = '1'", "is not a number"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from stages import A_TROUS, actions, edited, two_stages, values
+from stages import A_TROUS, as_format_1, begins, edited, two_stages, values
 
 import aarewrite
 from aarewrite.errors import UsageError
@@ -17,7 +17,9 @@ from aarewrite.errors import UsageError
 def test_values_at_the_originals_positions_are_the_same_and_proven() -> None:
     model = two_stages()
     result = aarewrite.rewrite(model, A_TROUS)
-    assert actions(result.plan) == {"first": "keep", "second": "a trous", "shortcut": "a trous"}
+    assert begins(result.plan, "a trous") == ("second", "shortcut")
+    reasons = [entry.reason for entry in result.plan.sites[1:]]
+    assert reasons == ["a trous: Conv stride 1, what follows dilated"] * 2
     assert result.proof is not None
     assert result.proof.passed
     assert result.proof.worst.scale > 0.1
@@ -50,7 +52,7 @@ def test_a_pooling_over_the_whole_map_grows_with_it(op: str) -> None:
 def test_what_a_blur_is_put_behind_may_be_behind_a_stage_a_trous(op: str) -> None:
     model = two_stages(f"b = HardSigmoid (sum) c = {op} (b) pooled = GlobalAveragePool (c)")
     result = aarewrite.rewrite(model, A_TROUS)
-    assert result.plan.a_trous == ("second", "shortcut")
+    assert begins(result.plan, "a trous") == ("second", "shortcut")
     assert result.proof is not None
 
 
@@ -58,12 +60,12 @@ def test_a_mean_over_the_spatial_axes_is_a_global_pooling() -> None:
     result = aarewrite.rewrite(two_stages("pooled = ReduceMean <axes = [-2, -1]> (sum)"), A_TROUS)
     assert result.proof is not None
     assert result.proof.passed
-    assert result.plan.a_trous == ("second", "shortcut")
+    assert begins(result.plan, "a trous") == ("second", "shortcut")
 
 
 def test_a_stage_left_out_on_request_keeps_its_stride() -> None:
     plan = aarewrite.plan(two_stages(), A_TROUS, skip=["second"])
-    assert plan.a_trous == ()
+    assert begins(plan, "a trous") == ()
     assert plan.warnings == ("the last stage keeps its stride: second is left out on request",)
 
 
@@ -85,7 +87,7 @@ def test_a_second_run_changes_nothing() -> None:
 )
 def test_what_cannot_run_a_trous_keeps_its_stride_and_says_why(tail: str, message: str) -> None:
     plan = aarewrite.plan(two_stages(tail), A_TROUS)
-    assert plan.a_trous == ()
+    assert begins(plan, "a trous") == ()
     assert len(plan.warnings) == 1
     assert message in plan.warnings[0]
 
@@ -95,29 +97,36 @@ def test_maps_that_would_not_fit_together_keep_their_stride() -> None:
     second = next(node for node in model.graph.node if node.output[0] == "second")
     next(a for a in second.attribute if a.name == "pads").ints[:] = [0, 0, 1, 1]  # TensorFlow's SAME on even maps
     plan = aarewrite.plan(model, A_TROUS)
-    assert plan.a_trous == ()
+    assert begins(plan, "a trous") == ()
     assert plan.warnings == ("the last stage keeps its stride: sum: the finer maps that meet here differ in size",)
 
 
 def test_a_plan_can_be_edited_into_it() -> None:
-    by_plan = aarewrite.rewrite(two_stages(), plan=edited({"second": "a trous", "shortcut": "a trous"}))
+    table = edited("a trous", "second", "shortcut")
     by_recipe = aarewrite.rewrite(two_stages(), A_TROUS)
-    assert by_plan.model.graph == by_recipe.model.graph
-    again = aarewrite.rewrite(two_stages(), plan=json.loads(by_recipe.plan.to_json()))
-    assert again.model.graph == by_recipe.model.graph
+    for plan in (table, as_format_1(table, "action", "a trous", "keep"), json.loads(by_recipe.plan.to_json())):
+        assert aarewrite.rewrite(two_stages(), plan=plan).model.graph == by_recipe.model.graph
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("sites", "message"),
     [
-        ({"second": "a trous"}, "sum: it adds a map with the original's grid"),
-        ({"first": "a trous"}, "it is strided again"),
-        ({"second": "dilate"}, "not one of blur, keep, a trous"),
+        (["second"], "plan: a trous: sum: it adds a map with the original's grid"),
+        (["first"], "plan: a trous: second: it is strided again"),
+        (["third"], "plan: a trous: third: no strided conv of this name"),
     ],
 )
-def test_a_plan_that_cannot_be_is_refused(changes: dict[str, str], message: str) -> None:
+def test_a_plan_that_cannot_be_is_refused(sites: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        aarewrite.rewrite(two_stages(), plan=edited(changes))
+        aarewrite.rewrite(two_stages(), plan=edited("a trous", *sites))
+
+
+def test_a_site_is_blurred_or_loses_its_stride_not_both() -> None:
+    table = edited("a trous", "second", "shortcut")
+    for site in table["sites"]:
+        site["action"] = "blur"
+    with pytest.raises(UsageError, match="plan: second: blurred, and part of the stage 'a trous'; choose one"):
+        aarewrite.rewrite(two_stages(), plan=table)
 
 
 def test_the_proof_sees_a_wrong_dilation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_what_has_no_kernel_in_float64_is_proven_in_float32() -> None:
 
 def test_pooled_float64_maps_of_old_opsets_are_kept_with_the_reason() -> None:
     plan = aarewrite.plan(pooled(2, 9))
-    assert plan.sites[0].choice.reason == "pooled float64 maps need opset 10 or newer: Slice takes no steps before"
+    assert plan.sites[0].reason == "pooled float64 maps need opset 10 or newer: Slice takes no steps before"
 
 
 def test_the_record_names_the_node_that_writes_the_blurred_map() -> None:
@@ -74,7 +74,7 @@ def test_a_second_run_finds_the_blur_and_changes_nothing(steps: str) -> None:
     assert result.changed
     again = aarewrite.rewrite(result.model, every)
     assert not again.changed
-    assert again.plan.sites[0].choice.reason == "a blur is next to it already"
+    assert again.plan.sites[0].reason == "a blur is next to it already"
     assert again.plan.sources == ()
 
 

@@ -192,7 +192,7 @@ def test_shortcut_blurred_first_equals_the_after_form(pad: str, biased: bool) ->
     after = aarewrite.rewrite(model, recipe=Recipe(shortcut="conv", pad=pad))
     x = weight(1, 3, 11, 12)
     assert relative_difference(run(first.model, x=x)[0], run(after.model, x=x)[0].astype(np.float64)) < EXACT
-    placements = {p.site.node: p.choice.placement for p in first.plan.sites}
+    placements = {p.site.node: p.do.name for p in first.plan.sites}
     assert placements["shortcut"] == ("after" if pad == "zero" and biased else "input")
 
 
@@ -217,7 +217,7 @@ def test_kernel_type_is_that_of_the_map_it_blurs(placement: str) -> None:
     )
     recipe = Recipe(first_conv=True) if placement == "input" else before()
     result = aarewrite.rewrite(model, recipe=recipe)
-    assert result.plan.sites[0].choice.placement == placement
+    assert result.plan.sites[0].do.name == placement
     blur_node = next(n for n in result.model.graph.node if n.op_type == "Conv" and n.name != "conv")
     assert initializer(result.model, blur_node.input[1]).dtype == np.float16
 
@@ -306,7 +306,7 @@ def test_average_pool_on_an_odd_map_is_kept() -> None:
         "(float[1, 2, 13, 12] x) => (float[] y) { [pool] y = AveragePool<kernel_shape = [2, 2], strides = [2, 2]>(x) }"
     )
     (planned,) = aarewrite.plan(model, recipe="zhang2019").sites
-    assert planned.choice.reason == "a 13x12 map would become 7x6 instead of 6x6, which breaks what follows"
+    assert planned.reason == "a 13x12 map would become 7x6 instead of 6x6, which breaks what follows"
 
 
 def test_average_pool_replaced_over_a_symbolic_size() -> None:
@@ -316,7 +316,7 @@ def test_average_pool_replaced_over_a_symbolic_size() -> None:
     )
     result = aarewrite.rewrite(model, recipe="zhang2019")
     (planned,) = result.plan.sites
-    assert planned.rewrite is None or "on odd sizes the output can differ by one" in " ".join(planned.notes)
+    assert planned.match is None or "on odd sizes the output can differ by one" in " ".join(planned.notes)
 
 
 # ---- fold_padding ------------------------------------------------------------------------------------------
@@ -487,7 +487,7 @@ def test_qdq_blurs_integers(kind: Any) -> None:
 
 def test_filter_7_is_refused_in_a_quantised_map() -> None:
     (planned,) = aarewrite.plan(qdq(np.int8), first_conv=True, filter=7).sites
-    assert planned.choice.reason == "the 7x7 taps do not fit int8: choose a smaller --filter for this quantised map"
+    assert planned.reason == "the 7x7 taps do not fit int8: choose a smaller --filter for this quantised map"
     assert aarewrite.rewrite(qdq(np.int8), first_conv=True, filter=6).changed
 
 
@@ -517,7 +517,7 @@ def test_quantised_conv_fed_by_floats(source: str, recipe: str) -> None:
     )
     result = aarewrite.rewrite(model, recipe=before() if recipe == "before" else recipe, first_conv=True)
     (planned,) = result.plan.sites
-    assert planned.rewrite or planned.choice.reason
+    assert planned.match or planned.reason
     x = weight(1, 3, 12, 12)
     assert run(result.model, x=x)[0].shape == run(model, x=x)[0].shape
 
@@ -541,7 +541,7 @@ def test_qlinear_conv(kind: Any) -> None:
     assert ops(result.model).count("QLinearConv") == 3
     assert "Conv" not in ops(result.model)
     assert not aarewrite.rewrite(result.model).changed
-    assert aarewrite.plan(model, filter=7).sites[0].choice.reason.startswith("the 7x7 taps do not fit int8")
+    assert aarewrite.plan(model, filter=7).sites[0].reason.startswith("the 7x7 taps do not fit int8")
     front = aarewrite.rewrite(model, placement="before")
     assert front.changed
     assert not aarewrite.rewrite(front.model, placement="before").changed
@@ -646,7 +646,7 @@ def test_function_called_with_differing_channel_counts() -> None:
         "y = f.Down(x) w = Concat<axis = 1>(x, x) z = f.Down(w)", function("Down", POOL), outputs="float[] y, float[] z"
     )
     (planned,) = aarewrite.plan(model).sites
-    assert planned.choice.reason == (
+    assert planned.reason == (
         "its number of channels is not known statically, or differs between calls of the function"
     )
     assert aarewrite.rewrite(model).model.SerializeToString() == model.SerializeToString()
@@ -677,7 +677,7 @@ def test_branches_inside_functions() -> None:
         >"""
     model = functions("y = f.Down(x)", function("Down", body), outputs="float[1, 2, 4, 4] y")
     result = aarewrite.rewrite(model)
-    assert all(p.rewrite or p.choice.reason for p in result.plan.sites)
+    assert all(p.match or p.reason for p in result.plan.sites)
     x = weight(1, 2, 9, 9)
     if result.changed:
         expected = blur(dense("MaxPool", x, (2, 2), [(0, 0)] * 2), 3, (2, 2))

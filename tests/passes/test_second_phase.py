@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,16 +12,15 @@ import onnx
 import onnxruntime as ort
 import pytest
 from reference import build
-from stages import actions, edited, two_stages, values
+from stages import actions, as_format_1, begins, edited, two_stages, values
 
 import aarewrite
 from aarewrite.errors import UsageError
 from aarewrite.model.graph import GraphEditor
 from aarewrite.model.model_file import load
-from aarewrite.model.shapes import Shapes
 from aarewrite.passes import second_phase
 from aarewrite.recipe import Recipe
-from aarewrite.sites.find import find
+from aarewrite.rewriting.apply import open_reading
 
 FROM_4 = Recipe(name="test", conv="keep", second_phase=4)
 
@@ -66,7 +66,7 @@ CONV = "Conv <strides = [2, 2], pads = [1, 1, 1, 1]> (x, weight)"
 def test_the_second_grid_is_half_a_stride_away(op: str, dense: str, phase: int) -> None:
     model = single(op, 12)
     result = aarewrite.rewrite(model, Recipe(conv="keep", max_pool="keep", second_phase=2))
-    assert result.plan.second_phase == ("map",)
+    assert begins(result.plan, "second phase") == ("map",)
     assert result.proof is not None
     assert result.proof.passed
     x = np.random.default_rng(1).standard_normal((1, 2, 12, 12)).astype(np.float32)
@@ -98,7 +98,7 @@ def test_a_shift_by_half_the_stride_swaps_the_grids() -> None:
 def test_a_stage_with_a_shortcut_and_a_squeeze_branch_is_computed_twice_and_proven() -> None:
     model = two_stages()
     result = aarewrite.rewrite(model, FROM_4)
-    assert result.plan.second_phase == ("second", "shortcut")
+    assert begins(result.plan, "second phase") == ("second", "shortcut")
     assert actions(result.plan) == dict.fromkeys(("first", "second", "shortcut"), "keep")
     assert result.proof is not None
     assert result.proof.passed
@@ -120,13 +120,13 @@ def test_it_costs_what_follows_once_more_with_its_blurs() -> None:
 
 def test_it_goes_with_blurs_and_with_a_stage_a_trous() -> None:
     result = aarewrite.rewrite(two_stages(), Recipe(last_stage="a trous", second_phase=2))
-    assert actions(result.plan) == {"first": "keep", "second": "a trous", "shortcut": "a trous"}
-    assert result.plan.second_phase == ("first",)
+    assert begins(result.plan, "a trous") == ("second", "shortcut")
+    assert begins(result.plan, "second phase") == ("first",)
     assert result.proof is not None
     assert result.proof.passed
     blurred = aarewrite.rewrite(two_stages(), Recipe(first_conv=True, second_phase=4))
     assert actions(blurred.plan) == dict.fromkeys(("first", "second", "shortcut"), "blur")
-    assert blurred.plan.second_phase == ("second", "shortcut")
+    assert begins(blurred.plan, "second phase") == ("second", "shortcut")
     assert blurred.proof is not None
     assert blurred.proof.passed
 
@@ -161,7 +161,7 @@ def test_a_second_run_changes_nothing(conv: str) -> None:
 def test_a_later_run_with_another_recipe_leaves_both_phases_alone() -> None:
     once = aarewrite.rewrite(two_stages(), FROM_4).model
     plan = aarewrite.plan(once, Recipe(conv="before", shortcut="conv"))
-    reasons = {entry.site.node: entry.choice.reason for entry in plan.sites}
+    reasons = {entry.site.node: entry.reason for entry in plan.sites}
     assert reasons.pop("first").startswith("first conv")
     assert set(reasons) == {"second", "shortcut", "second/phase2", "shortcut/phase2"}
     assert set(reasons.values()) == {"an earlier run computes it at two phases"}
@@ -177,14 +177,14 @@ def test_a_later_run_with_another_recipe_leaves_both_phases_alone() -> None:
 )
 def test_what_cannot_have_a_second_phase_says_why(model: onnx.ModelProto, options: Any, message: str) -> None:
     plan = aarewrite.plan(model, FROM_4, **options)
-    assert plan.second_phase == ()
+    assert begins(plan, "second phase") == ()
     assert len(plan.warnings) == 1
     assert message in plan.warnings[0]
 
 
 @pytest.mark.parametrize(("stride", "start"), [(1, "first"), (2, "first"), (4, "second"), (8, "second")])
 def test_it_begins_at_the_stride_or_the_nearest_there_is(stride: int, start: str) -> None:
-    assert aarewrite.plan(two_stages(), Recipe(second_phase=stride)).second_phase[0] == start
+    assert begins(aarewrite.plan(two_stages(), Recipe(second_phase=stride)), "second phase")[0] == start
 
 
 def test_a_model_without_strides_is_told() -> None:
@@ -192,31 +192,40 @@ def test_a_model_without_strides_is_told() -> None:
     assert aarewrite.plan(model, FROM_4).warnings == ("no second phase: there is no strided operator of known stride",)
 
 
-def at_two_phases(*starts: str) -> dict[str, Any]:
-    table = edited({})
-    for site in table["sites"]:
-        site["second_phase"] = site["node"] in starts
-    return table
-
-
 def test_a_plan_can_be_edited_into_it() -> None:
-    by_plan = aarewrite.rewrite(two_stages(), plan=at_two_phases("second", "shortcut"))
+    table = edited("second phase", "second", "shortcut")
     by_recipe = aarewrite.rewrite(two_stages(), FROM_4)
-    assert by_plan.model.graph == by_recipe.model.graph
-    again = aarewrite.rewrite(two_stages(), plan=json.loads(by_recipe.plan.to_json()))
-    assert again.model.graph == by_recipe.model.graph
+    for plan in (table, as_format_1(table, "second_phase", True, False), json.loads(by_recipe.plan.to_json())):
+        assert aarewrite.rewrite(two_stages(), plan=plan).model.graph == by_recipe.model.graph
 
 
 @pytest.mark.parametrize(
     ("starts", "message"),
     [
-        (["second"], "sum: it joins both phases with a map of one"),
-        (["first", "second"], "second: it is behind another second phase"),
+        (["second"], "plan: second phase: sum: it joins both phases with a map of one"),
+        (["first", "second"], "plan: second phase: second: it is behind another second phase"),
+        (["pooled"], "plan: second phase: pooled: no strided operator of the main graph"),
     ],
 )
 def test_a_plan_that_cannot_be_is_refused(starts: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        aarewrite.rewrite(two_stages(), plan=at_two_phases(*starts))
+        aarewrite.rewrite(two_stages(), plan=edited("second phase", *starts))
+
+
+def test_it_is_looked_for_behind_a_stage_a_trous() -> None:
+    """The last stage has no stride any more: the map nearest to stride 8 is the one of stride 4 in front of it."""
+    recipe = Recipe(last_stage="a trous", second_phase=8)
+    result = aarewrite.rewrite(Path(__file__).parents[2] / "sample_models" / "resnet.onnx", recipe)
+    assert result.plan.warnings == ()
+    assert begins(result.plan, "a trous") == (
+        "/blocks/blocks.2/conv1/Conv",
+        "/blocks/blocks.2/shortcut/shortcut.1/Conv",
+    )
+    assert begins(result.plan, "second phase") == (
+        "/blocks/blocks.1/conv1/Conv", "/blocks/blocks.1/shortcut/shortcut.1/Conv",
+    )  # fmt: skip
+    assert result.proof is not None
+    assert result.proof.passed
 
 
 def test_the_proof_sees_a_copy_that_reads_the_wrong_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,11 +243,11 @@ def test_the_proof_sees_a_copy_that_reads_the_wrong_tensor(monkeypatch: pytest.M
 
 
 def test_quantised_maps_and_functions_are_left() -> None:
-    editor = GraphEditor(load(two_stages()))
-    place = find(editor, Shapes(editor))[0][0]
+    reading = open_reading(load(two_stages()))
+    place = reading.located[0]
     for change, message in (({"quantised": "qdq"}, "quantised"), ({"scope": "function f"}, "inside a function")):
         with pytest.raises(aarewrite.CannotHandle, match=message):
-            second_phase.start(editor, replace(place, site=replace(place.site, **change)))
+            second_phase.start(reading.editor, replace(place, site=replace(place.site, **change)))
 
 
 TAPS = np.outer([0.25, 0.5, 0.25], [0.25, 0.5, 0.25])
@@ -285,7 +294,7 @@ def test_a_merged_box_samples_at_both_phases() -> None:
     result = aarewrite.rewrite(model, Recipe(pad="zero", filter=1, second_phase=2))
     assert result.proof is not None
     assert result.proof.passed
-    assert result.plan.second_phase == ("map",)
+    assert begins(result.plan, "second phase") == ("map",)
 
 
 def test_a_float64_model_is_averaged_without_a_mean() -> None:
@@ -299,7 +308,7 @@ def test_a_float64_model_is_averaged_without_a_mean() -> None:
     }"""
     )
     result = aarewrite.rewrite(model, "calibrated")
-    assert result.plan.second_phase == ("first",)
+    assert begins(result.plan, "second phase") == ("first",)
     assert [n.op_type for n in result.model.graph.node if n.name.startswith("y/")] == ["Add", "Mul"]
     assert result.proof is not None
     assert (result.proof.passed, result.proof.notes) == (True, ())

@@ -14,7 +14,8 @@ import aarewrite
 from aarewrite import filters
 from aarewrite.model.model_file import Model, load
 from aarewrite.rewriting import pipeline
-from aarewrite.rewriting.pipeline import apply_plan, claim
+from aarewrite.rewriting.apply import applied
+from aarewrite.rewriting.pipeline import claim
 from aarewrite.rewriting.proof import Claim, Proof, prove
 
 
@@ -34,7 +35,7 @@ def strided() -> onnx.ModelProto:
 def parts(model: onnx.ModelProto) -> tuple[Model, Model, Model, Claim]:
     """Original, twin, rewritten and what is claimed of them."""
     planned = aarewrite.plan(model, first_conv=True)
-    return load(model), apply_plan(planned, model, as_twin=True), apply_plan(planned, model), claim(planned)
+    return load(model), applied(planned, model, twin=True), applied(planned, model), claim(planned)
 
 
 def test_the_claim_of_a_plan_names_maps_and_sites() -> None:
@@ -240,11 +241,11 @@ def test_a_rewritten_model_of_another_shape_is_a_failed_check() -> None:
 
 
 def test_a_failed_proof_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(*arguments: Any, as_twin: bool = False, **options: Any) -> Model:
-        model = apply_plan(*arguments, as_twin=as_twin, **options)
-        return tampered(model, set_ints("pool", "pads", [2, 2, 0, 0])) if as_twin else model
+    def wrong(*arguments: Any, twin: bool = False, **options: Any) -> Model:
+        model = applied(*arguments, twin=twin, **options)
+        return tampered(model, set_ints("pool", "pads", [2, 2, 0, 0])) if twin else model
 
-    monkeypatch.setattr(pipeline, "apply_plan", wrong)
+    monkeypatch.setattr(pipeline, "applied", wrong)
     with pytest.raises(aarewrite.CheckFailed, match=r"identity proof failed at tensor '[cy]': differs by"):
         aarewrite.rewrite(strided())
 

@@ -12,7 +12,8 @@ from reference import build, weight
 import aarewrite
 from aarewrite.model.model_file import Model, load
 from aarewrite.model.runtime import open_session
-from aarewrite.rewriting.pipeline import apply_plan, claim
+from aarewrite.rewriting.apply import applied
+from aarewrite.rewriting.pipeline import claim
 from aarewrite.rewriting.proof import LARGEST_NOISE, NOISE_FACTOR, Proof, prove
 from aarewrite.rewriting.random_inputs import run
 from aarewrite.rewriting.stretches import cut, given, nudged
@@ -76,14 +77,14 @@ def chaotic() -> onnx.ModelProto:
 def proven(model: onnx.ModelProto, edit: Callable[[onnx.ModelProto], None] | None = None) -> Proof:
     """The proof of a rewrite whose twin is tampered with."""
     planned = aarewrite.plan(model, first_conv=True)
-    twin: Model = apply_plan(planned, model, as_twin=True)
+    twin: Model = applied(planned, model, twin=True)
     if edit is not None:
         proto = onnx.ModelProto()
         proto.CopyFrom(twin.proto)
         del proto.graph.value_info[:]
         edit(proto)
         twin = twin.with_proto(proto)
-    return prove(load(model), twin, apply_plan(planned, model), claim(planned))
+    return prove(load(model), twin, applied(planned, model), claim(planned))
 
 
 def times(name: str, factor: float) -> Callable[[onnx.ModelProto], None]:

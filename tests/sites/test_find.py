@@ -16,7 +16,7 @@ from aarewrite.filters import depthwise_kernel
 def reasons(model: onnx.ModelProto, **options: Any) -> dict[str, str]:
     """Node name -> reason for every kept site and every other source."""
     plan = aarewrite.plan(model, **options)
-    kept = {planned.site.node: planned.choice.reason for planned in plan.sites if planned.rewrite is None}
+    kept = {planned.site.node: planned.reason for planned in plan.sites if planned.match is None}
     return kept | {source.node: source.reason for source in plan.sources}
 
 
@@ -321,7 +321,7 @@ def test_nodes_without_or_with_equal_names_are_told_apart() -> None:
         c = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(b)
     }""")
     plan = aarewrite.plan(model, skip=["b"])
-    assert [(p.site.node, p.rewrite is not None) for p in plan.sites] == [("a", True), ("b", False), ("c", True)]
+    assert [(p.site.node, p.match is not None) for p in plan.sites] == [("a", True), ("b", False), ("c", True)]
 
 
 def test_a_name_that_is_also_an_output_is_told_apart() -> None:

@@ -1,0 +1,257 @@
+"""Making a plan: what the recipe, the passes and the user's options say of each site, and what it costs in all."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterable, Sequence
+
+from aarewrite.errors import UsageError
+from aarewrite.model.graph import GraphEditor
+from aarewrite.model.model_file import Model
+from aarewrite.model.shapes import Shapes
+from aarewrite.passes import DEFAULT, SITE_PASSES, STAGE_PASSES
+from aarewrite.passes.contract import SitePass, Skip, StagePass
+from aarewrite.planning import Draft, PlannedSite
+from aarewrite.recipe import Recipe, SiteOverride, matches_glob
+from aarewrite.rewriting.alignment import misaligned
+from aarewrite.rewriting.apply import Plan, apply_plan
+from aarewrite.sites.find import find
+from aarewrite.sites.macs import model_macs, operator_macs
+from aarewrite.sites.reading import InputShapes, Reading
+from aarewrite.sites.site import Site, Source
+from aarewrite.windows import Sizes
+
+NOMINAL_SIZES = {4: 224, 3: 1024, 5: 32}  # of symbolic spatial axes, by rank of the input; for costs only
+Choice = tuple[SitePass, str]  # what is done with a site, and why not, "" where it is
+
+
+def make_plan(
+    reading: Reading, recipe: Recipe, only: Collection[str] = (), skip: Collection[str] = ()
+) -> tuple[Plan, Model]:
+    """Decide every site of a model.
+
+    Args:
+        reading: The model's graph; it is used up: its cost is counted on the rewritten graph.
+        recipe: What to do.
+        only: Globs over node names; the other sites are kept. Empty: all.
+        skip: Globs over node names of sites to keep.
+
+    Returns:
+        The plan, and the model rewritten by it (the original where nothing changes).
+
+    Raises:
+        UsageError: A glob matches no site, or an input shape does not fit.
+    """
+    _check_globs(reading, only=only, skip=skip, recipe=recipe)
+    taken = {name: why for kind in STAGE_PASSES.values() for name, why in kind.earlier(reading.model).items()}
+    choices = []
+    for place in reading.located:
+        do, reason = choose(place.site, recipe)
+        if not reason and only and not _matches(place.site, only):
+            reason = "not selected by --only"
+        if not reason and _matches(place.site, skip):
+            reason = "left out by --skip"
+        if place.site.node in taken and not place.site.scope:
+            reason = taken[place.site.node]
+        choices.append((do, reason))
+    left = [place.site.node for place in reading.located if _is_left(place.site, recipe, only, skip)]
+    stages: list[StagePass] = []
+    notes = []
+    graph = reading
+    for kind in STAGE_PASSES.values():
+        found = kind.propose(graph, recipe.asked(kind), left)
+        if isinstance(found, Skip):
+            notes.append(found.reason)
+        elif found is not None:
+            stages.append(found)
+            if kind.takes_sites:  # the next stage sees the graph that this one leaves
+                graph, _ = found.apply(graph, (), False)
+    return _assemble(reading, recipe, choices, stages, notes)
+
+
+def replan(reading: Reading, draft: Draft) -> tuple[Plan, Model]:
+    """A plan read back from (edited) JSON values, held against the model it is for. Returns as `make_plan`.
+
+    Raises:
+        UsageError: The plan names a site the model does not have, or asks for something that cannot be done there.
+    """
+    for _, node in [place for place in draft.sites if place not in reading.places]:
+        raise UsageError(f"plan: site {node!r} is not in this model", "make a new plan with --dry-run --json")
+    kept = DEFAULT(), "not in the plan"
+    choices = [draft.sites.get(place, kept) for place in reading.places]
+    for place, (do, reason) in zip(reading.located, choices, strict=True):
+        why = do.match(place.site)
+        if not reason and isinstance(why, Skip):
+            raise UsageError(f"plan: {place.site.node}: {why.reason}", 'set its "action" to "keep"')
+    stages = []
+    graph = reading
+    for kind, sites in sorted(draft.stages, key=lambda one: list(STAGE_PASSES.values()).index(one[0])):
+        found = kind.at(graph, sites)
+        if isinstance(found, Skip):
+            raise UsageError(f"plan: {kind.name}: {found.reason}", "take the stage out of the plan")
+        stages.append(found)
+        if kind.takes_sites:
+            blurred = [node for (scope, node), (_, why) in draft.sites.items() if not (scope or why) and node in sites]
+            if blurred:
+                raise UsageError(f"plan: {blurred[0]}: blurred, and part of the stage {kind.name!r}", "choose one")
+            graph, _ = found.apply(graph, (), False)
+    return _assemble(reading, draft.recipe, choices, stages, [])
+
+
+def choose(site: Site, recipe: Recipe) -> Choice:
+    """What the recipe does with a site, or why it leaves it.
+
+    1. What cannot be rewritten is left. 2. What is blurred already is left. 3. An override speaks.
+    4. The recipe speaks.
+    """
+    override = recipe.override_for(site.node, site.scope)
+    do = next(found for kind in SITE_PASSES.values() if (found := kind.wanted(site, recipe)) is not None)
+    if override is not None:
+        do = _overridden(site, do, override)
+    return do, _reason_to_keep(site, recipe, do, override)
+
+
+def _overridden(site: Site, do: SitePass, override: SiteOverride) -> SitePass:
+    if override.placement is not None:
+        do = SITE_PASSES[override.placement].of(do)
+    options = {option.name for option in dataclasses.fields(do)} - (set() if site.op == "MaxPool" else {"max_window"})
+    given = {name: getattr(override, name, None) for name in options}
+    return dataclasses.replace(do, **{name: value for name, value in given.items() if value is not None})
+
+
+def _reason_to_keep(site: Site, recipe: Recipe, do: SitePass, override: SiteOverride | None) -> str:
+    if site.obstacle:
+        return site.obstacle
+    if site.blurred_after or (site.blurred_before and (site.kind == "conv" or do.in_front)):
+        return "a blur is next to it already"
+    if override is not None and override.action == "keep":
+        return f"the recipe's override for {override.match!r} keeps it"
+    forced = override is not None and override.action == "blur"
+    if not site.strided and not (recipe.unit_stride_max_pool or forced):
+        return "stride 1: nothing is sampled"
+    return "" if forced else _LEFT[site.kind](site, recipe)
+
+
+def _left_max_pool(site: Site, recipe: Recipe) -> str:
+    return "the recipe keeps max pooling" if recipe.max_pool == "keep" else ""
+
+
+def _left_average_pool(site: Site, recipe: Recipe) -> str:
+    return "the recipe keeps average pooling" if recipe.average_pool == "keep" else ""
+
+
+def _left_conv(site: Site, recipe: Recipe) -> str:
+    if site.patch_embedding:
+        return "patch embedding (kernel equals stride): dense evaluation costs the stride squared"
+    if site.first_conv and not recipe.first_conv:
+        return "first conv: left strided by the recipe, use --first-conv to blur it"
+    if recipe.conv == "keep":
+        return "the recipe keeps strided convs"
+    if recipe.min_channels > 1 and (site.input_channels or 0) < recipe.min_channels:
+        return f"fewer than {recipe.min_channels} input channels"
+    if recipe.shortcut == "keep" and not site.activation and site.ends_in_add:
+        return "residual shortcut: the recipe keeps it"
+    return ""
+
+
+_LEFT = {"max_pool": _left_max_pool, "average_pool": _left_average_pool, "conv": _left_conv}
+
+
+def _is_left(site: Site, recipe: Recipe, only: Iterable[str], skip: Iterable[str]) -> bool:
+    """Whether the user asks for a site to be left alone."""
+    override = recipe.override_for(site.node, site.scope)
+    kept = override is not None and override.action == "keep"
+    return kept or _matches(site, skip) or (bool(only) and not _matches(site, only))
+
+
+# ---- the plan and its cost -----------------------------------------------------------------------------------
+
+
+def _assemble(
+    reading: Reading, recipe: Recipe, choices: Sequence[Choice], stages: Sequence[StagePass], notes: Sequence[str]
+) -> tuple[Plan, Model]:
+    editor, given = reading.editor, reading.input_shapes
+    open_shapes = _cost_shapes(editor, given)
+    nominal = Shapes(editor, open_shapes) if open_shapes else reading.shapes
+    places = find(editor, nominal, reading.names)[0] if open_shapes else []
+    sized = {(place.site.scope, place.site.node): place.site for place in places}
+    before = model_macs(editor, nominal)
+    taken = {name: stage for stage in stages if stage.takes_sites for name in stage.sites}
+    sites, located = [], reading.located
+    for place, (do, reason) in zip(located, choices, strict=True):
+        site = place.site
+        if not site.scope and site.node in taken:
+            reason = f"{taken[site.node].name}: {taken[site.node].says(site)}"
+        match = None
+        if not reason:
+            found = do.match(site)
+            match, reason = (None, found.reason) if isinstance(found, Skip) else (found, "")
+        entry = PlannedSite(site, do, reason, match, None, place.region.end.name)
+        concrete = sized.get((site.scope, site.node), site)
+        sites.append(dataclasses.replace(entry, macs=_site_macs(entry, concrete.input_size, concrete.output_size)))
+    moved = {id(place.node): (place, entry.match) for place, entry in zip(located, sites, strict=True) if entry.match}
+    plan = Plan(
+        recipe=recipe,
+        sites=tuple(sites),
+        sources=tuple(reading.sources),
+        stages=tuple(stages),
+        input_shapes={name: tuple(shape) for name, shape in given.items()},
+        cost_shapes=open_shapes or _declared(editor),
+        macs=before,
+        macs_after=before,
+        warnings=(*notes, *misaligned(editor, moved)),
+    )
+    if not plan.changes:
+        return plan, reading.model
+    rewritten = apply_plan(plan, reading)
+    after = GraphEditor(rewritten)
+    return dataclasses.replace(plan, macs_after=model_macs(after, Shapes(after, open_shapes or given))), rewritten
+
+
+def _site_macs(entry: PlannedSite, input_size: Sizes, output_size: Sizes) -> tuple[int, int] | None:
+    """Multiply-accumulates of a site before and after; None where a size is unknown."""
+    before = operator_macs(entry.site, output_size)
+    if before is None or any(n is None for n in input_size):
+        return None
+    if entry.match is None:
+        return before, before
+    return before, entry.do.macs(entry.site, entry.match, before, input_size, output_size)
+
+
+def _declared(editor: GraphEditor) -> dict[str, tuple[int, ...]]:
+    initialised = {tensor.name for tensor in editor.model.proto.graph.initializer}
+    found = {}
+    for value in editor.model.proto.graph.input:
+        dims = value.type.tensor_type.shape.dim
+        if value.name not in initialised and dims:
+            found[value.name] = tuple(int(dim.dim_value) for dim in dims)
+    return found
+
+
+def _cost_shapes(editor: GraphEditor, given: InputShapes) -> dict[str, tuple[int, ...]]:
+    """Concrete shapes where an input leaves any axis open: batch 1 and a nominal size; {} if none does."""
+    shapes = {}
+    for name, dims in _declared(editor).items():
+        wanted = tuple(given.get(name, dims))
+        if any(d <= 0 for d in wanted):
+            size = NOMINAL_SIZES.get(len(wanted), 1)
+            wanted = tuple(d if d > 0 else (1 if axis == 0 else size) for axis, d in enumerate(wanted))
+        shapes[name] = wanted
+    return shapes if shapes != _declared(editor) else {}
+
+
+def _matches(site: Site | Source, globs: Iterable[str]) -> bool:
+    names = (site.node, f"{site.scope}/{site.node}" if site.scope else site.node)
+    return any(matches_glob(name, glob) for glob in globs for name in names)
+
+
+def _check_globs(reading: Reading, only: Iterable[str], skip: Iterable[str], recipe: Recipe) -> None:
+    """Refuse a glob that names no node at all; one whose nodes are no sites (any more) is fine."""
+    everything: list[Site | Source] = [*(place.site for place in reading.located), *reading.sources]
+    options = [("--only", only), ("--skip", skip), ("recipe site", [o.match for o in recipe.sites])]
+    for option, globs in options:
+        for glob in globs:
+            named = any(matches_glob(name, glob) for name in reading.names.values())
+            if not named and not any(_matches(site, [glob]) for site in everything):
+                names = ", ".join(site.node for site in everything[:4]) or "none"
+                raise UsageError(f"{option} {glob!r} matches no node", f"the model's sites are {names} ...")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import stat
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from pathlib import Path
 from aarewrite.errors import UsageError
 
 STDOUT = "-"
+PIECE = 1 << 20  # bytes
 _KINDS = {
     stat.S_IFDIR: "it is a folder", stat.S_IFCHR: "it is a device", stat.S_IFBLK: "it is a device",
     stat.S_IFIFO: "it is a fifo", stat.S_IFSOCK: "it is a socket",
@@ -106,11 +106,8 @@ def write_bytes(path: Path, pieces: Iterable[bytes]) -> None:
 
 def copy(source: Path, path: Path) -> None:
     """Write a file's bytes as they are."""
-    if str(path) == STDOUT:
-        write_bytes(path, [source.read_bytes()])
-        return
-    with atomic_file(path) as temporary:
-        shutil.copyfile(source, temporary)
+    with source.open("rb") as stream:
+        write_bytes(path, iter(lambda: stream.read(PIECE), b""))
 
 
 @contextlib.contextmanager
@@ -158,6 +155,8 @@ def _identity(path: Path) -> tuple[object, ...]:
 def _refusing(path: Path) -> Iterator[None]:
     try:
         yield
+    except BrokenPipeError:  # stdout, not the file
+        raise
     except OSError as error:
         raise UsageError(f"{path}: cannot be written ({error.strerror})", "choose another place") from None
 

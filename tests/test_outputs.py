@@ -263,3 +263,12 @@ def test_stdout(home: Path) -> None:
     )
     assert aa("verify", "net.onnx", "--data", "synthetic:2", "--report", "-").out.startswith("<!")
     assert not (home / "-").exists()
+
+
+def test_a_reader_that_leaves_is_not_the_page_that_cannot_be_written(home: Path) -> None:
+    command = (
+        f"{sys.executable} -m aarewrite verify net.onnx --data synthetic:2 --json - --report page.html | head -c 1"
+    )
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert done.stdout == "{"
+    assert "cannot be written" not in done.stderr

@@ -163,6 +163,7 @@ def rewrite(
     measured = None
     if verify is not None:
         from aarewrite.show.plan_table import plan_rows
+        from aarewrite.show.verification_table import print_report
         from aarewrite.verification import before_after
 
         measured = before_after(
@@ -174,7 +175,7 @@ def rewrite(
         )  # fmt: skip
         found["verification"] = measured.to_dict()
         if show:
-            verify_command.show(measured)
+            print_report(measured)
         measured.raise_for_failures()
     with verify_command.write_page(measured, report), text_output(json_file, _json(found)):
         if target is not None:
@@ -214,9 +215,10 @@ def _only_plan(model: Model, how: RecipeOptions, json_file: str | None, show: bo
     from aarewrite.show.plan_table import print_plan
 
     plan = pipeline.plan(model, **how)
+    if show:
+        print_plan(plan, done=False)
     with text_output(json_file, _json(plan.to_dict())):
-        if show:
-            print_plan(plan, done=False)
+        pass
 
 
 def _print_done(result: Result, calibrated: Calibrated | None, done: bool, verbose: bool) -> None:

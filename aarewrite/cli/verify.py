@@ -51,6 +51,7 @@ def verify(
 ) -> None:
     """Measure how shift-invariant a model is, and how its numbers compare with another's."""
     from aarewrite.model.model_file import load
+    from aarewrite.show.verification_table import print_report
     from aarewrite.verification.run import verify as measure
 
     if size is not None and not options.parse_sizes(size):
@@ -68,22 +69,16 @@ def verify(
         task=task, size=options.parse_sizes(size) if size else None, batch=batch, batch_offsets=batch_offsets,
         pairs=pairs, min_consistency=min_consistency, max_diff=max_diff, progress=True,
     )  # fmt: skip
+    if STDOUT not in (json, str(report)):
+        print_report(found)
     with write_page(found, report), text_output(json, found.to_json()):
-        if STDOUT not in (json, str(report)):
-            show(found)
+        pass
     found.raise_for_failures()
 
 
 def protocols(text: str) -> tuple[str, ...]:
     """The names in `crop,circular`."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def show(report: VerifyReport) -> None:
-    """Print a report on stdout."""
-    from aarewrite.show.verification_table import print_report
-
-    print_report(report)
 
 
 def write_page(report: VerifyReport | None, path: Path | None) -> AbstractContextManager[None]:

@@ -149,8 +149,7 @@ def prepare(data: Data, i: int, spec: InputSpec, recipe: Preprocess, geometry: G
             raise CannotHandle(f"input {spec.name!r} ({spec.describe()}) takes no images", "give an .npz of signals")
         if spec.channels not in (None, 1, 3):
             raise CannotHandle(
-                f"input {spec.name!r} ({spec.describe()}) has {spec.channels} channels, images have 3",
-                "give an .npz",
+                f"input {spec.name!r} ({spec.describe()}) has {spec.channels} channels, images have 3", "give an .npz"
             )
         raw = resize_to_cover(raw, geometry.canvas, recipe.interpolation)
     return _finish(i, _fit(channels_last(raw, spec), geometry), spec, recipe)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -13,8 +13,9 @@ from aarewrite.data.arrays import Array, Offset
 from aarewrite.data.geometry import Sample
 from aarewrite.data.views import Views
 from aarewrite.errors import CheckFailed, UsageError
+from aarewrite.verification.engine import Study
 from aarewrite.verification.protocols import ShiftPlan
-from aarewrite.verification.statistics import Difference, Mean, Proportion, Tally, difference
+from aarewrite.verification.statistics import Difference, Mean, Proportion, difference
 
 THUMBNAIL = 112  # pixels, long side, of the crops shown in the report
 SHOWN_FLIPS = 6
@@ -94,13 +95,11 @@ class FlipCounts:
     both_flip: int
 
 
-class ClassifyStudy:
+class ClassifyStudy(Study):
     """Counts as the images come; keeps the outputs of the one image in work and a few flips to show.
 
     Args:
-        plan: Which shifts.
-        views: How to make them.
-        models: Labels of the models, the one under test first, the one it is held against second.
+        plan, views, models: As for every study.
         outputs: Per model, the output that holds the classes.
         names: One name a sample.
         labels: One class index a sample, or None.
@@ -115,29 +114,22 @@ class ClassifyStudy:
         names: Sequence[str],
         labels: Sequence[int] | None,
     ) -> None:
-        self.plan, self.views, self.outputs = plan, views, tuple(outputs)
-        self._models, self._names, self._labels = tuple(models), names, labels
-        self._tally = Tally()
+        super().__init__(plan, views, models)
+        self._outputs, self._names, self._labels = tuple(outputs), names, labels
         self._steady: list[list[float]] = [[] for _ in models]  # per image, the share of its pairs with equal classes
         self._probabilities = [True for _ in models]
         self._rows: dict[Offset, list[Array]] = {}
         self._pairs: list[tuple[bool, ...]] = []
         self.flips: list[Flip] = []
 
-    def requests(self, sample: Sample) -> Iterator[tuple[Offset, tuple[Array, ...]]]:
-        """Yield every view of a sample, the centre first."""
-        state = self.views.prepare(sample.canvas)
-        for offset in self.plan.offsets(sample.index):
-            yield offset, (self.views.at(state, offset),)
-
-    def count(self, i: int) -> int:
-        """Return the number of views of sample i."""
-        return len(self.plan.offsets(i))
+    def offsets(self, i: int) -> Sequence[Offset]:
+        """Return every offset sample i is viewed at, the centre first."""
+        return self.plan.offsets(i)
 
     def receive(self, sample: Sample, offset: Offset, results: Sequence[dict[str, Array]]) -> None:
         """Take every model's outputs (one row each) for one view."""
         rows = []
-        for model, output, result in zip(self._models, self.outputs, results, strict=True):
+        for model, output, result in zip(self.models, self._outputs, results, strict=True):
             row = result[output].reshape(-1).astype(np.float64)
             if np.isnan(row).any():
                 raise CheckFailed(
@@ -149,10 +141,10 @@ class ClassifyStudy:
 
     def finish(self, sample: Sample) -> None:
         """Count the image, all its views having been received."""
-        tables = [{offset: rows[m] for offset, rows in self._rows.items()} for m in range(len(self._models))]
+        tables = [{offset: rows[m] for offset, rows in self._rows.items()} for m in range(len(self.models))]
         self._rows = {}
         centres = [self._count(m, table, sample) for m, table in enumerate(tables)]
-        self._tally.add("same", len(set(centres)) == 1)
+        self.tally.add("same", len(set(centres)) == 1)
         first, second = self.plan.pairs(sample.index)[0]
         classes = tuple((_top(table[first]), _top(table[second])) for table in tables)
         flipped = tuple(a != b for a, b in classes)
@@ -189,13 +181,13 @@ class ClassifyStudy:
                 )
             figures["top1"], figures["top5"] = centre == label, label in np.argsort(-base, kind="stable")[:5]
         for name, values in figures.items():
-            self._tally.add((m, name), values)
+            self.tally.add((m, name), values)
         self._probabilities[m] &= bool((base >= 0).all()) and abs(float(base.sum()) - 1) < 1e-2
         return centre
 
     def results(self) -> tuple[Classification, ...]:
         """Return one result a model, in the models' order."""
-        plan, tally = self.plan, self._tally
+        plan, tally = self.plan, self.tally
         labelled = self._labels is not None
         return tuple(
             Classification(
@@ -216,21 +208,21 @@ class ClassifyStudy:
                 "probabilities" if self._probabilities[m] else "logits",
                 tally.share((m, "top1")) if labelled else None,
                 tally.share((m, "top5")) if labelled else None,
-                tally.share("same") if len(self._models) == 2 else None,
+                tally.share("same") if len(self.models) == 2 else None,
             )
-            for m, model in enumerate(self._models)
+            for m, model in enumerate(self.models)
         )
 
     def changes(self) -> tuple[Difference, ...]:
         """Return the paired change of consistency from the second model to the first, none for a single model."""
-        if len(self._models) != 2:
+        if len(self.models) != 2:
             return ()
         after, before = self._steady
         return (difference(f"{self.plan.protocol} consistency", before, after, self.plan.seed),)
 
     def flip_counts(self) -> FlipCounts | None:
         """Return how the images divide between the two models, None for a single model."""
-        if len(self._models) != 2:
+        if len(self.models) != 2:
             return None
         count = self._pairs.count
         return FlipCounts(

@@ -2,32 +2,56 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from aarewrite.data.arrays import Array
+from aarewrite.data.arrays import Array, Offset
 from aarewrite.data.geometry import Sample
+from aarewrite.data.views import Views
 from aarewrite.errors import CannotHandle
 from aarewrite.model.runner import Model
+from aarewrite.verification.protocols import ShiftPlan
+from aarewrite.verification.statistics import Tally
 
 BATCH = {"cpu": 16, "cuda": 64}  # see benchmarks/verify_throughput.py
 
 
-class Study(Protocol):
-    """One measure: it asks for views of a sample and takes the models' outputs for them."""
+class Study(ABC):
+    """One measure: it asks for views of a sample and takes the models' outputs for them.
+
+    Args:
+        plan: Which shifts.
+        views: How to make them.
+        models: Labels of the models, the one under test first, the one it is held against second.
+    """
+
+    def __init__(self, plan: ShiftPlan, views: Views, models: Sequence[str]) -> None:
+        self.plan, self.views, self.models = plan, views, tuple(models)
+        self.tally, self.n = Tally(), 0
+
+    @abstractmethod
+    def offsets(self, i: int) -> Sequence[Offset]:
+        """Return every offset sample i is viewed at, the centre first."""
 
     def requests(self, sample: Sample) -> Iterator[tuple[Any, tuple[Array, ...]]]:
-        """Yield (key, one array per model input) for every view."""
+        """Yield (key, one array per model input) for every view; here the key is the offset."""
+        state = self.views.prepare(sample.canvas)
+        for offset in self.offsets(sample.index):
+            yield offset, (self.views.at(state, offset),)
 
     def count(self, i: int) -> int:
         """Return how many views sample i will have."""
+        return len(self.offsets(i))
 
+    @abstractmethod
     def receive(self, sample: Sample, key: Any, results: Sequence[dict[str, Array]]) -> None:
         """Take every model's outputs for one view, with a batch axis of 1."""
 
+    @abstractmethod
     def finish(self, sample: Sample) -> None:
         """Count the sample, all its views having been received."""
 

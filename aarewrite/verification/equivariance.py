@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 import onnx
@@ -191,14 +192,9 @@ def _matching(results: Sequence[LayerResult], position: tuple[int, int] | None) 
     if position is None:
         return [None] * len(results)
     m, index = position
-    found: list[int | None] = []
-    for result in results:
-        if len(result.layers) == len(results[m].layers):
-            found.append(index)
-        else:
-            stride = results[m].layers[index].stride
-            found.append(next((i for i, layer in enumerate(result.layers) if layer.stride == stride), None))
-    return found
+    strides = [[layer.stride for layer in result.layers] for result in results]
+    chosen = strides[m][index]
+    return [index if len(own) == len(strides[m]) else own.index(chosen) if chosen in own else None for own in strides]
 
 
 class _Probe:
@@ -226,31 +222,23 @@ class _Probe:
         distances = sorted(set().union(*wanted)) if wanted else []
         for state in states:
             spectra = self._spectra(state)
-            errors_here: list[list[float]] = [[] for _ in self.layers]
-            for unit in DIRECTIONS[self.rank].values():
-                for d in distances:
-                    seen = self._run(views.at(state, tuple(float(axis * d) for axis in unit)))
-                    advance(1)
-                    for layer, spectrum, shifts, found in zip(self.layers, spectra, wanted, errors_here, strict=True):
-                        if d in shifts:
-                            offset = tuple(axis * d for axis in unit)
-                            found.append(self._error(spectrum, seen[layer.tensor], layer, offset))
-            for index, found in enumerate(errors_here):
+            errors: dict[int, list[float]] = {index: [] for index in range(len(self.layers))}
+            for unit, d in product(DIRECTIONS[self.rank].values(), distances):
+                offset = tuple(axis * d for axis in unit)
+                seen = self._run(views.at(state, offset))
+                advance(1)
+                for index, layer in enumerate(self.layers):
+                    if d in wanted[index]:
+                        errors[index].append(self._error(spectra[index], seen[layer.tensor], layer, offset))
+            for index, found in errors.items():
                 tally.add(index, found)
-        errors = [tally.mean(index) for index in range(len(self.layers))]
-        layers = tuple(
-            LayerError(
-                layer.node,
-                layer.op,
-                layer.tensor,
-                layer.stride,
-                error,
-                error.value - (0.0 if layer.parent is None else errors[layer.parent].value),
-            )
-            for layer, error in zip(self.layers, errors, strict=True)
-        )
+        means = [tally.mean(index) for index in range(len(self.layers))]
+        layers = []
+        for layer, mean in zip(self.layers, means, strict=True):
+            in_front = 0.0 if layer.parent is None else means[layer.parent].value
+            layers.append(LayerError(layer.node, layer.op, layer.tensor, layer.stride, mean, mean.value - in_front))
         description = f"{len(states)} samples, centre crop rolled by up to one stride, relative L2 error"
-        return LayerResult(self.label, description, len(states), layers, None)
+        return LayerResult(self.label, description, len(states), tuple(layers), None)
 
     def heat_map(
         self, views: RollViews, states: Sequence[Array], index: int | None, advance: Callable[[int], None]
@@ -259,19 +247,15 @@ class _Probe:
         if index is None or self.rank > 2:
             return None
         layer = self.layers[index]
-        spans = tuple(_grid(stride) for stride in layer.stride)
-        rows = spans[0] if self.rank == 2 else (0,)
-        errors = np.zeros((len(rows), len(spans[-1])))
+        shifts = tuple(_grid(stride) for stride in layer.stride)
+        errors = np.zeros([len(span) for span in shifts])
         for state in states:
             spectrum = self._spectra(state)[index]
-            for i, dy in enumerate(rows):
-                for j, dx in enumerate(spans[-1]):
-                    offset = (dy, dx) if self.rank == 2 else (dx,)
-                    seen = self._run(views.at(state, tuple(map(float, offset))))[layer.tensor]
-                    errors[i, j] += self._error(spectrum, seen, layer, offset) / len(states)
-                    advance(1)
-        shifts = (rows, spans[-1]) if self.rank == 2 else (spans[-1],)
-        return HeatMap(self.label, layer.node, layer.stride, shifts, tuple(map(tuple, errors.tolist())))
+            for place, offset in zip(np.ndindex(errors.shape), product(*shifts), strict=True):
+                seen = self._run(views.at(state, offset))[layer.tensor]
+                errors[place] += self._error(spectrum, seen, layer, offset) / len(states)
+                advance(1)
+        return HeatMap(self.label, layer.node, layer.stride, shifts, tuple(map(tuple, np.atleast_2d(errors).tolist())))
 
     def _run(self, view: Array) -> dict[str, Array]:
         return self.model.run({self.input: view[None]})
@@ -286,8 +270,10 @@ class _Probe:
     def _error(self, spectrum: Array, seen: Array, layer: Layer, offset: Sequence[int]) -> float:
         steps = tuple(d / stride for d, stride in zip(offset, layer.stride, strict=True))
         expected = fourier_shift(spectrum, steps, self.axes)
-        norm = float(np.linalg.norm(expected))
-        return float(np.linalg.norm(expected - seen)) / norm if norm else 0.0
+        scale = float(np.linalg.norm(expected)) or float(
+            np.linalg.norm(seen)
+        )  # a map of zeros that does not stay so: 1
+        return float(np.linalg.norm(expected - seen)) / scale if scale else 0.0
 
 
 def _shifts(stride: int) -> set[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -13,8 +13,9 @@ from aarewrite.data.arrays import Array, Offset
 from aarewrite.data.geometry import Sample
 from aarewrite.data.views import Views, fourier_shift
 from aarewrite.errors import CannotHandle
+from aarewrite.verification.engine import Study
 from aarewrite.verification.protocols import ShiftPlan
-from aarewrite.verification.statistics import Mean, Tally
+from aarewrite.verification.statistics import Mean
 
 Key = tuple[int, str, str, float, str]  # model, output, direction, distance, measure
 MEASURES = ("relative_error", "psnr", "agreement", "cosine")  # fields of `MapPoint`
@@ -124,30 +125,21 @@ def _ratio(out: int, into: int) -> Fraction | None:
     return Fraction(1, stride) if abs(out * stride - into) <= 2 * stride else None
 
 
-class MapStudy:
+class MapStudy(Study):
     """Compares every shifted output with the centre's; keeps only the centre's outputs of the image in work.
 
     Args:
-        plan: Which shifts; for maps only multiples of the output's step are used.
-        views: How to make them.
-        models: Labels, the one under test first.
+        plan, views, models: As for every study; for maps only shifts by multiples of the output's step are used.
         grids: Per model, the maps to compare; an empty `axes` compares the output as a vector.
         task: `dense` or `vector`.
     """
 
     def __init__(
-        self,
-        plan: ShiftPlan,
-        views: Views,
-        models: Sequence[str],
-        grids: Sequence[Sequence[MapGrid]],
-        task: str,
+        self, plan: ShiftPlan, views: Views, models: Sequence[str], grids: Sequence[Sequence[MapGrid]], task: str
     ) -> None:
-        self.plan, self.views = plan, views
-        self._models, self._grids, self._task = tuple(models), grids, task
-        self._n = 0
+        super().__init__(plan, views, models)
+        self._grids, self._task = grids, task
         self._centre: Sequence[dict[str, Array]] = ()
-        self._tally = Tally()
         self._image: dict[Key, list[float]] = {}  # of the image in work
         every = [grid for per_model in grids for grid in per_model]
         step = math.lcm(*(grid.step for grid in every)) if every else 1
@@ -161,19 +153,11 @@ class MapStudy:
                     f"the output's stride is {step} px, the canvas leaves {reach} px around the centre",
                     "give larger samples, or use --protocol circular",
                 )
-        self._lines = {
-            plan.step(name, distance): (name, distance) for name in plan.directions for distance in distances
-        }
+        self._lines = plan.lines(distances)
 
-    def requests(self, sample: Sample) -> Iterator[tuple[Offset, tuple[Array, ...]]]:
-        """Yield every view of a sample, the centre first."""
-        state = self.views.prepare(sample.canvas)
-        for offset in ((0,) * len(self.plan.geometry.size), *self._lines):
-            yield offset, (self.views.at(state, offset),)
-
-    def count(self, i: int) -> int:
-        """Return the number of views of sample i."""
-        return 1 + len(self._lines)
+    def offsets(self, i: int) -> Sequence[Offset]:
+        """Return every offset a sample is viewed at, the centre first."""
+        return (self.plan.centre, *self._lines)
 
     def receive(self, sample: Sample, offset: Offset, results: Sequence[dict[str, Array]]) -> None:
         """Take every model's outputs for one view."""
@@ -190,9 +174,9 @@ class MapStudy:
 
     def finish(self, sample: Sample) -> None:
         """Count the image, once over all of its shifts, too: they are not independent."""
-        self._n += 1
+        self.n += 1
         for key, values in self._image.items():
-            self._tally.add(key, values)
+            self.tally.add(key, values)
         self._image = {}
 
     def _align(self, base: Array, shifted: Array, grid: MapGrid, offset: Offset) -> tuple[Array, Array]:
@@ -214,18 +198,18 @@ class MapStudy:
         """Return one result a model and output."""
         return tuple(
             self._result(m, model, grid)
-            for m, (model, grids) in enumerate(zip(self._models, self._grids, strict=True))
+            for m, (model, grids) in enumerate(zip(self.models, self._grids, strict=True))
             for grid in grids
         )
 
     def _result(self, m: int, model: str, grid: MapGrid) -> MapResult:
         def measured(name: str, distance: float) -> dict[str, Mean]:
             keys = {measure: (m, grid.output, name, distance, measure) for measure in MEASURES}
-            return {measure: self._tally.mean(key) for measure, key in keys.items() if key in self._tally}
+            return {measure: self.tally.mean(key) for measure, key in keys.items() if key in self.tally}
 
         points = tuple(MapPoint(name, d, **measured(name, d)) for name, d in self._lines.values())
         total, plan = measured(*ALL_SHIFTS), self.plan
-        what = (model, plan.protocol, _describe(plan, grid, self._task), plan.seed, self._n, grid.output, self._task)
+        what = (model, plan.protocol, _describe(plan, grid, self._task), plan.seed, self.n, grid.output, self._task)
         return MapResult(*what, points, total.get("agreement"), total["relative_error"])
 
 

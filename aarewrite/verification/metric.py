@@ -14,8 +14,9 @@ from aarewrite.data.arrays import Array, Offset
 from aarewrite.data.geometry import Sample
 from aarewrite.data.views import Views
 from aarewrite.errors import CannotHandle
+from aarewrite.verification.engine import Study
 from aarewrite.verification.protocols import ShiftPlan
-from aarewrite.verification.statistics import Mean, Proportion, Tally
+from aarewrite.verification.statistics import Mean, Proportion
 
 Key = tuple[int, Offset]
 
@@ -46,38 +47,36 @@ class MetricResult:
     rank_flips: Proportion
 
 
-class MetricStudy:
+class MetricStudy(Study):
     """Shifts each distorted image in turn against the reference and the other one.
 
     Args:
-        plan: Which shifts (the crop protocol).
-        views: How to make them.
-        models: Labels, the one under test first.
+        plan, views, models: As for every study.
         outputs: Per model, the output that holds the distance.
     """
 
     def __init__(self, plan: ShiftPlan, views: Views, models: Sequence[str], outputs: Sequence[str]) -> None:
-        self.plan, self.views = plan, views
-        self._models, self._outputs = tuple(models), tuple(outputs)
-        self._lines = {plan.step(name, d): (name, d) for name in plan.directions for d in plan.distances}
+        super().__init__(plan, views, models)
+        self._outputs, self._lines = tuple(outputs), plan.lines(plan.distances)
         self._values: dict[Key, list[float]] = {}
-        self._tally = Tally()
-        self._n = 0
+
+    def offsets(self, i: int) -> Sequence[Offset]:
+        """Return every offset each distorted image is viewed at, the centre first."""
+        return (self.plan.centre, *self._lines)
 
     def requests(self, sample: Sample) -> Iterator[tuple[Key, tuple[Array, ...]]]:
         """Yield (reference, distorted image) pairs, the distorted one shifted; the centre first."""
         if sample.pair is None:
             raise CannotHandle("a two-input metric needs distorted images", "give an .npz with ref, p0 and p1")
-        centre = (0,) * len(self.plan.geometry.size)
-        reference = self.views.at(self.views.prepare(sample.canvas), centre)
+        reference = self.views.at(self.views.prepare(sample.canvas), self.plan.centre)
         for member, canvas in enumerate(sample.pair):
             state = self.views.prepare(canvas)
-            for offset in (centre, *self._lines):
+            for offset in self.offsets(sample.index):
                 yield (member, offset), (reference, self.views.at(state, offset))
 
     def count(self, i: int) -> int:
         """Return the number of pairs the metric is run on for sample i."""
-        return 2 * (1 + len(self._lines))
+        return 2 * super().count(i)
 
     def receive(self, sample: Sample, key: Key, results: Sequence[dict[str, Array]]) -> None:
         """Take every model's distance for one pair; `key` is (distorted image 0 or 1, offset)."""
@@ -87,23 +86,22 @@ class MetricStudy:
 
     def finish(self, sample: Sample) -> None:
         """Count the image."""
-        self._n += 1
-        centre = next(iter(self._values))[1]
-        for m in range(len(self._models)):
-            still = [self._values[member, centre][m] for member in (0, 1)]
+        self.n += 1
+        for m in range(len(self.models)):
+            still = [self._values[member, self.plan.centre][m] for member in (0, 1)]
             scale, before, every = max(map(abs, still)) or 1.0, still[0] < still[1], []
             for offset, key in self._lines.items():
                 moved = [self._values[member, offset][m] for member in (0, 1)]
                 flips = [before != after for after in (moved[0] < still[1], still[0] < moved[1])]
                 every += flips
-                self._tally.add((m, key, "flips"), flips)
-                self._tally.add((m, key, "drift"), [abs(a - b) / scale for a, b in zip(moved, still, strict=True)])
-            self._tally.add((m, "flips"), every)
+                self.tally.add((m, key, "flips"), flips)
+                self.tally.add((m, key, "drift"), [abs(a - b) / scale for a, b in zip(moved, still, strict=True)])
+            self.tally.add((m, "flips"), every)
         self._values = {}
 
     def results(self) -> tuple[MetricResult, ...]:
         """Return one result a model."""
-        plan, tally = self.plan, self._tally
+        plan, tally = self.plan, self.tally
         description = f"{plan.geometry.describe()}; one of two distorted images shifted, the reference still"
         return tuple(
             MetricResult(
@@ -111,12 +109,12 @@ class MetricStudy:
                 plan.protocol,
                 description,
                 plan.seed,
-                self._n,
+                self.n,
                 tuple(
                     RankFlips(*key, tally.share((m, key, "flips")), tally.mean((m, key, "drift")))
                     for key in self._lines.values()
                 ),
                 tally.share((m, "flips")),
             )
-            for m, model in enumerate(self._models)
+            for m, model in enumerate(self.models)
         )

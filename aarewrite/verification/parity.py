@@ -201,10 +201,7 @@ def _polygraphy_verdict(name: str, first: Array, second: Array, tolerance: float
     with _polygraphy() as comparator:
         runs = comparator.RunResults(
             [
-                (
-                    label,
-                    [comparator.IterationResult(outputs={name: np.ascontiguousarray(values)}, runner_name=label)],
-                )
+                (label, [comparator.IterationResult(outputs={name: np.ascontiguousarray(values)}, runner_name=label)])
                 for label, values in (("first", first), ("second", second))
             ]
         )

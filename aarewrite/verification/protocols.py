@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aarewrite.data.arrays import Offset
@@ -48,9 +49,18 @@ class ShiftPlan:
         fractions = self.protocol == "fractional"
         return draw_pairs(self.seed, i // self.batch_offsets, self.geometry, self.pair_count, fractions)
 
+    @property
+    def centre(self) -> Offset:
+        """The offset of the centre crop."""
+        return (0,) * len(self.geometry.size)
+
     def step(self, direction: str, distance: float) -> Offset:
         """Return the offset at a distance along a direction."""
         return tuple(axis * distance for axis in self.directions[direction])
+
+    def lines(self, distances: Sequence[float]) -> dict[Offset, tuple[str, float]]:
+        """Return direction and distance of every offset along a direction."""
+        return {self.step(name, distance): (name, distance) for name in self.directions for distance in distances}
 
     def neighbourhood(self) -> tuple[Offset, ...]:
         """Return every offset of the worst case, the centre excepted."""
@@ -60,9 +70,8 @@ class ShiftPlan:
 
     def offsets(self, i: int) -> tuple[Offset, ...]:
         """Return every offset image i is viewed at, each once, the centre first."""
-        centre = (0,) * len(self.geometry.size)
-        lines = (self.step(name, d) for name in self.directions for d in self.distances)
-        return tuple(dict.fromkeys((centre, *lines, *self.neighbourhood(), *itertools.chain(*self.pairs(i)))))
+        lines, pairs = self.lines(self.distances), itertools.chain(*self.pairs(i))
+        return tuple(dict.fromkeys((self.centre, *lines, *self.neighbourhood(), *pairs)))
 
 
 def plan_shifts(

@@ -115,10 +115,7 @@ class VerifyReport:
 
     def to_dict(self) -> dict[str, object]:
         """Return everything but pictures as JSON's own types; NaN and infinities become None."""
-        return {
-            "passed": self.passed,
-            **{f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)},
-        }
+        return {"passed": self.passed, **{f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}}
 
     def to_json(self) -> str:
         """Return `to_dict` as indented JSON."""

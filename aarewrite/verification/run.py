@@ -261,35 +261,21 @@ def _parity(
     placement: list[Placement] = []
     if len(setup.models) == 2:
         got, want = (run_model(each, feeds) for each in setup.models)
-        required = max_diff is not None
-        found.append(
-            compare(
-                model.label,
-                setup.models[1].label,
-                got,
-                want,
-                ran,
-                max_diff=max_diff,
-                cuda=on_cuda,
-                required=required,
-            )
-        )
+        labels, required = (model.label, setup.models[1].label), max_diff is not None
+        found.append(compare(*labels, got, want, ran, max_diff=max_diff, cuda=on_cuda, required=required))
     if setup.reference is not None:
         found.append(_against_reference(setup, setup.reference, feeds, ran, max_diff))
     if provider == "cuda" or (provider == "all" and cuda_available()):
         for each in setup.models:
             layout = each.image_inputs[0].layout
-            sides = {
-                p: Model(each.source, p, layout=layout, label=f"{each.label} on {p.upper()}") for p in ("cuda", "cpu")
-            }
-            for side in sides.values():
-                side.constants = each.constants
-            got, want = run_model(sides["cuda"], feeds), run_model(sides["cpu"], feeds)
-            labels = sides["cuda"].label, sides["cpu"].label
-            found.append(compare(*labels, got, want, ran, max_diff=max_diff, cuda=True))
-            for p in sides:
-                named = {spec.name: array for spec, array in zip(each.image_inputs, feeds[0], strict=True)}
+            named = {spec.name: array for spec, array in zip(each.image_inputs, feeds[0], strict=True)}
+            sides = []
+            for p in ("cuda", "cpu"):
+                sides.append(Model(each.source, p, layout=layout, label=f"{each.label} on {p.upper()}"))
+                sides[-1].constants = each.constants
                 placement.append(node_placement(each.source, p, named, each.constants, each.label, layout))
+            labels, (got, want) = (sides[0].label, sides[1].label), (run_model(side, feeds) for side in sides)
+            found.append(compare(*labels, got, want, ran, max_diff=max_diff, cuda=True))
         for place in placement:
             if place.provider == "cuda" and place.fallen_back:
                 notes.append(
@@ -328,10 +314,8 @@ def _failures(report: VerifyReport, min_consistency: float | None) -> tuple[str,
             if r.model == report.model and r.pixel_agreement is not None
         ]
         if not measured:
-            raise UsageError(
-                f"--min-consistency: task {report.task} has no classes to be consistent",
-                "leave the option out",
-            )
+            reason = f"--min-consistency: task {report.task} has no classes to be consistent"
+            raise UsageError(reason, "leave the option out")
         failures += [
             f"{what} of {report.model} is {value:.4f}, below {min_consistency:g}"
             for what, value in measured

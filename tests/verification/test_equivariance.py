@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from reference import build
-from small_nets import SHARED, needs_shared, parse, pooled_net
+from small_nets import SHARED, needs_shared, parse, pooled_net, save, stripes, subsample_map
 
 from aarewrite.model.index import open_graph
 from aarewrite.model.runner import Model
@@ -65,6 +65,11 @@ def test_the_error_is_that_of_the_activated_map(tmp_path):
     # Of the shifts by 1 and 2 px in three directions two change the columns' parity.
     assert result.layers[0].error.value == pytest.approx(2 * upset / 6, rel=1e-5)
     assert result.layers[0].error.n == 2
+
+
+def test_a_map_of_zeros_that_does_not_stay_one_is_wholly_wrong(tmp_path):
+    (result,) = verify(subsample_map(), save(tmp_path / "d.npz", x=stripes(2)), layers=True, max_shift=2).layers
+    assert result.layers[0].error.value == pytest.approx(2 / 6)  # odd shifts, down not counted, show the other columns
 
 
 def test_layers_rank_the_pool_and_blur_lowers_its_error():

@@ -125,6 +125,12 @@ def verify(
     notes = list(setup.notes)
     kept: list[Sample] = []
     studies, tasks = _studies(setup, protocols, task, max_shift, worst_radius, batch_offsets, pairs)
+    if max_shift is not None and set(protocols) == {"fractional"}:
+        raise UsageError("--max-shift does nothing with fractional shifts alone", "add crop or circular to --protocol")
+    for_classes = {"--labels": labels is not None, "--pairs": pairs > 1, "--batch-offsets": batch_offsets > 1}
+    if tasks[0].name != "classify" and any(for_classes.values()):
+        unused = next(option for option, given in for_classes.items() if given)
+        raise UsageError(f"{unused} does nothing for task {tasks[0].name}", f"leave {unused} out")
     one_by_one = any(m.constants for m in setup.models)
     batch = batch or (1 if one_by_one else BATCH[setup.models[0].provider])
     views = sum(study.count(i) for study in studies for i in range(len(setup.data)))

@@ -7,7 +7,6 @@ what survives that is handed to Polygraphy's comparator.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from aarewrite.data.arrays import Array
+from aarewrite.data.sources import read_arrays
 from aarewrite.errors import UsageError
 from aarewrite.model.runner import Model
 
@@ -94,18 +94,11 @@ def run_model(model: Model, feeds: Sequence[Sequence[Array]]) -> list[Run]:
     from polygraphy.backend.onnxrt import OnnxrtRunner
 
     step = model.batch or 1
-    loader = [
-        OrderedDict(
-            [
-                *(
-                    (spec.name, np.repeat(array, step, axis=0).astype(spec.dtype, copy=False))
-                    for spec, array in zip(model.image_inputs, feed, strict=True)
-                ),
-                *model.constants.items(),
-            ]
-        )
-        for feed in feeds
-    ]
+    loader = []
+    for feed in feeds:
+        named = zip(model.image_inputs, feed, strict=True)
+        arrays = {spec.name: np.repeat(a, step, axis=0).astype(spec.dtype, copy=False) for spec, a in named}
+        loader.append(arrays | model.constants)
     with _polygraphy() as comparator:
         results = comparator.Comparator.run([OnnxrtRunner(model.session, name=model.label)], data_loader=loader)
         return [dict(iteration) for iteration in results[0][1]]
@@ -199,11 +192,11 @@ def _compare_output(
 
 def _polygraphy_verdict(name: str, first: Array, second: Array, tolerance: float) -> bool:
     with _polygraphy() as comparator:
+        sides = {
+            label: {name: np.ascontiguousarray(values)} for label, values in (("first", first), ("second", second))
+        }
         runs = comparator.RunResults(
-            [
-                (label, [comparator.IterationResult(outputs={name: np.ascontiguousarray(values)}, runner_name=label)])
-                for label, values in (("first", first), ("second", second))
-            ]
+            [(label, [comparator.IterationResult(outputs, runner_name=label)]) for label, outputs in sides.items()]
         )
         check = comparator.SimpleCompareFunc(atol=tolerance, rtol=0.0, check_error_stat="elemwise")
         verdicts = comparator.Comparator.compare_accuracy(runs, compare_func=check)
@@ -229,8 +222,6 @@ def split_reference(path: Path, model: Model) -> tuple[dict[str, Array] | None, 
     Raises:
         UsageError: Some inputs are there and others missing, or nothing besides inputs is there.
     """
-    from aarewrite.data.sources import read_arrays
-
     arrays = read_arrays(path)
     names = [spec.name for spec in model.image_inputs]
     present = [name for name in names if name in arrays]

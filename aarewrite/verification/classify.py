@@ -236,7 +236,8 @@ class ClassifyStudy(Study):
 def describe(plan: ShiftPlan) -> str:
     """Say a plan's geometry and sampling in one line."""
     pairs = "one pair" if plan.pair_count == 1 else f"{plan.pair_count} pairs"
-    pairs += " an image" if plan.batch_offsets == 1 else f" per {plan.batch_offsets} images"
+    shared = f" per {plan.batch_offsets} images (intervals as if each image had its own)"
+    pairs += " an image" if plan.batch_offsets == 1 else shared
     where = {
         "crop": plan.geometry.describe(),
         "circular": "centre crop rolled by whole pixels",

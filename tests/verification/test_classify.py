@@ -125,3 +125,10 @@ def test_model_whose_output_is_nan(tmp_path):
     }""")
     onnx.save(model, tmp_path / "nan.onnx")
     refused(1, "NaN", args=[str(tmp_path / "nan.onnx")])
+
+
+def test_shared_pairs_are_said_to_be_shared(tmp_path):
+    data = save(tmp_path / "stripes.npz", x=stripes(8))
+    (result,) = verify(phase_classifier(), data, batch_offsets=4, pairs=2).classification
+    assert "2 pairs per 4 images (intervals as if each image had its own)" in result.description
+    assert result.consistency.successes in (0, 2, 4, 6, 8)  # four equal images see the same two pairs

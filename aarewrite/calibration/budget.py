@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import onnx
 
@@ -13,7 +12,7 @@ from aarewrite.errors import CheckFailed, UsageError
 from aarewrite.passes import STAGE_PASSES
 from aarewrite.planning import Plan
 from aarewrite.recipe import Recipe
-from aarewrite.rewriting.pipeline import ModelSource, Result, plan, read_plan, rewrite
+from aarewrite.rewriting.pipeline import ModelSource, Options, Result, plan, read_plan, rewrite
 
 STAGE_BUDGET = 2.25  # what a stage that can be cheaper may make a model cost where no budget is given
 UNITS = {"k": 1e3, "M": 1e6, "G": 1e9}
@@ -46,43 +45,44 @@ def relative_budget(
 def rewrite_within(
     original: ModelSource,
     recipe: Recipe,
-    options: Mapping[str, Any] | None = None,
+    options: Options | None = None,
     budget: float | None = None,
     latency_of: Latency | None = None,
+    given: Plan | Mapping[str, object] | None = None,
+    verify: bool = True,
 ) -> Result:
     """The rewrite by a recipe, a stage that can be cheaper made as cheap as the budget needs, or left out; proven once.
 
     Args:
         original: The model.
         recipe: What is done.
-        options: Further options of `aarewrite.rewrite`.
+        options: As for `aarewrite.rewrite`.
         budget: Largest cost relative to the original's; None: `STAGE_BUDGET`, for such a stage alone.
         latency_of: Measures a model's latency, where that is limited, too.
+        given: A plan to take instead of making one.
+        verify: Run the identity proof.
 
     Raises:
         CheckFailed: The plan is over the budget given, or its proof failed.
         CannotHandle, UsageError: As `aarewrite.rewrite`.
     """
-    options = dict(options or {})
-    verify, given, note = options.pop("verify", True), options.pop("plan", None), ""
     if given is None:
-        given, note = plan_within(original, recipe, options, budget, latency_of)
-    elif not isinstance(given, Plan):
-        given = read_plan(original, given)
-    price = given.cost
-    if budget is not None and price is not None and price > budget:
+        planned, note = plan_within(original, recipe, options or Options(), budget, latency_of)
+    else:
+        planned, note = given if isinstance(given, Plan) else read_plan(original, given), ""
+    if budget is not None and planned.cost is not None and planned.cost > budget:
         raise CheckFailed(
-            f"the plan costs {price:.2f}x, over the budget of {budget:.2f}x",
+            f"the plan costs {planned.cost:.2f}x, over the budget of {budget:.2f}x",
             "search within it with --strength auto, or use --placement before or --only",
         )
-    result = rewrite(original, plan=given, verify=verify)
+    result = rewrite(original, plan=planned, verify=verify)
     return dataclasses.replace(result, warnings=(*result.warnings, note)) if note else result
 
 
 def plan_within(
     original: ModelSource,
     recipe: Recipe,
-    options: Mapping[str, Any],
+    options: Options,
     budget: float | None = None,
     latency_of: Latency | None = None,
 ) -> tuple[Plan, str]:

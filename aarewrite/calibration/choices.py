@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import onnx
 
 from aarewrite.calibration.search import Choice
 from aarewrite.model.index import label
-from aarewrite.model.model_file import load
+from aarewrite.model.model_file import Model, load
 from aarewrite.passes import DEFAULT, SITE_PASSES, STAGE_PASSES
 from aarewrite.passes.contract import SitePass, Skip, StagePass
 from aarewrite.passes.low_passes import FILTERS
 from aarewrite.planning import PlannedSite
 from aarewrite.recipe import STAGE_KEYS, Recipe, load_recipe
 from aarewrite.rewriting.apply import Plan, open_reading
-from aarewrite.rewriting.pipeline import plan, rewrite
+from aarewrite.rewriting.pipeline import Options, plan
 from aarewrite.rewriting.planner import replan
 
 
@@ -60,13 +59,13 @@ class PlanVariants:
         strengths: Sequence[float] = (1.0, 0.5),
         filters: Sequence[int | str] = (),
         latency: Callable[[onnx.ModelProto], float] | None = None,
-        options: Mapping[str, Any] | None = None,
+        options: Options | None = None,
     ) -> None:
         self._model = load(original)
-        asked = load_recipe(recipe).with_options(**STAGE_KEYS)
+        asked = load_recipe(recipe).with_options(strength=1.0, **STAGE_KEYS)
         self._strengths, self._latency = strengths, latency
         self._filters = tuple(filters) or (asked.filter,)
-        self._plan = plan(self._model, asked, **(options or {}))
+        self._plan = plan(self._model, asked, **(options or Options()))
         reads = {label(node): node.input[0] for node in original.graph.node if node.op_type == "Conv"}
         groups: dict[str, list[PlannedSite]] = {}
         for planned in self._plan.rewrites:
@@ -93,22 +92,16 @@ class PlanVariants:
         possible = [kind for kind in STAGE_PASSES.values() if not isinstance(kind.at(reading, names), Skip)]
         return [*found, *(Choice(kind.name, Change(kind)) for kind in possible)]
 
-    def build(self, chosen: Mapping[str, Choice]) -> onnx.ModelProto:
-        """The rewritten model, not repaired and without the identity proof.
-
-        Raises:
-            CannotHandle, UsageError: As `aarewrite.rewrite`; the choices may exclude each other.
-        """
-        return rewrite(self._model, plan=self.plan(chosen), verify=False).model
-
-    def cost(self, chosen: Mapping[str, Choice]) -> float:
-        """Multiply-accumulates relative to the original's (1 where unknown), or latency where that is larger.
+    def build(self, chosen: Mapping[str, Choice]) -> tuple[onnx.ModelProto, float]:
+        """The rewritten model, neither repaired nor proven, and its cost relative to the original's: its
+        multiply-accumulates (1 where unknown), or its latency where that is larger.
 
         Raises:
             UsageError: The choices exclude each other.
         """
-        macs = self.plan(chosen).cost or 1.0
-        return macs if self._latency is None else max(macs, self._latency(self.build(chosen)))
+        planned, rewritten = self._planned(chosen)
+        model, cost = rewritten.to_proto(), planned.cost or 1.0
+        return model, cost if self._latency is None else max(cost, self._latency(model))
 
     def plan(self, chosen: Mapping[str, Choice]) -> Plan:
         """The plan with what was chosen; the other sites are left.
@@ -116,11 +109,15 @@ class PlanVariants:
         Raises:
             UsageError: The choices exclude each other.
         """
+        return self._planned(chosen)[0]
+
+    def _planned(self, chosen: Mapping[str, Choice]) -> tuple[Plan, Model]:
         draft = self._plan.draft()
         sites = {place: (do, reason or "left by the search") for place, (do, reason) in draft.sites.items()}
         stages: dict[type[StagePass], tuple[str, ...]] = {}
         for site, choice in chosen.items():
-            change: Change = choice.change
+            change = choice.change
+            assert isinstance(change, Change), "a choice of other variants"
             for planned in self._groups[site]:
                 if (do := change.at(planned)) is not None:
                     sites["", planned.site.node] = do, ""
@@ -128,4 +125,4 @@ class PlanVariants:
                 names = (planned.site.node for planned in self._groups[site])
                 stages[change.kind] = (*stages.get(change.kind, ()), *names)
         edited = dataclasses.replace(draft, sites=sites, stages=tuple(stages.items()))
-        return replan(open_reading(self._model, draft.input_shapes), edited)[0]
+        return replan(open_reading(self._model, draft.input_shapes), edited)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import onnx
@@ -21,12 +21,14 @@ from aarewrite.data.canvases import Canvases, from_setup
 from aarewrite.data.setup import open_setup
 from aarewrite.errors import CannotHandle, UsageError
 from aarewrite.model.model_file import load
+from aarewrite.passes.low_passes import FILTERS
+from aarewrite.planning import Plan
 from aarewrite.progress import progress_bar
 from aarewrite.recipe import Recipe, load_recipe
-from aarewrite.rewriting.pipeline import ModelSource, Result
+from aarewrite.rewriting.pipeline import ModelSource, Options, Result
 
 STRENGTH = 0.5  # of the blur, by default: full strength costs trained weights more than repair gives back
-FILTERS = (3, 5)  # that the search offers
+SEARCHED = (3, 5)  # filters that the search offers where none is asked for
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class Calibrated:
             entry["measured"] = [_effect(t) for t in self.trials if [site for site, _ in t.chosen] == [entry["node"]]]
         return table | {"calibration": self.to_dict()}
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain values for JSON: judgement, layers, trials."""
         outcome = self.outcome
         drift = outcome.drift
@@ -139,7 +141,9 @@ def calibrate(
     labels: str | Path | None = None,
     preprocess: str | None = None,
     progress: bool = False,
-    **options: Any,
+    plan: Plan | Mapping[str, object] | None = None,
+    verify: bool = True,
+    **options: Unpack[Options],
 ) -> Calibrated:
     """Anti-alias trained weights without training.
 
@@ -160,17 +164,18 @@ def calibrate(
         labels: CSV of labels; the judgement then has accuracies.
         preprocess: Preset or TOML file, as for `aarewrite.verify`.
         progress: Show progress on stderr when it is a terminal.
-        options: Further options of `aarewrite.rewrite`: filter, pad, placement, first_conv, only, skip, plan, ...
+        plan, verify, options: As for `aarewrite.rewrite`.
 
     Raises:
         UsageError: The request or the data are wrong.
         CannotHandle: The model cannot be rewritten or repaired; or the search finds nothing within the limits.
         CheckFailed: The rewrite's proof failed, or its cost is over the budget.
     """
-    if options.get("plan") is not None and strength is not None:
+    if plan is not None and strength is not None:
         raise UsageError("--plan and --strength exclude each other", "edit the strengths in the plan file instead")
     original = load(model).self_contained()
-    asked = _with_strength(recipe, strength)
+    taps = options.get("filter")
+    asked = _with_strength(load_recipe(recipe).with_options(filter=taps), recipe, strength)
     setup = open_setup(original, data, preprocess=preprocess, labels=labels, limit=limit, seed=seed)
     canvases = from_setup(setup)
     limit_cost = relative_budget(budget, original, options.get("input_shapes"))
@@ -179,13 +184,12 @@ def calibrate(
     settings = RepairOptions(crops=crops, seed=seed)
     found = SearchResult({}, ())
     if strength == "auto":
-        verify = options.pop("verify", True)
         variants = PlanVariants(
             original,
             asked,
-            filters=FILTERS if asked.filter == FILTERS[0] and options.get("filter") is None else (),
+            filters=SEARCHED if asked.filter == SEARCHED[0] and taps is None else (),
             latency=latency_of,
-            options={name: value for name, value in options.items() if name != "plan"},
+            options=options,
         )
         fitted = [int(i) for i in canvases.split(hold_out, seed)[0]]
         limits = SearchOptions(
@@ -199,8 +203,8 @@ def calibrate(
                 f"no choice at any site is better within the limits ({_nearest(found.trials)})",
                 "allow more with --max-disagreement or --budget, or give more images",
             )
-        options = {"plan": variants.plan(found.chosen), "verify": verify}
-    rewritten = rewrite_within(original, asked, options, limit_cost, latency_of)
+        plan = variants.plan(found.chosen)
+    rewritten = rewrite_within(original, asked, options, limit_cost, latency_of, plan, verify)
     if not rewritten.changed:
         raise UsageError(
             "nothing to calibrate: no site is rewritten", "see aarewrite inspect, or choose another recipe"
@@ -276,19 +280,19 @@ def _nearest(trials: Sequence[Trial]) -> str:
     return min(measured, key=lambda trial: trial.noise).reason if measured else "everything is over the budget"
 
 
-def _effect(trial: Trial) -> dict[str, Any]:
+def _effect(trial: Trial) -> dict[str, object]:
     """One choice at one site alone, as measured."""
     values = _finite(dataclasses.asdict(trial))
     return {"choice": trial.chosen[0][1]} | {name: values[name] for name in ("cost", "noise", "disagreement", "reason")}
 
 
-def _with_strength(recipe: str | Path | Recipe, strength: float | str | None) -> Recipe:
-    chosen = load_recipe(recipe)
+def _with_strength(chosen: Recipe, given: str | Path | Recipe, strength: float | str | None) -> Recipe:
     if strength == "auto":
         return chosen
     if strength is None:
-        own = isinstance(recipe, Recipe) or Path(str(recipe)).suffix == ".toml"
-        return chosen if own or chosen.filter % 2 == 0 else chosen.with_options(strength=STRENGTH)
+        own = isinstance(given, Recipe) or Path(str(given)).suffix == ".toml"
+        mixed = chosen.filter in FILTERS[chosen.filter].takes_strength
+        return chosen if own else chosen.with_options(strength=STRENGTH if mixed else 1.0)
     try:
         return chosen.with_options(strength=float(strength))
     except ValueError:
@@ -314,6 +318,6 @@ def _failures(
     return found
 
 
-def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
+def _finite(values: Mapping[str, object]) -> dict[str, object]:
     """JSON has no infinity and no NaN."""
     return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in values.items()}

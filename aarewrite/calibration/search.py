@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import nan
-from typing import Any, Protocol
+from typing import Protocol
 
 import onnx
 
@@ -30,7 +30,7 @@ class Choice:
     """
 
     label: str
-    change: Any = field(default=None, compare=False)
+    change: object = field(default=None, compare=False)
 
 
 class Variants(Protocol):
@@ -42,11 +42,8 @@ class Variants(Protocol):
     def choices(self, site: str) -> Sequence[Choice]:
         """What can be done there, without "leave"."""
 
-    def build(self, chosen: Mapping[str, Choice]) -> onnx.ModelProto:
-        """The rewritten model, not repaired."""
-
-    def cost(self, chosen: Mapping[str, Choice]) -> float:
-        """Its cost relative to the original's: multiply-accumulates or latency.
+    def build(self, chosen: Mapping[str, Choice]) -> tuple[onnx.ModelProto, float]:
+        """The rewritten model, not repaired, and its cost relative to the original's.
 
         Raises:
             UsageError: The choices exclude each other.
@@ -80,7 +77,7 @@ class Trial:
 
     Attributes:
         chosen: (site, label) for each site that is changed.
-        cost: Relative to the original's, as `Variants.cost` counts it.
+        cost: Relative to the original's, as `Variants.build` counts it.
         noise: Crop noise after repair relative to the original's, see `Effect`.
         disagreement: With the original after repair.
         accepted: Whether the search went on from it.
@@ -140,25 +137,20 @@ def search(
     def measure(chosen: Mapping[str, Choice], best: float) -> Trial:
         """Try a combination; it is accepted when it is within the limits and has less noise than `best`."""
         names = tuple((site, choice.label) for site, choice in chosen.items())
-        cost, why = nan, ""
+        cost = noise = disagreement = nan
         try:
-            cost = variants.cost(chosen)
+            model, cost = variants.build(chosen)
+            why = f"costs {cost:.2f}x, over {options.budget:.2f}x" if cost > options.budget else ""
         except UsageError as error:
             why = error.message
-        if cost > options.budget:
-            why = f"costs {cost:.2f}x, over {options.budget:.2f}x"
-        if why:
-            trial = Trial(names, cost, nan, nan, False, why)
-        else:
-            model, _ = repair(original, variants.build(chosen), batches, settings)
-            effect = judge.effect(model)
-            if effect.disagreement > options.max_disagreement:
-                why = f"disagrees on {effect.disagreement:.1%}, over {options.max_disagreement:.1%}"
-            elif effect.noise > best - options.gain:
-                why = f"crop noise {effect.noise:.3f}, no gain on {best:.3f}"
-            else:
-                why = ""
-            trial = Trial(names, cost, effect.noise, effect.disagreement, not why, why or "less crop noise")
+        if not why:
+            effect = judge.effect(repair(original, model, batches, settings)[0])
+            noise, disagreement = effect.noise, effect.disagreement
+            if disagreement > options.max_disagreement:
+                why = f"disagrees on {disagreement:.1%}, over {options.max_disagreement:.1%}"
+            elif noise > best - options.gain:
+                why = f"crop noise {noise:.3f}, no gain on {best:.3f}"
+        trial = Trial(names, cost, noise, disagreement, not why, why or "less crop noise")
         trials.append(trial)
         if progress is not None:
             progress(trial)

@@ -77,9 +77,9 @@ def test_starts_are_compared_by_their_plans_and_only_what_is_taken_is_proven(mon
 def test_a_plan_over_the_budget_names_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "prove", lambda *_: pytest.fail("a plan over the budget was proven"))
     blurred = Recipe(first_conv=True)
-    for options in ({}, {"plan": aarewrite.plan(RESNET, blurred)}, {"plan": aarewrite.plan(RESNET, blurred).to_dict()}):
+    for given in (None, aarewrite.plan(RESNET, blurred), aarewrite.plan(RESNET, blurred).to_dict()):
         with pytest.raises(aarewrite.CheckFailed, match=r"costs 1\.58x, over the budget of 1\.10x; search within it"):
-            rewrite_within(RESNET, blurred, options, 1.1)
+            rewrite_within(RESNET, blurred, budget=1.1, given=given)
 
 
 def test_where_no_second_phase_can_be_the_rest_is_done() -> None:

@@ -24,6 +24,10 @@ def chosen(variants: PlanVariants, site: str, label: str) -> dict[str, Choice]:
     return {site: next(choice for choice in variants.choices(site) if choice.label == label)}
 
 
+def cost_of(variants: PlanVariants, chosen: dict[str, Choice]) -> float:
+    return variants.build(chosen)[1]
+
+
 def test_a_block_and_its_shortcut_are_one_site(variants: PlanVariants) -> None:
     assert variants.sites() == ["second"]  # the first conv is left strided by `aligned`
     assert [choice.label for choice in variants.choices("second")] == [
@@ -37,7 +41,7 @@ def test_a_block_and_its_shortcut_are_one_site(variants: PlanVariants) -> None:
 
 
 def test_choices_are_built_as_they_say(variants: PlanVariants) -> None:
-    built = variants.build(chosen(variants, "second", "before, f=3, strength 0.5"))
+    built, _ = variants.build(chosen(variants, "second", "before, f=3, strength 0.5"))
     taps = np.array([0.125, 0.75, 0.125])
     blurs = [t for t in built.graph.initializer if list(t.dims) == [4, 1, 3, 3]]
     assert len(blurs) in (1, 2)  # one for both convs, or one each
@@ -52,18 +56,18 @@ def test_choices_are_built_as_they_say(variants: PlanVariants) -> None:
 
 
 def test_costs_are_relative_and_ordered(variants: PlanVariants) -> None:
-    leave = variants.cost({})
-    before = variants.cost(chosen(variants, "second", "before, f=3, strength 1"))
-    after = variants.cost(chosen(variants, "second", "after, f=3, strength 1"))
-    trous = variants.cost(chosen(variants, "second", "a trous"))
+    leave = cost_of(variants, {})
+    before = cost_of(variants, chosen(variants, "second", "before, f=3, strength 1"))
+    after = cost_of(variants, chosen(variants, "second", "after, f=3, strength 1"))
+    trous = cost_of(variants, chosen(variants, "second", "a trous"))
     assert leave == 1.0
-    twice = variants.cost(chosen(variants, "second", "second phase"))
+    twice = cost_of(variants, chosen(variants, "second", "second phase"))
     assert 1.0 < before < after < trous < 4.0
     assert 1.0 < twice < trous
 
 
 def test_a_trous_leaves_nothing_to_blur_there(variants: PlanVariants) -> None:
-    built = variants.build(chosen(variants, "second", "a trous"))
+    built, _ = variants.build(chosen(variants, "second", "a trous"))
     assert built.graph == rewrite(two_stages(), Recipe(last_stage="a trous")).model.graph
 
 
@@ -75,9 +79,9 @@ def test_filters_are_offered_where_asked_for() -> None:
 
 def test_a_second_phase_is_offered_where_it_can_be_and_excludes_another() -> None:
     variants = PlanVariants(two_stages(), options={"first_conv": True})
-    built = variants.build(chosen(variants, "first", "second phase"))
+    built, _ = variants.build(chosen(variants, "first", "second phase"))
     assert built.graph == rewrite(two_stages(), Recipe(conv="keep", second_phase=2)).model.graph
     with pytest.raises(UsageError, match="behind another second phase"):
-        variants.cost({site: variants.choices(site)[-1] for site in ("first", "second")})
+        cost_of(variants, {site: variants.choices(site)[-1] for site in ("first", "second")})
     maps = PlanVariants(two_stages("pooled = Relu (sum)"), options={"first_conv": True})
     assert "second phase" not in [choice.label for choice in maps.choices("first")]

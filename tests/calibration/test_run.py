@@ -78,6 +78,17 @@ def test_a_ratio_limits_the_measured_latency_too(images: Path, monkeypatch: pyte
     assert in_macs.latency is None  # a budget of multiply-accumulates is about those alone
 
 
+def test_a_filter_that_is_asked_for_is_taken_and_searched_with(images: Path) -> None:
+    request: dict[str, Any] = {"preprocess": "unit", "filter": 2}
+    (site,) = aarewrite.calibrate(tensorflow_like(), images, recipe="aligned", **request).rewritten.plan.rewrites
+    assert (site.do.filter, site.do.strength) == (2, 1.0)  # an even filter has no centre to be mixed with
+    found = aarewrite.calibrate(
+        tensorflow_like(), images, strength="auto", budget="1GMAC", max_disagreement=1.0, **request
+    )
+    tried = {label for trial in found.trials for _, label in trial.chosen}
+    assert tried == {"after, f=2, strength 1", "before, f=2, strength 1", "a trous", "second phase"}
+
+
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data") / "images.npz"

@@ -15,7 +15,7 @@ from aarewrite.data.canvases import from_array
 class Toy:
     """One strided site: "blur" removes what aliases, "scramble" breaks the model, "costly" is over any budget."""
 
-    def build(self, chosen: Mapping[str, Choice]) -> onnx.ModelProto:
+    def build(self, chosen: Mapping[str, Choice]) -> tuple[onnx.ModelProto, float]:
         what = chosen["site"].label if "site" in chosen else "leave"
         rng = np.random.default_rng(0)
         net = Net(["n", 2, 16, 16])
@@ -30,16 +30,13 @@ class Toy:
         net.node("Flatten", ["pooled"], "flat")
         net.constant("head.w", rng.standard_normal((4, 6)))
         net.node("Gemm", ["flat", "head.w"], "y", transB=1)
-        return net.model("y", 2)
+        return net.model("y", 2), 3.0 if what == "costly" else 1.0
 
     def sites(self) -> Sequence[str]:
         return ("site",)
 
     def choices(self, site: str) -> Sequence[Choice]:
         return (Choice("blur"), Choice("scramble"), Choice("costly"))
-
-    def cost(self, chosen: Mapping[str, Choice]) -> float:
-        return 3.0 if any(choice.label == "costly" for choice in chosen.values()) else 1.0
 
 
 def aliasing(count: int) -> np.ndarray:
@@ -53,7 +50,9 @@ def aliasing(count: int) -> np.ndarray:
 def test_it_takes_what_helps_and_says_why_not_the_rest() -> None:
     toy, canvases = Toy(), from_array(aliasing(48), "x", size=(16, 16))
     seen = []
-    result = search(toy.build({}), toy, canvases, range(48), SearchOptions(max_disagreement=0.6), progress=seen.append)
+    result = search(
+        toy.build({})[0], toy, canvases, range(48), SearchOptions(max_disagreement=0.6), progress=seen.append
+    )
     assert {site: choice.label for site, choice in result.chosen.items()} == {"site": "blur"}
     assert tuple(seen) == result.trials
     by_label = {trial.chosen[0][1]: trial for trial in result.trials}
@@ -65,6 +64,6 @@ def test_it_takes_what_helps_and_says_why_not_the_rest() -> None:
 
 def test_a_strict_limit_leaves_the_model_as_it_is() -> None:
     toy, canvases = Toy(), from_array(aliasing(32), "x", size=(16, 16))
-    result = search(toy.build({}), toy, canvases, range(32), SearchOptions(max_disagreement=-1.0))
+    result = search(toy.build({})[0], toy, canvases, range(32), SearchOptions(max_disagreement=-1.0))
     assert result.chosen == {}
     assert not any(trial.accepted for trial in result.trials)

@@ -190,12 +190,7 @@ def scaling(shared: Path, name: str, sizes: Sequence[int], crops: int, recipe: s
     options = RepairOptions(crops=crops)
     for size in sorted(sizes):
         begin = time.process_time(), time.perf_counter()
-        repair(
-            original,
-            blurred,
-            canvases.batches(range(size), crops=crops),
-            options,
-        )
+        repair(original, blurred, canvases.batches(range(size), crops=crops), options)
         cpu, wall = time.process_time() - begin[0], time.perf_counter() - begin[1]
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(f"{name}: {size} photographs, {wall:.0f} s wall, {cpu:.0f} s processor, peak {peak:.2f} GiB", flush=True)

@@ -35,10 +35,7 @@ def test_a_table_becomes_the_dataclass() -> None:
     [
         ({}, "lens: no 'name'; add it"),
         ({"name": 3}, "lens: name = 3 is not text"),
-        (
-            {"name": "x", "tap": 3},
-            "lens: unknown key 'tap'; known are every, mean, mode, name, pads,",
-        ),
+        ({"name": "x", "tap": 3}, "lens: unknown key 'tap'; known are every, mean, mode, name, pads,"),
         ({"name": "x", "taps": 4}, "lens: taps = 4 is not one of 1, 3, 5"),
         ({"name": "x", "taps": True}, "lens: taps = True is not one of 1, 3, 5"),
         ({"name": "x", "taps": 3.0}, "lens: taps = 3.0 is not one of 1, 3, 5"),

@@ -223,11 +223,7 @@ def _is_vector(tensor: onnx.TensorProto, length: int) -> bool:
 
 
 def _with_surroundings(
-    layer: Layer,
-    layers: Sequence[Layer],
-    original: onnx.ModelProto,
-    rewritten: onnx.ModelProto,
-    known: Constants,
+    layer: Layer, layers: Sequence[Layer], original: onnx.ModelProto, rewritten: onnx.ModelProto, known: Constants
 ) -> Layer:
     """The layer with what follows it: its normalisation, its residual sum, its activation.
 

@@ -92,14 +92,7 @@ def _left_alone(editor: GraphEditor, node: Node, window: Window) -> str:
 
 
 def _site(
-    editor: GraphEditor,
-    shapes: Shapes,
-    flow: Flow,
-    scope: Scope,
-    node: Node,
-    name: str,
-    kind: str,
-    window: Window,
+    editor: GraphEditor, shapes: Shapes, flow: Flow, scope: Scope, node: Node, name: str, kind: str, window: Window
 ) -> Located:
     data = node.inputs[0]
     result = shapes.of(scope, node.outputs[0])

@@ -94,10 +94,7 @@ def inside_a_body(net: Net) -> None:
 @pytest.mark.parametrize(
     ("edit", "reasons"),
     [
-        (
-            shared,
-            {"branch1": "its weights are shared with branch2", "branch2": "its weights are shared with branch1"},
-        ),
+        (shared, {"branch1": "its weights are shared with branch2", "branch2": "its weights are shared with branch1"}),
         (computed_bias, {"depthwise": "its bias is no constant with one value per output"}),
         (computed_weights, {"depthwise": "its weights are computed in the graph"}),
         (inside_a_body, {"inner": "it is inside an If, Loop or Scan body"}),

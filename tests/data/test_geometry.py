@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from refusals import refused
-from small_nets import (
-    phase_classifier,
-    save,
-    stripes,
-)
+from small_nets import phase_classifier, save, stripes
 
 from aarewrite.data.geometry import plan_geometry, prepare
 from aarewrite.data.preprocess import PRESETS

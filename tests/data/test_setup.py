@@ -7,12 +7,7 @@ import onnx
 import pytest
 from command import aa
 from refusals import refused
-from small_nets import (
-    parse,
-    phase_classifier,
-    save,
-    stripes,
-)
+from small_nets import parse, phase_classifier, save, stripes
 
 from aarewrite.data.preprocess import Preprocess
 from aarewrite.data.setup import open_setup

@@ -7,10 +7,7 @@ import sys
 import numpy as np
 import pytest
 from refusals import refused
-from small_nets import (
-    save,
-    stripes,
-)
+from small_nets import save, stripes
 
 from aarewrite.data.sources import open_data, pink_noise, prefetch
 

@@ -101,12 +101,7 @@ def test_figures_stand_below_each_other_where_they_are_too_wide() -> None:
     assert wide.lines[1] == "a.onnx  99.0 % [97.5, 99.6]  0.0192"
     narrow = Screen(33)
     narrow.out.figures(("model", "consistency", "flips/frame"), rows)
-    assert narrow.lines[:4] == [
-        "model        a.onnx",
-        "consistency  99.0 % [97.5, 99.6]",
-        "flips/frame  0.0192",
-        "",
-    ]
+    assert narrow.lines[:4] == ["model        a.onnx", "consistency  99.0 % [97.5, 99.6]", "flips/frame  0.0192", ""]
     assert len(narrow.lines) == 11
 
 

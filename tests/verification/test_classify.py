@@ -6,14 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from refusals import refused
-from small_nets import (
-    blurred_classifier,
-    circular_classifier,
-    parse,
-    phase_classifier,
-    save,
-    stripes,
-)
+from small_nets import blurred_classifier, circular_classifier, parse, phase_classifier, save, stripes
 
 from aarewrite.data.geometry import Geometry
 from aarewrite.verification import verify

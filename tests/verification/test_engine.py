@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 
-from small_nets import (
-    COLOUR,
-    circular_classifier,
-    parse,
-    phase_classifier,
-    save,
-    stripes,
-)
+from small_nets import COLOUR, circular_classifier, parse, phase_classifier, save, stripes
 
 from aarewrite.data import sources as data_module
 from aarewrite.verification import verify

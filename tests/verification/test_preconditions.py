@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from small_nets import (
-    parse,
-)
+from small_nets import parse
 
 from aarewrite.verification import verify
 

@@ -27,8 +27,7 @@ def test_small_net_agrees_with_the_cpu(blur):
 @needs_cuda
 @needs_shared
 @pytest.mark.parametrize(
-    "name",
-    ["squeezenet1_1_fp32.onnx", "squeezenet_fp16_winml.onnx", "cifar10_resnet20_dynamo_op20.onnx"],
+    "name", ["squeezenet1_1_fp32.onnx", "squeezenet_fp16_winml.onnx", "cifar10_resnet20_dynamo_op20.onnx"]
 )
 def test_shared_models_agree_with_the_cpu(name):
     report = verify(SHARED / "models" / name, "synthetic:4", provider="cuda")

@@ -5,14 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from refusals import refused
-from small_nets import (
-    SHARED,
-    needs_shared,
-    phase_classifier,
-    pooled_net,
-    save,
-    stripes,
-)
+from small_nets import SHARED, needs_shared, phase_classifier, pooled_net, save, stripes
 
 import aarewrite
 from aarewrite.data.preprocess import Preprocess

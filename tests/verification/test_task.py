@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from small_nets import (
-    SHARED,
-    needs_shared,
-)
+from small_nets import SHARED, needs_shared
 
 from aarewrite.verification import verify
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 
@@ -205,7 +205,7 @@ def _polygraphy_verdict(name: str, first: Array, second: Array, tolerance: float
 
 
 @contextmanager
-def _polygraphy() -> Iterator[Any]:
+def _polygraphy() -> Iterator[ModuleType]:
     """Polygraphy's comparator, silent (it logs to stdout) and kept from installing packages at run time."""
     import polygraphy.config
     from polygraphy import comparator

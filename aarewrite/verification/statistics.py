@@ -91,7 +91,7 @@ class Tally:
 
     def add(self, key: Hashable, values: float | Sequence[float]) -> None:
         """Count an image: by its value, or by the mean of several, which are not independent."""
-        value = float(np.mean(values))
+        value = sum(values) / len(values) if isinstance(values, Sequence) else float(values)
         self._means.setdefault(key, RunningMean()).add(value)
 
     def __contains__(self, key: Hashable) -> bool:

@@ -19,7 +19,7 @@ import onnx.parser
 import onnxruntime as ort
 
 Array = npt.NDArray[Any]
-NEWEST_IR = 10
+POOL = "[pool] y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(x)"
 
 
 def build(text: str, *, opset: int = 13, ir: int = 8, imports: str = "", **initializers: Array) -> onnx.ModelProto:
@@ -54,6 +54,39 @@ def weight(*shape: int, seed: int = 0, dtype: Any = np.float32) -> Array:
     return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
 
 
+def functions(
+    calls: str, *bodies: str, inputs: str = "float[1, 2, 9, 9] x", outputs: str = "float[] y"
+) -> onnx.ModelProto:
+    """A model of calls of functions in the domains f and g, `function`s given as text."""
+    return build(f"({inputs}) => ({outputs}) {{ {calls} }}\n" + "\n".join(bodies), imports=', "f" : 1, "g" : 1')
+
+
+def function(name: str, body: str, domain: str = "f", parameters: str = "") -> str:
+    """The text of a function of x and y."""
+    return f'<domain: "{domain}", opset_import: ["" : 13]> {name}{parameters} (x) => (y) {{ {body} }}'
+
+
+QDQ = """(float[1, 3, 12, 12] x) => (float[] y) {{
+    xq = QuantizeLinear(x, sx, zx)
+    xd = DequantizeLinear(xq, sx, zx)
+    wd = DequantizeLinear(w, sw, zw)
+    [conv] a = Conv<strides = {strides}, pads = {pads}>(xd, wd)
+    b = Relu(a)
+    bq = QuantizeLinear(b, sy, zy)
+    y = DequantizeLinear(bq, sy, zy)
+}}"""
+
+
+def qdq(kind: Any, k: int = 3) -> onnx.ModelProto:
+    """A strided k x k conv between Quantize/Dequantize pairs of an integer type, Relu behind it."""
+    zero = 128 if kind is np.uint8 else 0
+    low = np.random.default_rng(0).integers(-127, 128, (4, 3, k, k)).astype(np.int8)
+    return build(
+        QDQ.format(strides=[2, 2], pads=[k // 2] * 4), w=low, sw=np.float32(0.01), zw=np.int8(0), sx=np.float32(0.03),
+        zx=kind(zero), sy=np.float32(0.05), zy=kind(0 if kind is np.uint8 else -128),
+    )  # fmt: skip
+
+
 def session(model: onnx.ModelProto) -> Any:
     options = ort.SessionOptions()
     options.log_severity_level = 4
@@ -75,6 +108,11 @@ def ops(model: onnx.ModelProto) -> list[str]:
 def node(model: onnx.ModelProto, name: str) -> onnx.NodeProto:
     """The main graph's node of a name."""
     return next(node for node in model.graph.node if node.name == name)
+
+
+def initializer(model: onnx.ModelProto, name: str) -> Array:
+    """The value of an initializer."""
+    return onnx.numpy_helper.to_array(next(t for t in model.graph.initializer if t.name == name))
 
 
 def attributes(proto: onnx.NodeProto) -> dict[str, Any]:

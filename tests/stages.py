@@ -1,4 +1,4 @@
-"""A net of two stages, and what tests of its rewrites read off it."""
+"""Small nets that tests of several floors rewrite, and what they read off the rewrites."""
 
 from __future__ import annotations
 
@@ -7,11 +7,27 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime as ort
+from reference import build, weight
 
 import aarewrite
-from aarewrite.recipe import Recipe
+from aarewrite.recipe import Recipe, SiteOverride
 
 A_TROUS = Recipe(name="test", last_stage="a trous")
+TWO_POOLS = """(float[1, 2, 16, 16] x) => (float[] y) {
+    ["stem/pool"] a = MaxPool<kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]>(x)
+    ["body/pool"] y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(a)
+}"""
+
+
+def three_sites() -> onnx.ModelProto:
+    """A max pool, a strided conv with a Relu behind it and an average pool, the map halved each time from 33 on."""
+    text = """(float[1, 2, 33, 33] x) => (float[] y) {
+        [pool1] a = MaxPool<kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]>(x)
+        [conv1] b = Conv<strides = [2, 2], pads = [1, 1, 1, 1]>(a, w)
+        [relu] c = Relu(b)
+        [pool2] y = AveragePool<kernel_shape = [2, 2], strides = [2, 2]>(c)
+    }"""
+    return build(text, w=weight(4, 2, 3, 3))
 
 
 def two_stages(tail: str = "pooled = GlobalAveragePool (sum)", size: int | str = 17) -> onnx.ModelProto:
@@ -69,3 +85,14 @@ def as_format_1(table: dict[str, Any], key: str, mark: object, other: object) ->
 def begins(plan: aarewrite.Plan, do: str) -> tuple[str, ...]:
     """The operators at which a stage of a plan begins, () where it has none of the kind."""
     return next((stage.sites for stage in plan.stages if stage.name == do), ())
+
+
+def before(match: str = "*") -> Recipe:
+    return Recipe(name="before", first_conv=True, sites=(SiteOverride(match, action="blur", placement="before"),))
+
+
+def reasons(model: onnx.ModelProto, **options: Any) -> dict[str, str]:
+    """Node name -> reason for every kept site and every other source."""
+    plan = aarewrite.plan(model, **options)
+    kept = {planned.site.node: planned.reason for planned in plan.sites if planned.match is None}
+    return kept | {source.node: source.reason for source in plan.sources}

@@ -5,15 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from reference import build, ops, weight
+from reference import build
+from stages import TWO_POOLS
 
 import aarewrite
 from aarewrite.recipe import BUILT_IN, Recipe, load_recipe, parse_recipe, recipe_from_dict
-
-TWO_POOLS = """(float[1, 2, 16, 16] x) => (float[] y) {
-    ["stem/pool"] a = MaxPool<kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]>(x)
-    ["body/pool"] y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(a)
-}"""
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
@@ -107,63 +103,8 @@ def test_last_matching_override_wins_and_scopes_are_matched() -> None:
     assert parse_recipe('[[site]]\nmatch = "a*"', "mine").override_for("Abc") is None
 
 
-def test_override_keeps_a_site_with_its_reason() -> None:
-    recipe = parse_recipe('[[site]]\nmatch = "stem/pool"\naction = "keep"', "mine")
-    stem, body = aarewrite.plan(build(TWO_POOLS), recipe=recipe).sites
-    assert stem.reason == "the recipe's override for 'stem/pool' keeps it"
-    assert body.match is not None
-
-
-def test_override_lifts_the_recipes_own_reasons() -> None:
-    model = build(
-        "(float[1, 2, 9, 9] x) => (float[] y) { [stem] y = Conv<strides = [2, 2]>(x, w) }", w=weight(4, 2, 3, 3)
-    )
-    assert not aarewrite.plan(model).rewrites
-    recipe = parse_recipe('[[site]]\nmatch = "stem"\naction = "blur"', "mine")
-    assert len(aarewrite.plan(model, recipe=recipe).rewrites) == 1
-
-
-def test_override_blurs_a_stride_1_pool() -> None:
-    model = build("(float[1, 2, 9, 9] x) => (float[] y) { [pool] y = MaxPool<kernel_shape = [3, 3]>(x) }")
-    recipe = parse_recipe('[[site]]\nmatch = "pool"\naction = "blur"', "mine")
-    result = aarewrite.rewrite(model, recipe=recipe)
-    assert ops(result.model) == ["MaxPool", "Pad", "Conv"]
-    assert not aarewrite.rewrite(result.model, recipe=recipe).changed
-
-
-def test_override_that_matches_nothing_is_a_usage_error() -> None:
-    recipe = parse_recipe('[[site]]\nmatch = "steam/*"\nfilter = 2', "mine")
-    with pytest.raises(
-        aarewrite.UsageError, match=r"recipe site 'steam/\*' matches no node; the model's sites are stem"
-    ):
-        aarewrite.plan(build(TWO_POOLS), recipe=recipe)
-
-
 def test_a_recipe_is_a_value() -> None:
     recipe = Recipe(filter=5)
     assert recipe.with_options(filter=None, pad="zero") == Recipe(filter=5, pad="zero")
     with pytest.raises(AttributeError):
         recipe.filter = 3  # type: ignore[misc]
-
-
-@pytest.mark.parametrize("window", ["2", 2, "keep"])
-def test_max_window_option(window: int | str) -> None:
-    stem, _ = aarewrite.plan(build(TWO_POOLS), max_window=window).sites
-    assert stem.match is not None
-    assert stem.match.window.kernel == ((3, 3) if window == "keep" else (2, 2))
-    assert stem.match.proven is (window == "keep")
-
-
-@pytest.mark.parametrize("options", [{"max_window": "big"}, {"max_window": 0}, {"placement": "around"}, {"filter": 8}])
-def test_wrong_options_are_usage_errors(options: dict[str, str]) -> None:
-    with pytest.raises(aarewrite.UsageError, match=str(next(iter(options.values())))):
-        aarewrite.plan(build(TWO_POOLS), **options)  # type: ignore[arg-type]
-
-
-def test_placement_before_keeps_the_conv_and_blurs_its_input() -> None:
-    model = build(
-        "(float[1, 2, 9, 9] x) => (float[] y) { [conv] y = Conv<strides = [2, 2]>(x, w) }", w=weight(4, 2, 3, 3)
-    )
-    result = aarewrite.rewrite(model, placement="before", first_conv=True)
-    assert ops(result.model) == ["Pad", "Conv", "Conv"]
-    assert result.model.graph.node[-1].name == "conv"

@@ -79,3 +79,16 @@ def test_an_empty_initializer_keeps_its_size() -> None:
     loaded = load(model)
     assert loaded.readable is loaded.proto
     assert list(loaded.proto.graph.initializer[0].dims) == [0]
+
+
+def test_input_shapes() -> None:
+    model = build(
+        "(float[N, 2, H, W] x) => (float[] y) { [pool] y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(x) }"
+    )
+    assert aarewrite.plan(model).sites[0].site.input_size == (None, None)
+    assert aarewrite.plan(model, input_shapes={"x": (1, 2, 8, 6)}).sites[0].site.input_size == (8, 6)
+    with pytest.raises(aarewrite.UsageError, match="--input z: the model has no such input; it has x"):
+        aarewrite.plan(model, input_shapes={"z": (1, 2, 8, 6)})
+    for wrong in ((1, 3, 8, 6), (1, 2, 8)):
+        with pytest.raises(aarewrite.UsageError, match=r"--input x: 1x.* contradicts \?x2x\?x\?"):
+            aarewrite.plan(model, input_shapes={"x": wrong})

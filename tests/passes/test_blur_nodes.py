@@ -1,13 +1,18 @@
-"""Blurs of float64 maps: no Conv, for which ONNX Runtime has no kernel there, and equal to numpy's result."""
+"""A blur's nodes in the map's element type: float64 maps, for which ONNX Runtime has no Conv, half precision, and
+quantised maps, which stay integers."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from reference import blur, build, dense, ops, relative_difference, run, weight
+from onnx import TensorProto
+from reference import blur, build, dense, ops, qdq, relative_difference, run, weight, with_inferred_outputs
 
 import aarewrite
+from aarewrite.filters import depthwise_kernel
 from aarewrite.recipe import Recipe
 
 SIZES = (13, 12, 9)
@@ -85,3 +90,110 @@ def test_what_has_no_float64_kernel_anyway_keeps_its_conv() -> None:
         w=weight(4, 2, 3, 3, dtype=np.float64),
     )
     assert ops(aarewrite.rewrite(model, first_conv=True).model) == ["Conv", "Pad", "Conv"]
+
+
+def typed(kind: str, op: str) -> onnx.ModelProto:
+    body = {
+        "MaxPool": "y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(x)",
+        "AveragePool": "y = AveragePool<kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]>(x)",
+        "Conv": "[conv] a = Conv<strides = [2, 2]>(x, w) y = Relu(a)",
+    }[op]
+    model = build(f"({kind}[1, 2, 9, 9] x) => ({kind}[] y) {{ {body} }}", opset=19, ir=9)
+    if op == "Conv":
+        dtype = {"float16": 10, "bfloat16": 16, "double": 11}[kind]
+        array = weight(2, 2, 3, 3).astype(onnx.helper.tensor_dtype_to_np_dtype(dtype))
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, "w"))
+        del model.graph.output[0].type.tensor_type.shape.dim[:]
+        model.graph.output[0].type.tensor_type.ClearField("shape")
+        model = with_inferred_outputs(model)
+    return model
+
+
+@pytest.mark.parametrize("op", ["MaxPool", "AveragePool", "Conv"])
+@pytest.mark.parametrize(("kind", "dtype"), [("float16", 10), ("bfloat16", 16), ("double", 11)])
+def test_kernels_take_the_models_type(kind: str, dtype: int, op: str) -> None:
+    if (kind, op) in (("bfloat16", "MaxPool"), ("bfloat16", "AveragePool")):
+        pytest.skip("ONNX has no bfloat16 pooling before opset 22")
+    if (kind, op) == ("double", "MaxPool"):
+        pytest.skip("it runs in float64, and its blur has no Conv: see test_blur_nodes")
+    result = aarewrite.rewrite(typed(kind, op), first_conv=True)
+    kernel = next(t for t in result.model.graph.initializer if t.dims and t.dims[-1] == 3 and t.name.endswith("taps"))
+    assert kernel.data_type == dtype
+    value = onnx.numpy_helper.to_array(kernel).astype(np.float64)
+    assert np.array_equal(value, depthwise_kernel((3, 3), 2))
+    assert result.proof is not None
+    assert result.proof.passed
+    if kind == "bfloat16":
+        assert "run in float32" in result.proof.notes[0]
+
+
+def test_half_precision_values() -> None:
+    x = weight(1, 2, 9, 9, dtype=np.float16)
+    result = aarewrite.rewrite(typed("float16", "MaxPool"))
+    expected = blur(dense("MaxPool", x, (2, 2), [(0, 0)] * 2), 3, (2, 2))
+    assert relative_difference(run(result.model, x=x)[0], expected) < 2e-3
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8])
+def test_qdq_blurs_integers(kind: Any) -> None:
+    model = qdq(kind)
+    result = aarewrite.rewrite(model, first_conv=True)
+    assert result.plan.sites[0].site.quantised == "qdq"
+    taps = next(t for t in result.model.graph.initializer if t.data_type == TensorProto.INT8 and t.dims[1:2] == [1])
+    assert onnx.numpy_helper.to_array(taps)[0, 0].tolist() == [[1, 2, 1], [2, 4, 2], [1, 2, 1]]
+    blurs = [n for n in result.model.graph.node if n.op_type == "Conv" and n.name != "conv"]
+    producers = {o: n.op_type for n in result.model.graph.node for o in n.output}
+    readers = [n.op_type for n in result.model.graph.node if blurs[0].output[0] in n.input]
+    assert [producers[name] for name in blurs[0].input] == ["DequantizeLinear", "DequantizeLinear"]
+    assert readers == ["QuantizeLinear"]
+    x = weight(1, 3, 12, 12)
+    step = 0.05
+    w = (onnx.numpy_helper.to_array(model.graph.initializer[0]).astype(np.float64)) * 0.01
+    quantised = np.clip(np.round(x / np.float32(0.03)), -128, 127) * 0.03
+    full = np.clip(np.round(np.maximum(dense("Conv", quantised, (3, 3), [(1, 1)] * 2, w=w), 0) / step), 0, 255) * step
+    actual = run(result.model, x=x)[0]
+    assert np.abs(actual - blur(full, 3, (2, 2))).max() <= 1.01 * step
+    assert not aarewrite.rewrite(result.model, first_conv=True).changed
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8])
+def test_qlinear_conv(kind: Any) -> None:
+    zero = kind(3)
+    model = build(
+        """(float[1, 3, 12, 12] x) => (float[] y) {
+        xq = QuantizeLinear(x, sx, zx)
+        [first] aq = QLinearConv(xq, sx, zx, w1, sw, zw, sx, zx)
+        [conv] bq = QLinearConv<strides = [2, 2], pads = [1, 1, 1, 1]>(aq, sx, zx, w, sw, zw, sy, zy)
+        y = DequantizeLinear(bq, sy, zy)
+    }""",
+        w1=np.random.default_rng(1).integers(-127, 128, (3, 3, 1, 1)).astype(np.int8),
+        w=np.random.default_rng(0).integers(-127, 128, (4, 3, 3, 3)).astype(np.int8),
+        sw=np.float32(0.01), zw=np.int8(0), sx=np.float32(0.03), zx=zero, sy=np.float32(0.1), zy=zero,
+    )  # fmt: skip
+    result = aarewrite.rewrite(model)
+    assert [p.site.quantised for p in result.plan.rewrites] == ["qlinear"]
+    assert ops(result.model).count("QLinearConv") == 3
+    assert "Conv" not in ops(result.model)
+    assert not aarewrite.rewrite(result.model).changed
+    assert aarewrite.plan(model, filter=7).sites[0].reason.startswith("the 7x7 taps do not fit int8")
+    front = aarewrite.rewrite(model, placement="before")
+    assert front.changed
+    assert not aarewrite.rewrite(front.model, placement="before").changed
+
+
+def test_quantised_max_pool() -> None:
+    model = build(
+        """(float[1, 3, 12, 12] x) => (float[] y) {
+        xq = QuantizeLinear(x, s, z)
+        [pool] p = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(xq)
+        y = DequantizeLinear(p, s, z)
+    }""",
+        s=np.float32(0.02),
+        z=np.uint8(100),
+    )
+    result = aarewrite.rewrite(model)
+    assert result.changed
+    x = weight(1, 3, 12, 12)
+    rounded = (np.clip(np.round(x / np.float32(0.02)) + 100, 0, 255) - 100) * 0.02
+    expected = blur(dense("MaxPool", rounded, (2, 2), [(0, 0)] * 2), 3, (2, 2))
+    assert np.abs(run(result.model, x=x)[0] - expected).max() <= 0.0102

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx
 import pytest
-from reference import build
+from reference import build, weight
 
 import aarewrite
 from aarewrite.recipe import Recipe, SiteOverride
@@ -53,3 +53,38 @@ def test_two_shifts_at_different_strides_do_not_cancel() -> None:
     (warning,) = aarewrite.plan(model, filter=4).warnings
     assert warning.startswith("meet: the branches that meet here")
     assert aarewrite.plan(model, filter=3).warnings == ()
+
+
+def test_even_filters_beside_unblurred_branches_are_warned_about() -> None:
+    model = build(
+        """(float[1, 2, 16, 16] x) => (float[] y) {
+        [first] a = Conv(x, w0)
+        [main] b = Conv<strides = [2, 2]>(a, w)
+        [shortcut] c = Conv<strides = [2, 2]>(a, w)
+        y = Add(b, c)
+    }""",
+        w0=weight(2, 2, 1, 1),
+        w=weight(2, 2, 1, 1),
+    )
+    assert aarewrite.plan(model, filter=4).warnings == ()
+    (warning,) = aarewrite.plan(model, filter=4, skip=["shortcut"]).warnings
+    assert warning.startswith("y: the branches that meet here are blurred with filters of different parity")
+    assert aarewrite.plan(model, filter=3, skip=["shortcut"]).warnings == ()
+
+
+def test_branches_are_followed_through_the_layers_behind_the_blur() -> None:
+    """conv s2, Relu, conv against a strided shortcut: the half pixel is still there at the Add."""
+    model = build(
+        """(float[1, 2, 16, 16] x) => (float[] y) {
+        [first] a = Conv(x, w)
+        [main] b = Conv<strides = [2, 2]>(a, w)
+        r = Relu(b)
+        [next] n = Conv(r, w)
+        [shortcut] c = Conv<strides = [2, 2]>(a, w)
+        [sum] y = Add(n, c)
+    }""",
+        w=weight(2, 2, 1, 1),
+    )
+    assert aarewrite.plan(model, filter=4).warnings == ()
+    (warning,) = aarewrite.plan(model, filter=4, skip=["shortcut"]).warnings
+    assert warning.startswith("sum: ")

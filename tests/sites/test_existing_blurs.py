@@ -1,0 +1,92 @@
+"""Blurs that are in a model already, their look-alikes, and wavelets."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from reference import Array, build, weight
+from stages import reasons
+
+import aarewrite
+from aarewrite.filters import depthwise_kernel
+
+
+def conv(kernel: Array, *, group: int, stride: int = 2, channels: int = 0, size: int = 12) -> onnx.ModelProto:
+    """A strided conv behind a stride-1 conv, so that it is not the first one."""
+    channels = channels or kernel.shape[1] * group
+    spatial = kernel.ndim - 2
+    sizes = ", ".join([str(size)] * spatial)
+    strides = [stride] * spatial
+    return build(
+        f"""(float[1, 3, {sizes}] x) => (float[] y) {{
+        [first] a = Conv(x, w0)
+        [conv] y = Conv<strides = {strides}, group = {group}>(a, w)
+    }}""",
+        w0=weight(channels, 3, *(1,) * spatial),
+        w=kernel.astype(np.float32),
+    )
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("f", range(1, 8))
+def test_existing_blurs_are_recognised(f: int, rank: int) -> None:
+    model = conv(depthwise_kernel((f,) * rank, 4), group=4)
+    assert reasons(model) == {"conv": "a blur already: left as it is"}
+    assert not aarewrite.rewrite(model).changed
+
+
+@pytest.mark.parametrize("f", range(1, 8))
+def test_blurs_of_one_channel_are_recognised(f: int) -> None:
+    assert reasons(conv(depthwise_kernel((f, f), 1), group=1)) == {"conv": "a blur already: left as it is"}
+
+
+@pytest.mark.parametrize("form", ["Constant", "Identity"])
+def test_kernels_may_be_nodes(form: str) -> None:
+    taps = depthwise_kernel((3,), 2).astype(np.float32)
+    constant = "Constant<value = float[2, 1, 3] {0.25, 0.5, 0.25, 0.25, 0.5, 0.25}>()"
+    model = build(
+        f"""(float[1, 2, 9] x) => (float[] y) {{
+        [first] a = Conv(x, w0)
+        k = {constant if form == "Constant" else "Identity(taps)"}
+        [conv] y = Conv<strides = [2], group = 2>(a, k)
+    }}""",
+        w0=weight(2, 2, 1),
+        **({} if form == "Constant" else {"taps": taps}),
+    )
+    assert reasons(model) == {"conv": "a blur already: left as it is"}
+
+
+@pytest.mark.parametrize("form", ["k = Expand(one, shape)", "k = Tile(one, shape)", "k = Concat<axis = 0>(one, one)"])
+def test_kernels_may_be_computed_from_constants(form: str) -> None:
+    one = depthwise_kernel((3,), 1).astype(np.float32)
+    model = build(
+        f"""(float[1, 2, 9] x) => (float[] y) {{
+        [first] a = Conv(x, w0)
+        {form}
+        [conv] y = Conv<strides = [2], group = 2>(a, k)
+    }}""",
+        w0=weight(2, 2, 1), one=one, **({} if "Concat" in form else {"shape": np.array([2, 1, 1])}),
+    )  # fmt: skip
+    assert reasons(model)["conv"] == "a blur already: left as it is"
+
+
+def test_depthwise_averaging_is_a_blur_but_others_are_sites() -> None:
+    assert "conv" in reasons(conv(np.full((4, 1, 2, 2), 0.25), group=4))
+    for kernel in (depthwise_kernel((3, 3), 4) * 2, weight(4, 1, 3, 3), -depthwise_kernel((3, 3), 4)):
+        assert reasons(conv(kernel, group=4)) == {}
+
+
+def test_haar_wavelet_is_left() -> None:
+    pair = np.array([[0.5, 0.5], [-0.5, -0.5]])
+    kernel = np.stack([np.full((2, 2), 0.5), pair, pair.T, [[0.5, -0.5], [-0.5, 0.5]]])[:, None]
+    model = build(
+        """(float[1, 3, 8, 8] x) => (float[] y) {
+        m = ReduceMean<axes = [1]>(x)
+        [dwt] y = Conv<strides = [2, 2]>(m, w)
+    }""",
+        w=kernel.astype(np.float32),
+    )
+    assert reasons(model) == {"dwt": "a Haar wavelet transform: loses nothing, left as it is"}
+    one_axis = conv(np.array([[[0.7071, 0.7071]], [[0.7071, -0.7071]]]), group=2)
+    assert reasons(one_axis) == {"conv": "a Haar wavelet transform: loses nothing, left as it is"}

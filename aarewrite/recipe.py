@@ -105,10 +105,11 @@ class Recipe(SiteOptions):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as in TOML and JSON; unset overrides are left out."""
-        fields: dict[str, Any] = dataclasses.asdict(self)
+        fields = dataclasses.asdict(self)
         sites = [{key: value for key, value in site.items() if value is not None} for site in fields.pop("sites")]
-        stages: dict[str, Any] = fields.pop("stages")
-        return {"name": fields.pop("name")} | fields | stages | {"sites": sites}
+        blur = {key: fields.pop(key) for key in ("filter", "pad", "pad_rule", "every_axis")}
+        name, last, stages = (fields.pop(key) for key in ("name", "strength", "stages"))
+        return {"name": name, **blur, **fields, "strength": last, **stages, "sites": sites}
 
 
 def load_recipe(name_or_file: str | Path | Recipe) -> Recipe:

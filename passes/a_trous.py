@@ -8,18 +8,16 @@ Source: Holschneider et al. 1989 (algorithme a trous); as in dilated ResNets, bu
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aarewrite.errors import CannotHandle
 from aarewrite.model.graph import GraphEditor, Scope
-from aarewrite.model.model_file import Model, recorded
 from aarewrite.model.shapes import Shapes
 from aarewrite.model.types import Node, in_default_domain, ints, text
 from aarewrite.options import option
-from aarewrite.passes.contract import Rewritten, Skip, StagePass
-from aarewrite.sites.find import node_names
+from aarewrite.passes.contract import Rewritten, StagePass
 from aarewrite.sites.pooling import GLOBAL, SIZED_POOLS, covers_map
 from aarewrite.sites.reading import Reading
 from aarewrite.sites.regions import POINTWISE
@@ -36,7 +34,7 @@ class Grid(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Options:
+class Asked:
     """What a recipe may say of it.
 
     Attributes:
@@ -52,44 +50,28 @@ class ATrous(StagePass):
 
     name = "a trous"
     key = "aarewrite.a_trous"
-    Options = Options
+    Options = Asked
     takes_sites = True
     entry = ("action", "a trous")
 
-    @classmethod
-    def propose(cls, reading: Reading, asked: object, left: Collection[str]) -> ATrous | Skip | None:
-        """1. Some conv is the last to downsample. 2. All of them are sites. 3. None is to be left. 4. No earlier run
-        did it. 5. Nothing behind them depends on the size of the map."""
-        assert isinstance(asked, Options)
-        if asked.last_stage == "blur":
-            return None
-        stage = last_stage(reading)
-        why = "" if stage else "no strided conv is the last to downsample"
-        if others := [name for name in stage if ("", name) not in reading.places]:
-            why = f"{others[0]} is no site"
-        if unwanted := [name for name in stage if name in left]:
-            why = f"{unwanted[0]} is left out on request"
-        if recorded(reading.model, cls.key):
-            why = "an earlier run left a stage a trous"
-        found = Skip(why) if why else cls.at(reading, stage)
-        return Skip(f"the last stage keeps its stride: {found.reason}") if isinstance(found, Skip) else found
+    refusal = "the last stage keeps its stride"
+    nowhere = "no strided conv is the last to downsample"
+    again = "an earlier run left a stage a trous"
 
     @classmethod
-    def at(cls, reading: Reading, sites: tuple[str, ...]) -> ATrous | Skip:
-        """Whether nothing behind these convs depends on the size of the map."""
-        try:
-            applied(reading.model, sites, reading.input_shapes)
-        except CannotHandle as error:
-            return Skip(error.message)
-        return cls(sites)
+    def beginning(cls, reading: Reading, asked: Asked) -> tuple[str, ...] | None:
+        """The last stage, where it is asked for."""
+        return None if asked.last_stage == "blur" else last_stage(reading)
 
-    def apply(
-        self, reading: Reading, rewritten: Sequence[Rewritten], twin: bool
-    ) -> tuple[Reading, Mapping[str, object]]:
+    @classmethod
+    def check(cls, reading: Reading, sites: tuple[str, ...]) -> None:
+        """Nothing behind these convs may depend on the size of the map."""
+        _finer(reading, sites)
+
+    def apply(self, reading: Reading, rewritten: Sequence[Rewritten], twin: bool) -> tuple[Reading, Mapping[str, Any]]:
         """Dilate; the record holds the strides that are gone."""
         strides = {name: list(reading.places["", name].site.strides) for name in self.sites}
-        finer = applied(reading.model, self.sites, reading.input_shapes, twin)
-        return Reading(finer, reading.input_shapes), strides
+        return _finer(reading, self.sites, twin), strides
 
     def says(self, site: Site) -> str:
         """Its stride is gone."""
@@ -110,21 +92,17 @@ def last_stage(reading: Reading) -> tuple[str, ...]:
     return tuple(names[id(node)] for node in main.nodes if names[id(node)] in last)
 
 
-def applied(
-    model: Model, convs: Collection[str], input_shapes: Mapping[str, Sequence[int]], as_twin: bool = False
-) -> GraphEditor:
-    """The model without the strides of `convs`, all strided convs of one stage, and with everything behind them
-    dilated up to global pooling.
+def _finer(reading: Reading, convs: tuple[str, ...], as_twin: bool = False) -> Reading:
+    """The graph as it was read without the strides of `convs`, all strided convs of one stage, and with everything
+    behind them dilated up to global pooling.
 
     In the twin the poolings see the original's positions only, so that every value behind them is the original's.
 
     Raises:
         CannotHandle: Something behind the convs depends on the size of the map; the message names it.
     """
-    editor = GraphEditor(model)
-    shapes = Shapes(editor, input_shapes)
-    main = editor.scopes[0]
-    names = node_names(editor)
+    reading = Reading(GraphEditor(reading.model), reading.input_shapes)
+    editor, shapes, main, names = reading.editor, reading.shapes, reading.main, reading.names
     wanted = set(convs)
     grids: dict[str, Grid] = {}
     for node in list(main.nodes):
@@ -154,7 +132,7 @@ def applied(
     for tensor in (*main.graph.outputs, *(tensor for node in main.nodes for tensor in node.outputs)):
         if tensor.name in grids and (main.is_output(tensor) or tensor.name in inner):
             raise CannotHandle(f"{tensor.name}: the stage ends in a map, not in global pooling", "leave its stride")
-    return GraphEditor(editor.export())
+    return reading.again()
 
 
 def _dilate(
@@ -194,13 +172,7 @@ def _pool(editor: GraphEditor, shapes: Shapes, scope: Scope, node: Node, name: s
         new.outputs.append(output)
     if as_twin:
         kept = editor.variable(f"{node.inputs[0].name}/original_positions")
-        taken = editor.node(
-            "MaxPool",
-            f"{name}/positions",
-            [node.inputs[0]],
-            [kept],
-            kernel_shape=[1] * rank,
-            strides=list(grid.factors),
-        )
+        window = {"kernel_shape": [1] * rank, "strides": list(grid.factors)}
+        taken = editor.node("MaxPool", f"{name}/positions", [node.inputs[0]], [kept], **window)
         editor.insert_before(scope, node, [taken])
         editor.set_input(node, 0, kept)

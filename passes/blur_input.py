@@ -12,9 +12,9 @@ from typing import Self
 from aarewrite.model.graph import GraphEditor
 from aarewrite.passes import operators
 from aarewrite.passes.contract import Match, SiteOptions, SitePass, Skip
-from aarewrite.passes.geometry import fitted, obstacle, with_strides
+from aarewrite.passes.geometry import fitted, with_strides
 from aarewrite.sites.site import Located, Site
-from aarewrite.windows import Sizes
+from aarewrite.windows import Window
 
 
 @dataclass(frozen=True)
@@ -33,20 +33,14 @@ class BlurInput(SitePass):
         fits = pointwise and not pads and commutes and not site.activation
         return cls.of(options) if fits and options.shortcut == "blur-first" else None
 
-    def match(self, site: Site) -> Match | Skip:
+    def fit(self, site: Site, dense: Window) -> Match | Skip:
         """1. A 1x1 conv. 2. The input's channels are known."""
-        if site.dense is None or site.obstacle:
-            return Skip(obstacle(site))
         if site.kind != "conv" or any(k > 1 for k in site.window.kernel):
             return Skip("only a 1x1 conv can be blurred on its input instead of behind it")
         if site.input_channels is None:
             return Skip("its number of input channels is not known statically")
-        dense = with_strides(site.dense, (1,) * len(site.strides))
+        dense = with_strides(dense, (1,) * len(site.strides))
         return fitted(site, self, site.input_size, dense, runs=False)
-
-    def macs(self, site: Site, match: Match, before: int, input_size: Sizes, output_size: Sizes) -> int:
-        """The conv at as many positions as before, and the blur in front of it."""
-        return before + match.blur.macs(input_size) * (site.input_channels or 0)
 
     def says(self, site: Site, match: Match) -> str:
         """For example "blur 3x3 stride 2x2 reflect -> Conv stride 1"."""

@@ -7,9 +7,9 @@ from typing import Self
 
 from aarewrite.model.graph import GraphEditor
 from aarewrite.passes.contract import Match, SiteOptions, SitePass, Skip
-from aarewrite.passes.geometry import fitted, obstacle, with_strides
+from aarewrite.passes.geometry import fitted, with_strides
 from aarewrite.sites.site import Located, Site
-from aarewrite.windows import Sizes
+from aarewrite.windows import Sizes, Window
 
 
 @dataclass(frozen=True)
@@ -23,17 +23,15 @@ class BlurInstead(SitePass):
         """Average pools, where the recipe says so."""
         return cls.of(options) if site.kind == "average_pool" and options.average_pool == "replace" else None
 
-    def match(self, site: Site) -> Match | Skip:
+    def fit(self, site: Site, dense: Window) -> Match | Skip:
         """1. An AveragePool. 2. Not quantised: the blur would need its scale twice."""
-        if site.dense is None or site.obstacle:
-            return Skip(obstacle(site))
         if site.kind != "average_pool":
             return Skip("only an AveragePool can be replaced by a blur")
         if site.quantised:
             return Skip("inside a quantised region the pooling stays: use placement after")
         same = self.filter == 1 and all(k == 1 for k in site.window.kernel)
         notes = ("average pooling replaced by the blur: a changed operator, not proven",)
-        dense = with_strides(site.dense, (1,) * len(site.strides))
+        dense = with_strides(dense, (1,) * len(site.strides))
         return fitted(site, self, site.input_size, dense, runs=False, proven=same, notes=notes)
 
     def macs(self, site: Site, match: Match, before: int, input_size: Sizes, output_size: Sizes) -> int:

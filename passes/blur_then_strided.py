@@ -7,11 +7,10 @@ from typing import Self
 
 from aarewrite.model.graph import GraphEditor
 from aarewrite.passes.contract import Match, SiteOptions, SitePass, Skip
-from aarewrite.passes.geometry import obstacle
 from aarewrite.passes.low_passes import FILTERS
 from aarewrite.passes.operators import blur_input
 from aarewrite.sites.site import Located, Site
-from aarewrite.windows import Sizes
+from aarewrite.windows import Window
 
 
 @dataclass(frozen=True)
@@ -20,21 +19,15 @@ class BlurThenStrided(SitePass):
 
     name = "before"
     in_front = True
+    offered = ("conv",)  # what follows can sharpen what it needs again
 
     @classmethod
     def wanted(cls, site: Site, options: SiteOptions) -> Self | None:
         """Convs, where the recipe says so."""
         return cls.of(options) if site.kind == "conv" and options.conv == "before" else None
 
-    @classmethod
-    def offered(cls, site: Site) -> bool:
-        """At convs: they can sharpen what they need again."""
-        return site.kind == "conv"
-
-    def match(self, site: Site) -> Match | Skip:
+    def fit(self, site: Site, dense: Window) -> Match | Skip:
         """1. The input's channels are known. 2. The filter does filter."""
-        if reason := obstacle(site):
-            return Skip(reason)
         if site.input_channels is None:
             return Skip("its number of input channels is not known statically")
         if self.filter == 1:
@@ -45,10 +38,6 @@ class BlurThenStrided(SitePass):
         blur, _, notes = found
         blur = blur.dense()
         return Match(site.window, blur, True, notes, smallest_map=blur.smallest_map(site.input_size))
-
-    def macs(self, site: Site, match: Match, before: int, input_size: Sizes, output_size: Sizes) -> int:
-        """The operator as it was, and the blur at every position of its input."""
-        return before + match.blur.macs(input_size) * (site.input_channels or 0)
 
     def says(self, site: Site, match: Match) -> str:
         """For example "blur 3x3 stride 1x1 reflect -> Conv as it is"."""

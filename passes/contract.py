@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
+from aarewrite.errors import CannotHandle
 from aarewrite.filters import PADS
 from aarewrite.model.graph import GraphEditor, Scope
-from aarewrite.model.model_file import Model
+from aarewrite.model.model_file import Model, recorded
 from aarewrite.model.types import Node, Tensor
 from aarewrite.options import option, whole
 from aarewrite.sites.reading import Reading
@@ -135,14 +136,29 @@ class Match:
 
 
 @dataclass(frozen=True)
-class SiteOptions:
-    """What a recipe says about sites.
+class BlurOptions:
+    """What is said of every blur.
 
     Attributes:
         filter: Taps per subsampled axis, 1..7 (binomial; 1 is plain subsampling), or the name of another filter.
         pad: How the map is padded for the blur: "reflect", "edge" or "zero".
         pad_rule: "centred": floor and ceil of (f-1)/2; "symmetric": ((s-1)+(f-1))//2 on both sides (timm).
         every_axis: Blur also the spatial axes whose stride is 1 (Composer's fixed 2-D kernel).
+        strength: How much of the blur is mixed with the identity, above 0 and up to 1 (the full filter).
+    """
+
+    filter: int | str = 3
+    pad: str = option("reflect", choices=PADS)
+    pad_rule: str = option("centred", choices=("centred", "symmetric"))
+    every_axis: bool = False
+    strength: float = option(1.0, holds=lambda value: 0 < value <= 1, says="above 0 and up to 1")
+
+
+@dataclass(frozen=True)
+class SiteOptions(BlurOptions):
+    """What a recipe says about sites.
+
+    Attributes:
         max_pool: "blur" or "keep".
         max_window: Largest MaxPool window that is kept; larger ones shrink to it, 0 keeps all. 2 turns the
             3x3 stem window of a ResNet into the published 2x2.
@@ -155,13 +171,8 @@ class SiteOptions:
         shortcut: What a strided Conv with no activation that ends in the residual Add becomes:
             "blur-first" (a 1x1 is blurred on its input; others as any Conv), "conv" (as any Conv), "keep".
         average_pool: "dense" (stride 1, then blur), "replace" (a blur takes its place) or "keep".
-        strength: How much of the blur is mixed with the identity, above 0 and up to 1 (the full filter).
     """
 
-    filter: int | str = 3
-    pad: str = option("reflect", choices=PADS)
-    pad_rule: str = option("centred", choices=("centred", "symmetric"))
-    every_axis: bool = False
     max_pool: str = option("blur", choices=("blur", "keep"))
     max_window: int = whole(0)
     unit_stride_max_pool: bool = False
@@ -172,26 +183,21 @@ class SiteOptions:
     min_channels: int = whole(1)
     shortcut: str = option("blur-first", choices=("blur-first", "conv", "keep"))
     average_pool: str = option("dense", choices=("dense", "replace", "keep"))
-    strength: float = option(1.0, holds=lambda value: 0 < value <= 1, says="above 0 and up to 1")
 
 
 @dataclass(frozen=True)
-class SitePass(ABC):
-    """What is done to one site. Fields as in `SiteOptions`.
+class SitePass(BlurOptions, ABC):
+    """What is done to one site.
 
     Attributes:
         name: The plan's word for it, under "placement".
         in_front: Whether the blur goes in front of the operator.
+        offered: Kinds of sites at which a search may try it in place of the recipe's.
     """
-
-    filter: int | str = 3
-    pad: str = option("reflect", choices=PADS)
-    pad_rule: str = option("centred", choices=("centred", "symmetric"))
-    every_axis: bool = False
-    strength: float = option(1.0, holds=lambda value: 0 < value <= 1, says="above 0 and up to 1")
 
     name: ClassVar[str]
     in_front: ClassVar[bool] = False
+    offered: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     @abstractmethod
@@ -199,12 +205,8 @@ class SitePass(ABC):
         """What the options ask of this pass at a site; None: another pass' business. The first that wants it has it."""
 
     @abstractmethod
-    def match(self, site: Site) -> Match | Skip:
-        """The geometry, worked out from values alone, or why it cannot be done here."""
-
-    @abstractmethod
-    def macs(self, site: Site, match: Match, before: int, input_size: Sizes, output_size: Sizes) -> int:
-        """Multiply-accumulates of the site at these (known) sizes; `before`: those of the operator as it was."""
+    def fit(self, site: Site, dense: Window) -> Match | Skip:
+        """The geometry, or why it cannot be done here; `dense` is the operator's window with explicit pads."""
 
     @abstractmethod
     def says(self, site: Site, match: Match) -> str:
@@ -214,13 +216,19 @@ class SitePass(ABC):
     def apply(self, editor: GraphEditor, located: Located, match: Match) -> str:
         """Do it, and return the name of the node that filters now. The one place that changes the graph."""
 
-    @classmethod
-    def offered(cls, site: Site) -> bool:
-        """Whether a search may try this pass at a site in place of the recipe's."""
-        return False
+    def match(self, site: Site) -> Match | Skip:
+        """The geometry, worked out from values alone, or why it cannot be done here."""
+        if site.obstacle or site.dense is None:
+            return Skip(site.obstacle or "its pads are not known")
+        return self.fit(site, site.dense)
+
+    def macs(self, site: Site, match: Match, before: int, input_size: Sizes, output_size: Sizes) -> int:
+        """Multiply-accumulates of the site at these (known) sizes, `before` being those of the operator as it was: here
+        the operator runs as often as before, behind a blur."""
+        return before + match.blur.macs(input_size) * (site.input_channels or 0)
 
     @classmethod
-    def of(cls, options: SiteOptions | SitePass, **more: Any) -> Self:
+    def of(cls, options: BlurOptions, **more: Any) -> Self:
         """The pass with its fields from the options, or from another pass, but for those given."""
         own, given = ({entry.name for entry in dataclasses.fields(kind)} for kind in (cls, options))
         return cls(**({name: getattr(options, name) for name in own & given} | more))
@@ -242,8 +250,11 @@ class StagePass(ABC):
     Attributes:
         sites: The names of the operators that it begins at.
         name: The plan's word for it, under "do".
-        Options: A frozen dataclass: what a recipe may say of it, each a key of the recipe.
+        Options: A frozen dataclass: what a recipe may say of it, each field a key of the recipe.
         key: Of the model's metadata, under which it leaves a record.
+        refusal: How a note begins that says why it is not done.
+        nowhere: Why, where there is nothing to begin at.
+        again: Why, where an earlier run did it.
         takes_sites: Whether its sites' strides go, so that nothing else is done to them.
         entry: How plans of format 1 marked its sites: a key of the site's entry and the value.
     """
@@ -253,24 +264,28 @@ class StagePass(ABC):
     name: ClassVar[str]
     Options: ClassVar[type]
     key: ClassVar[str]
+    refusal: ClassVar[str]
+    nowhere: ClassVar[str]
+    again: ClassVar[str]
     takes_sites: ClassVar[bool] = False
     entry: ClassVar[tuple[str, object]] = ("", None)
 
     @classmethod
     @abstractmethod
-    def propose(cls, reading: Reading, asked: object, left: Collection[str]) -> Self | Skip | None:
-        """What the recipe's options, an instance of `Options`, ask for in a graph; None: nothing. `left` are sites
-        that the user wants left alone."""
+    def beginning(cls, reading: Reading, asked: Any) -> tuple[str, ...] | None:
+        """The operators at which the recipe's options, an instance of `Options`, let it begin; None: not asked for."""
 
     @classmethod
     @abstractmethod
-    def at(cls, reading: Reading, sites: tuple[str, ...]) -> Self | Skip:
-        """It at these sites, or why it cannot be done there."""
+    def check(cls, reading: Reading, sites: tuple[str, ...]) -> None:
+        """Whether it can begin at these operators.
+
+        Raises:
+            CannotHandle: It cannot; the message names the node and the reason.
+        """
 
     @abstractmethod
-    def apply(
-        self, reading: Reading, rewritten: Sequence[Rewritten], twin: bool
-    ) -> tuple[Reading, Mapping[str, object]]:
+    def apply(self, reading: Reading, rewritten: Sequence[Rewritten], twin: bool) -> tuple[Reading, Mapping[str, Any]]:
         """Do it; returns the graph to go on with and the record for the metadata. In the twin every value that the
         original computes is the original's."""
 
@@ -284,9 +299,34 @@ class StagePass(ABC):
         return {}
 
     @classmethod
-    def cheaper(cls, asked: object) -> Iterable[Mapping[str, object]]:
+    def cheaper(cls, asked: Any) -> Sequence[Mapping[str, object]]:
         """Options that cost less than those asked for, the dearest first; the last one leaves it out."""
         return ()
+
+    @classmethod
+    def at(cls, reading: Reading, sites: tuple[str, ...]) -> Self | Skip:
+        """It at these operators, or why it cannot begin there."""
+        try:
+            cls.check(reading, sites)
+        except CannotHandle as error:
+            return Skip(error.message)
+        return cls(sites)
+
+    @classmethod
+    def propose(cls, reading: Reading, asked: Any, left: Collection[str]) -> Self | Skip | None:
+        """What the recipe's options ask for; None: nothing. `left` are sites that the user wants left alone.
+
+        1. There is an operator to begin at. 2. All of them are sites. 3. None is to be left. 4. No earlier run did it.
+        5. It can be done there.
+        """
+        sites = cls.beginning(reading, asked)
+        if sites is None:
+            return None
+        reasons = [f"{name} is no site" for name in sites if ("", name) not in reading.places]
+        reasons = [f"{name} is left out on request" for name in sites if name in left] or reasons
+        reasons = [cls.again] if recorded(reading.model, cls.key) else reasons if sites else [cls.nowhere]
+        found = Skip(reasons[0]) if reasons else cls.at(reading, sites)
+        return Skip(f"{cls.refusal}: {found.reason}") if isinstance(found, Skip) else found
 
 
 class GraphPass(ABC):

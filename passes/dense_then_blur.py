@@ -13,7 +13,7 @@ from typing import Self
 from aarewrite.model.graph import GraphEditor
 from aarewrite.options import option, whole
 from aarewrite.passes.contract import Match, Quantisation, SiteOptions, SitePass, Skip
-from aarewrite.passes.geometry import fitted, obstacle, with_strides
+from aarewrite.passes.geometry import fitted, with_strides
 from aarewrite.passes.operators import run_with_window
 from aarewrite.sites.find import quantisation_of
 from aarewrite.sites.site import Located, Site
@@ -35,6 +35,7 @@ class DenseThenBlur(SitePass):
     after: str = option("activation", choices=("activation", "conv"))
 
     name = "after"
+    offered = ("average_pool", "conv", "max_pool")
 
     @classmethod
     def wanted(cls, site: Site, options: SiteOptions) -> Self:
@@ -43,24 +44,18 @@ class DenseThenBlur(SitePass):
         stem = site.kind == "conv" and options.halve_stem and site.first_conv and all(s == 4 for s in site.strides)
         return cls.of(options, max_window=options.max_window if shrinks else 0, keep_stride=2 if stem else 1)
 
-    @classmethod
-    def offered(cls, site: Site) -> bool:
-        """At every site."""
-        return True
-
-    def match(self, site: Site) -> Match | Skip:
-        """1. The pads at stride 1 are known. 2. Only a MaxPool's window shrinks. 3. The stride can be split."""
-        if site.dense is None or site.obstacle:
-            return Skip(obstacle(site))
+    def fit(self, site: Site, dense: Window) -> Match | Skip:
+        """1. Only a MaxPool's window shrinks. 2. The stride can be split."""
         if self.max_window and site.op != "MaxPool":
             return Skip("only a MaxPool has a window that can shrink")
         if self.keep_stride > 1 and any(s % self.keep_stride for s in site.strides):
             return Skip(f"stride {x(site.strides)} cannot be split into {self.keep_stride} and a blur")
-        dense, notes = with_strides(site.dense, (max(self.keep_stride, 1),) * len(site.strides)), tuple[str, ...]()
+        keep, notes = max(self.keep_stride, 1), tuple[str, ...]()
+        dense = with_strides(dense, (keep,) * len(site.strides))
         if self.max_window:
             dense = _shrink(dense, self.max_window)
             notes = (f"max window {x(site.window.kernel)} -> {x(dense.kernel)}: a changed operator, not proven",)
-        strides = tuple(s // max(self.keep_stride, 1) for s in site.strides)
+        strides = tuple(s // keep for s in site.strides)
         mapped = dense.output(site.input_size)
         found = fitted(site, self, mapped, dense, strides, runs=True, proven=not self.max_window, notes=notes)
         if isinstance(found, Skip) or self.after != "conv" or not site.fused_bias or site.quantised:

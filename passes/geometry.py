@@ -66,8 +66,3 @@ def _size_mismatch(site: Site, blur: LowPass, dense: Window | None, proven: bool
 def with_strides(window: Window, strides: Axes) -> Window:
     """The window at other strides."""
     return dataclasses.replace(window, strides=strides)
-
-
-def obstacle(site: Site) -> str:
-    """Why nothing can be done at a site, "" if something can."""
-    return site.obstacle or ("its pads are not known" if site.dense is None else "")

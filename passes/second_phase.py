@@ -11,8 +11,9 @@ times. Source: polyphase components, as in Chaman & Dokmanic 2021, but averaged 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from aarewrite.model.model_file import Model, recorded
 from aarewrite.model.shapes import Shapes
 from aarewrite.model.types import Node, Tensor, ints
 from aarewrite.options import whole
-from aarewrite.passes.contract import Rewritten, Skip, StagePass
+from aarewrite.passes.contract import Rewritten, StagePass
 from aarewrite.sites.find import node_names
 from aarewrite.sites.pooling import covers_map
 from aarewrite.sites.reading import Reading
@@ -69,7 +70,7 @@ class Branch:
 
 
 @dataclass(frozen=True)
-class Options:
+class Asked:
     """What a recipe may say of it.
 
     Attributes:
@@ -85,39 +86,27 @@ class SecondPhase(StagePass):
 
     name = "second phase"
     key = "aarewrite.second_phase"
-    Options = Options
+    Options = Asked
     entry = ("second_phase", True)
+    refusal = "no second phase"
+    nowhere = "there is no strided operator of known stride"
+    again = "an earlier run added one"
 
     @classmethod
-    def propose(cls, reading: Reading, asked: object, left: Collection[str]) -> SecondPhase | Skip | None:
-        """1. Some operator's stride is known. 2. None of them is to be left. 3. No earlier run did it. 4. What follows
-        can be computed twice."""
-        assert isinstance(asked, Options)
+    def beginning(cls, reading: Reading, asked: Asked) -> tuple[str, ...] | None:
+        """The operators that bring the stride to the one asked for, or nearest to it."""
         if not asked.second_phase:
             return None
         reached = {place.site.node: there for place in reading.located if (there := _stride_behind(place.site))}
         nearest = min(reached.values(), key=lambda there: abs(math.log2(there / asked.second_phase)), default=0)
-        stage = tuple(name for name, there in reached.items() if there == nearest)
-        why = "" if stage else "there is no strided operator of known stride"
-        if unwanted := [name for name in stage if name in left]:
-            why = f"{unwanted[0]} is left out on request"
-        if recorded(reading.model, cls.key):
-            why = "an earlier run added one"
-        found = Skip(why) if why else cls.at(reading, stage)
-        return Skip(f"no second phase: {found.reason}") if isinstance(found, Skip) else found
+        return tuple(name for name, there in reached.items() if there == nearest)
 
     @classmethod
-    def at(cls, reading: Reading, sites: tuple[str, ...]) -> SecondPhase | Skip:
-        """Whether what follows these operators can be computed twice."""
-        try:
-            branch(reading, _starts(reading, sites))
-        except CannotHandle as error:
-            return Skip(error.message)
-        return cls(sites)
+    def check(cls, reading: Reading, sites: tuple[str, ...]) -> None:
+        """What follows these operators can be computed twice."""
+        branch(reading, _starts(reading, sites))
 
-    def apply(
-        self, reading: Reading, rewritten: Sequence[Rewritten], twin: bool
-    ) -> tuple[Reading, Mapping[str, object]]:
+    def apply(self, reading: Reading, rewritten: Sequence[Rewritten], twin: bool) -> tuple[Reading, Mapping[str, Any]]:
         """Copy what follows; the record holds the name of each node that samples and that of its copy."""
         filters = {one.located.site.node: one.filter for one in rewritten if not one.located.site.scope}
         return reading, copy_branch(reading, _starts(reading, self.sites, filters), twin)
@@ -133,11 +122,11 @@ class SecondPhase(StagePass):
         return dict.fromkeys([*copies, *map(str, copies.values())], "an earlier run computes it at two phases")
 
     @classmethod
-    def cheaper(cls, asked: object) -> Iterable[Mapping[str, object]]:
+    def cheaper(cls, asked: Asked) -> Sequence[Mapping[str, object]]:
         """From a coarser map on, an octave at a time; not at all."""
-        assert isinstance(asked, Options)
-        octaves = range(1, 6) if asked.second_phase else ()
-        return [{"second_phase": asked.second_phase * 2**octave} for octave in octaves] + [{"second_phase": 0}]
+        if not asked.second_phase:
+            return ()
+        return [{"second_phase": asked.second_phase * 2**octave} for octave in range(1, 6)] + [{"second_phase": 0}]
 
 
 def _stride_behind(site: Site) -> int:

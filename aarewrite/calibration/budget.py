@@ -88,7 +88,7 @@ def plan_within(
 ) -> tuple[Plan, str]:
     """The plan for `rewrite_within`, and a note on the stage that was made cheaper. A model is built only where
     its latency is to be measured, and proven nowhere: costs are counted on plans. Arguments as there."""
-    dear = [kind for kind in STAGE_PASSES.values() if tuple(kind.cheaper(recipe.asked(kind)))]
+    dear = [kind for kind in STAGE_PASSES.values() if kind.cheaper(recipe.asked(kind))]
     if not dear:
         return plan(original, recipe, **options), ""
     kind, budget = dear[0], budget or STAGE_BUDGET

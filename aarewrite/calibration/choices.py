@@ -32,7 +32,7 @@ class Change:
         """The pass in place of the planned one; None: nothing but the stage."""
         if not issubclass(self.kind, SitePass):
             return None
-        own = self.kind is DEFAULT and not type(planned.do).offered(planned.site)  # the recipe knows better
+        own = self.kind is DEFAULT and planned.site.kind not in planned.do.offered  # the recipe knows better
         do = planned.do if own else self.kind.of(planned.do)
         return dataclasses.replace(do, filter=self.filter, strength=self.strength)
 
@@ -83,7 +83,7 @@ class PlanVariants:
         group = self._groups[site]
         found = []
         for kind in reversed(SITE_PASSES.values()):
-            for taps in self._filters if kind.offered(group[0].site) else ():
+            for taps in self._filters if group[0].site.kind in kind.offered else ():
                 mixed = taps in FILTERS[taps].takes_strength and taps == self._filters[0]
                 for strength in self._strengths if mixed else (1.0,):
                     found.append(Choice(f"{kind.name}, f={taps}, strength {strength:g}", Change(kind, taps, strength)))

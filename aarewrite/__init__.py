@@ -6,7 +6,7 @@ The public names are imported when they are first used, so that `import aarewrit
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aarewrite.version import __version__
 
@@ -50,7 +50,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 'aarewrite' has no attribute {name!r}")
     return getattr(importlib.import_module(f"aarewrite.{_HOMES[name]}"), name)

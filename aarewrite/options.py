@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound="DataclassInstance")
 Value = typing.TypeVar("Value")
 Table = Mapping[str, object]
+Json = dict[str, typing.Any]  # plain values, as JSON has them
 
 NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
@@ -29,7 +30,7 @@ def option(
     default: Value | types.EllipsisType = ...,
     *,
     choices: Iterable[object] = (),
-    holds: Callable[[typing.Any], bool] | None = None,
+    holds: Callable[[typing.Any], object] | None = None,
     says: str = "",
 ) -> Value:
     """A dataclass field with a condition.
@@ -93,7 +94,7 @@ def check_fields(made: DataclassInstance, where: str, names: Collection[str] | N
             check(f"{where}: {entry.name} = {value!r}", value, hints[entry.name], entry)
 
 
-def check(what: str, value: object, hint: object, entry: Field[typing.Any]) -> None:
+def check(what: str, value: object, hint: object, entry: Field[object]) -> None:
     """Refuse a value that is not of a field's type or does not fulfil its condition.
 
     Raises:

@@ -6,10 +6,9 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from aarewrite.errors import UsageError
-from aarewrite.options import read
+from aarewrite.options import Json, read
 from aarewrite.passes import DEFAULT, SITE_PASSES, STAGE_PASSES
 from aarewrite.passes.contract import Match, SitePass, StagePass
 from aarewrite.passes.low_passes import check_filter
@@ -52,7 +51,7 @@ class PlannedSite:
         """What the user should know about this rewrite."""
         return self.match.notes if self.match else ()
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """Plain values for JSON: where and what it is, then what is done and its options."""
         site, window = self.site, self.site.window
         return {
@@ -135,7 +134,7 @@ class Plan:
         form = f"kept: {planned.reason}" if planned.match is None else planned.do.says(planned.site, planned.match)
         return "; ".join((form, *planned.notes, *(stage.says(planned.site) for stage in stages)))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """Plain values for JSON; `aarewrite.rewrite(model, plan=values)` reads them back."""
         return {
             "format": FORMAT,
@@ -203,7 +202,7 @@ def parse_plan(table: object) -> Draft:
     return Draft(recipe, _parse_shapes(table.get("input_shapes", {})), sites, tuple(stages))
 
 
-def _parse_site(entry: dict[str, Any]) -> tuple[SitePass, str]:
+def _parse_site(entry: Json) -> tuple[SitePass, str]:
     where = f"plan: {entry['node']}"
     action, placement = entry.get("action"), entry.get("placement", DEFAULT.name)
     if "action" not in entry:
@@ -235,7 +234,7 @@ def _parse_stages(table: object) -> list[tuple[type[StagePass], tuple[str, ...]]
     return stages
 
 
-def _marked(entries: list[dict[str, Any]]) -> list[tuple[type[StagePass], tuple[str, ...]]]:
+def _marked(entries: list[Json]) -> list[tuple[type[StagePass], tuple[str, ...]]]:
     """The stages of format 1, taken out of the entries of their sites."""
     stages = []
     for kind in STAGE_PASSES.values():

@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from aarewrite.errors import UsageError
-from aarewrite.options import Table, check_fields, option, read
+from aarewrite.options import Json, Table, check_fields, option, read
 from aarewrite.passes import SITE_PASSES, STAGE_PASSES
-from aarewrite.passes.contract import SiteOptions, StagePass
+from aarewrite.passes.contract import Asked, SiteOptions, StagePass
 from aarewrite.passes.low_passes import check_filter
 
 BUILT_IN = ("aligned", "calibrated", "zhang2019", "zhang2019-resnet", "timm", "composer")
@@ -64,7 +63,7 @@ class Recipe(SiteOptions):
     sites: tuple[SiteOverride, ...] = ()
 
     def __init__(
-        self, name: str = "custom", stages: Table = STAGE_KEYS, sites: tuple[SiteOverride, ...] = (), **options: Any
+        self, name: str = "custom", stages: Table = STAGE_KEYS, sites: tuple[SiteOverride, ...] = (), **options: object
     ) -> None:
         """A recipe; `options` are the fields of `SiteOptions` and of the stages' `Options`.
 
@@ -88,7 +87,7 @@ class Recipe(SiteOptions):
         for kind in STAGE_PASSES.values():
             self.asked(kind)
 
-    def asked(self, kind: type[StagePass]) -> Any:
+    def asked(self, kind: type[StagePass]) -> Asked:
         """What it asks of a stage pass: an instance of its `Options`."""
         names = {entry.name for entry in dataclasses.fields(kind.Options)}
         return read(kind.Options, {name: self.stages[name] for name in names}, f"recipe {self.name}")
@@ -99,11 +98,12 @@ class Recipe(SiteOptions):
         matches = (o for o in reversed(self.sites) if any(matches_glob(name, o.match) for name in names))
         return next(matches, None)
 
-    def with_options(self, **options: Any) -> Recipe:
+    def with_options(self, **options: object) -> Recipe:
         """The recipe with the given keys replaced; None leaves one as it is."""
-        return dataclasses.replace(self, **{key: value for key, value in options.items() if value is not None})
+        given: Json = {key: value for key, value in options.items() if value is not None}
+        return dataclasses.replace(self, **given)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """Plain values, as in TOML and JSON; unset overrides are left out."""
         fields = dataclasses.asdict(self)
         sites = [{key: value for key, value in site.items() if value is not None} for site in fields.pop("sites")]
@@ -145,7 +145,7 @@ def parse_recipe(text: str, name: str) -> Recipe:
     return recipe_from_dict(table, name)
 
 
-def recipe_from_dict(table: Mapping[str, Any], name: str) -> Recipe:
+def recipe_from_dict(table: Table, name: str) -> Recipe:
     """Build a recipe from plain values, the inverse of `Recipe.to_dict`.
 
     Raises:
@@ -158,4 +158,5 @@ def recipe_from_dict(table: Mapping[str, Any], name: str) -> Recipe:
     if any("match" not in site for site in sites):
         raise UsageError(f'recipe {name}: a [[site]] needs match = "node name or glob"')
     overrides = tuple(read(SiteOverride, site, f"recipe {name}: site {site['match']!r}") for site in sites)
-    return Recipe(**{"name": name} | entries, sites=overrides)
+    given: Json = {"name": name} | entries
+    return Recipe(**given, sites=overrides)

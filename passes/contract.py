@@ -22,6 +22,8 @@ from aarewrite.sites.reading import Reading
 from aarewrite.sites.site import Located, Site
 from aarewrite.windows import Axes, Sizes, Window
 
+Asked = Any  # an instance of a stage's `Options`
+Record = Mapping[str, object]  # what a model's metadata keep of a stage
 PLACEMENTS = ("after", "before")  # of a strided Conv's blur
 
 
@@ -228,10 +230,10 @@ class SitePass(BlurOptions, ABC):
         return before + match.blur.macs(input_size) * (site.input_channels or 0)
 
     @classmethod
-    def of(cls, options: BlurOptions, **more: Any) -> Self:
+    def of(cls, options: BlurOptions, **more: object) -> Self:
         """The pass with its fields from the options, or from another pass, but for those given."""
         own, given = ({entry.name for entry in dataclasses.fields(kind)} for kind in (cls, options))
-        return cls(**({name: getattr(options, name) for name in own & given} | more))
+        return dataclasses.replace(cls(), **({name: getattr(options, name) for name in own & given} | more))
 
 
 @dataclass
@@ -272,7 +274,7 @@ class StagePass(ABC):
 
     @classmethod
     @abstractmethod
-    def beginning(cls, reading: Reading, asked: Any) -> tuple[str, ...] | None:
+    def beginning(cls, reading: Reading, asked: Asked) -> tuple[str, ...] | None:
         """The operators at which the recipe's options, an instance of `Options`, let it begin; None: not asked for."""
 
     @classmethod
@@ -285,7 +287,7 @@ class StagePass(ABC):
         """
 
     @abstractmethod
-    def apply(self, reading: Reading, rewritten: Sequence[Rewritten], twin: bool) -> tuple[Reading, Mapping[str, Any]]:
+    def apply(self, reading: Reading, rewritten: Sequence[Rewritten], twin: bool) -> tuple[Reading, Record]:
         """Do it; returns the graph to go on with and the record for the metadata. In the twin every value that the
         original computes is the original's."""
 
@@ -299,7 +301,7 @@ class StagePass(ABC):
         return {}
 
     @classmethod
-    def cheaper(cls, asked: Any) -> Sequence[Mapping[str, object]]:
+    def cheaper(cls, asked: Asked) -> Sequence[Mapping[str, object]]:
         """Options that cost less than those asked for, the dearest first; the last one leaves it out."""
         return ()
 
@@ -313,7 +315,7 @@ class StagePass(ABC):
         return cls(sites)
 
     @classmethod
-    def propose(cls, reading: Reading, asked: Any, left: Collection[str]) -> Self | Skip | None:
+    def propose(cls, reading: Reading, asked: Asked, left: Collection[str]) -> Self | Skip | None:
         """What the recipe's options ask for; None: nothing. `left` are sites that the user wants left alone.
 
         1. There is an operator to begin at. 2. All of them are sites. 3. None is to be left. 4. No earlier run did it.

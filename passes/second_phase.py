@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -23,7 +22,7 @@ from aarewrite.model.model_file import Model, recorded
 from aarewrite.model.shapes import Shapes
 from aarewrite.model.types import Node, Tensor, ints
 from aarewrite.options import whole
-from aarewrite.passes.contract import Rewritten, StagePass
+from aarewrite.passes.contract import Record, Rewritten, StagePass
 from aarewrite.sites.find import node_names
 from aarewrite.sites.pooling import covers_map
 from aarewrite.sites.reading import Reading
@@ -106,7 +105,7 @@ class SecondPhase(StagePass):
         """What follows these operators can be computed twice."""
         branch(reading, _starts(reading, sites))
 
-    def apply(self, reading: Reading, rewritten: Sequence[Rewritten], twin: bool) -> tuple[Reading, Mapping[str, Any]]:
+    def apply(self, reading: Reading, rewritten: Sequence[Rewritten], twin: bool) -> tuple[Reading, Record]:
         """Copy what follows; the record holds the name of each node that samples and that of its copy."""
         filters = {one.located.site.node: one.filter for one in rewritten if not one.located.site.scope}
         return reading, copy_branch(reading, _starts(reading, self.sites, filters), twin)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
 import numpy as np
 import onnx
@@ -21,6 +21,7 @@ from aarewrite.data.canvases import Canvases, from_setup
 from aarewrite.data.setup import open_setup
 from aarewrite.errors import CannotHandle, UsageError
 from aarewrite.model.model_file import load
+from aarewrite.options import Json
 from aarewrite.passes.low_passes import FILTERS
 from aarewrite.planning import Plan
 from aarewrite.progress import progress_bar
@@ -98,7 +99,7 @@ class Calibrated:
         return self.rewritten.plan.cost
 
     @property
-    def report(self) -> dict[str, Any]:
+    def report(self) -> Json:
         """Plan, proof and calibration as plain values, as `--json` writes them; `rewrite(plan=...)` reads them."""
         table = self.rewritten.report
         for entry in table["sites"]:

@@ -24,8 +24,10 @@ def print_plan(plan: Plan, done: bool) -> None:
     if rows:
         drop = ("so far", "kernel", "size", "stride")
         out.table(titles, rows, names=("node",), drop=drop, below=decision)
-    needy = [planned.match.smallest_map for planned in plan.rewrites if planned.match]
-    if max(needy, default=1) > 1:
+    needy = [
+        planned.match.smallest_map for planned in plan.rewrites if planned.match and None in planned.site.input_size
+    ]
+    if needy:
         out.say(f"note: the image size is open; every blurred map must be at least {max(needy)} wide")
     for warning in plan.warnings:
         out.say(f"note: {warning}")

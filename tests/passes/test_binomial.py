@@ -24,14 +24,18 @@ def test_reflect_falls_back_to_edge_with_a_note() -> None:
     assert relative_difference(run(result.model, x=x)[0], expected) < EXACT
 
 
-def test_symbolic_sizes_state_the_smallest_that_works(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("pad", "smallest"), [("reflect", 3), ("edge", 1), ("zero", 1)])
+def test_symbolic_sizes_state_the_smallest_that_works(
+    capsys: pytest.CaptureFixture[str], pad: str, smallest: int
+) -> None:
+    """At the size stated it runs and has the original's shape; edge padding has nothing to repeat of an empty map."""
     model = build(
         "(float[N, 2, H, W] x) => (float[] y) { [pool] y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(x) }"
     )
-    result = aarewrite.rewrite(model, filter=5)
+    result = aarewrite.rewrite(model, filter=5, pad=pad)
     table.print_plan(result.plan, done=True)
-    assert "every blurred map must be at least 3 wide" in " ".join(capsys.readouterr().out.split())
-    for size in (4, 5):  # the dense map is one smaller
+    assert f"every blurred map must be at least {smallest} wide" in " ".join(capsys.readouterr().out.split())
+    for size in (smallest + 1, smallest + 2):  # the dense map is one smaller
         assert run(result.model, x=weight(1, 2, size, size))[0].shape == (1, 2, size // 2, size // 2)
 
 

@@ -56,19 +56,6 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Branch:
-    """What is computed for both phases.
-
-    Attributes:
-        nodes: In graph order, from the strided operators, or their Pad nodes, on.
-        meets: The tensors where the two phases are averaged.
-    """
-
-    nodes: tuple[Node, ...]
-    meets: tuple[Tensor, ...]
-
-
-@dataclass(frozen=True)
 class Asked:
     """What a recipe may say of it.
 
@@ -183,8 +170,9 @@ def _sampling_node(located: Located, filter: str) -> Node:
     return blur if blur is not None and max(ints(blur, "strides", [1])) > 1 else located.node
 
 
-def branch(reading: Reading, starts: Sequence[Start]) -> Branch:
-    """Everything that depends on the operators that sample, up to where both phases can be averaged.
+def branch(reading: Reading, starts: Sequence[Start]) -> tuple[list[Node], list[Tensor]]:
+    """Everything that depends on the operators that sample, in graph order, and the tensors where both phases can be
+    averaged.
 
     Raises:
         CannotHandle: It cannot be computed twice; the message names the node and the reason.
@@ -193,7 +181,7 @@ def branch(reading: Reading, starts: Sequence[Start]) -> Branch:
     names = node_names(editor)
     first = {id(one.pad if one.pad is not None else one.node) for one in starts}
     phased: set[str] = set()
-    nodes, meets = [], []
+    nodes, meets = list[Node](), list[Tensor]()
     for node in main.nodes:
         name = names[id(node)]
         if id(node) in first:
@@ -204,9 +192,7 @@ def branch(reading: Reading, starts: Sequence[Start]) -> Branch:
         else:
             single = [t for t in node.inputs if t.name and t.name not in phased and not editor.is_constant(t)]
             if any(_is_map(shapes, main, tensor) for tensor in single):
-                raise CannotHandle(
-                    f"{name}: it joins both phases with a map of one", "name all strided operators of the stage"
-                )
+                raise CannotHandle(f"{name}: it joins both phases with a map of one", "name all operators of the stage")
         nodes.append(node)
         if covers_map(editor, shapes, main, node):
             meets.append(node.outputs[0])
@@ -224,7 +210,7 @@ def branch(reading: Reading, starts: Sequence[Start]) -> Branch:
             meets.append(output)
     if not meets:
         raise CannotHandle("nothing that depends on it is an output", "leave it at one phase")
-    return Branch(tuple(nodes), tuple(meets))
+    return nodes, meets
 
 
 def copy_branch(reading: Reading, starts: Sequence[Start], as_twin: bool) -> dict[str, str]:
@@ -239,13 +225,13 @@ def copy_branch(reading: Reading, starts: Sequence[Start], as_twin: bool) -> dic
         CannotHandle: As `branch`.
     """
     editor, main = reading.editor, reading.main
-    found = branch(reading, starts)
+    nodes, meets = branch(reading, starts)
     beginnings = {id(one.pad if one.pad is not None else one.node): one for one in starts}
     sampling = {id(one.node) for one in starts}
     forward = _is_forward(starts)
     copies: dict[str, Tensor] = {}
     moved = []
-    for node in found.nodes:
+    for node in nodes:
         copy = editor.copy(node, "phase2", [copies.get(tensor.name, tensor) for tensor in node.inputs])
         one = beginnings.get(id(node))
         crops = _shift(editor, main, copy, one, forward, as_twin) if one is not None else []
@@ -253,15 +239,13 @@ def copy_branch(reading: Reading, starts: Sequence[Start], as_twin: bool) -> dic
             moved.append((node, copy))
         editor.insert_after(main, node, [*crops, copy])
         copies |= {t.name: c for t, c in zip(node.outputs, copy.outputs, strict=True) if t.name}
-    for tensor in found.meets:
+    for tensor in meets:
         producer = tensor.inputs[0]
         both = copies[tensor.name]
         op = "Max" if producer.op in ("GlobalMaxPool", "MaxPool", "ReduceMax") else "Mean"
         alone = editor.take_over(main, tensor, "phase1")
         phases, average = [alone, both], []
-        if (
-            op == "Mean" and reading.shapes.of(main, tensor).dtype == DOUBLE
-        ):  # ONNX Runtime's CPU provider has no Mean for it
+        if op == "Mean" and reading.shapes.of(main, tensor).dtype == DOUBLE:  # for which ONNX Runtime has no Mean
             total = editor.variable(f"{tensor.name}/total")
             average = [editor.node("Add", f"{tensor.name}/add", phases, [total])]
             op, phases = "Mul", [total, editor.constant(main, f"{tensor.name}/half", np.array(0.5), DOUBLE)]

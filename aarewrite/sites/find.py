@@ -6,6 +6,7 @@ looking at the graph.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 from aarewrite.model.graph import GraphEditor, Scope
@@ -57,19 +58,18 @@ def _look_at(
 ) -> Located | Source | None:
     if len(node.inputs) < FEWEST_INPUTS.get(node.op, 1) or not node.outputs:
         return None
-    kind = SITE_KINDS.get(node.op) if in_default_domain(node) else None
     sizes = shapes.spatial(scope, node.inputs[0]), shapes.spatial(scope, node.outputs[0])
     reason = other_source(editor, shapes, scope, node)
-    if kind is not None:
+    if node.op in SITE_KINDS and in_default_domain(node):
         window = _window(editor, shapes, scope, node)
-        if isinstance(window, Window):
-            if not _samples(node, window, *sizes):
-                return None
+        if isinstance(window, str):
+            reason = window
+        elif not _samples(node, window, *sizes):
+            return None
+        else:
             reason = _left_alone(editor, node, window)
             if not reason:
-                return _site(editor, shapes, flow, scope, node, name, kind, window)
-        else:
-            reason = window
+                return _site(editor, shapes, flow, scope, node, name, window)
     stride = flow.stride(node.inputs[0], sizes[0])
     return Source(scope.name, name, node.op, reason, *sizes, stride) if reason else None
 
@@ -77,8 +77,11 @@ def _look_at(
 def _samples(node: Node, window: Window, input_size: Sizes, output_size: Sizes) -> bool:
     """Whether an operator is worth a row: MaxPool of any stride (recipes may blur stride 1), others when strided;
     global pooling has one output and samples nothing."""
-    if SITE_KINDS[node.op] != "conv" and _covers_everything(window, input_size, output_size):
-        return False
+    if SITE_KINDS[node.op] != "conv":
+        padded = [(b, e, k) for b, e, k in zip(window.begin, window.end, window.extent, strict=True)]
+        fits = len(input_size) == len(padded) and list(input_size) == [k - b - e for b, e, k in padded]
+        if fits or (output_size and all(size == 1 for size in output_size)):
+            return False
     return node.op == "MaxPool" or any(s > 1 for s in window.strides)
 
 
@@ -86,24 +89,20 @@ def _left_alone(editor: GraphEditor, node: Node, window: Window) -> str:
     """Why a convolution is no site although it is strided, "" if it is one."""
     if is_blur(editor, node):
         return "a blur already: left as it is"
-    if is_wavelet(editor, node, window):
-        return "a Haar wavelet transform: loses nothing, left as it is"
-    return ""
+    return "a Haar wavelet transform: loses nothing, left as it is" if is_wavelet(editor, node, window) else ""
 
 
 def _site(
-    editor: GraphEditor, shapes: Shapes, flow: Flow, scope: Scope, node: Node, name: str, kind: str, window: Window
+    editor: GraphEditor, shapes: Shapes, flow: Flow, scope: Scope, node: Node, name: str, window: Window
 ) -> Located:
-    data = node.inputs[0]
-    result = shapes.of(scope, node.outputs[0])
-    spatial = len(window.kernel)
-    region = pointwise_region(editor, scope, node.outputs[0], spatial)
-    if kind != "conv":  # a pool's blur follows it directly, inside the quantised domain where it is in one
-        region = _pool_region(editor, scope, node.outputs[0])
-    weight = weight_of(node) if kind == "conv" else None
+    data, output, kind = node.inputs[0], node.outputs[0], SITE_KINDS[node.op]
+    conv, spatial = kind == "conv", len(window.kernel)
+    # A pool's blur follows it directly, inside the quantised domain where it is in one.
+    region = pointwise_region(editor, scope, output, spatial) if conv else _pool_region(editor, scope, output)
     input_size = shapes.spatial(scope, data, spatial)
     dense = explicit(window, input_size)
-    group = integer(node, "group", 1)
+    dtype = _map_dtype(shapes, scope, node, region.end)
+    integers = dtype in INTEGERS_8 and quantisation_of(editor, region.end) is not None
     site = Site(
         scope=scope.name,
         node=name,
@@ -111,27 +110,56 @@ def _site(
         kind=kind,
         window=window,
         dense=dense if isinstance(dense, Window) else None,
-        obstacle=_obstacle(editor, shapes, scope, node, window, dense, region, input_size),
+        obstacle="",
         input_channels=shapes.of(scope, data).dim(1),
-        channels=result.dim(1) or _weight_channels(editor, shapes, scope, weight),
-        group=group,
+        channels=shapes.of(scope, output).dim(1) or (_weight_channels(editor, shapes, scope, node) if conv else None),
+        group=integer(node, "group", 1),
         input_size=input_size,
-        output_size=shapes.spatial(scope, node.outputs[0], spatial),
-        dtype=_map_dtype(editor, shapes, scope, node, region.end),
-        input_dtype=shapes.of(scope, data).dtype or _map_dtype(editor, shapes, scope, node, node.outputs[0]),
+        output_size=shapes.spatial(scope, output, spatial),
+        dtype=dtype,
+        input_dtype=shapes.of(scope, data).dtype or _map_dtype(shapes, scope, node, output),
         stride_so_far=flow.stride(data, input_size),
         count_include_pad=bool(integer(node, "count_include_pad")),
         activation=region.nonlinear,
         normalised=region.normalised,
         ends_in_add=_ends_in_add(editor, region.end),
-        first_conv=kind == "conv" and not flow.convolved(data),
-        bias=kind == "conv" and len(node.inputs) > 2 and bool(node.inputs[2].name),
-        fused_bias=kind == "conv" and _fused_bias(node),
+        first_conv=conv and not flow.convolved(data),
+        bias=conv and len(node.inputs) > 2 and bool(node.inputs[2].name),
+        fused_bias=conv and _fused_bias(node),
         blurred_before=produced_by_blur(editor, data),
         blurred_after=read_by_blurs(editor, region.end),
-        quantised=_quantised(editor, shapes, scope, node, region.end),
+        quantised="" if not integers else "qlinear" if node.op == "QLinearConv" else "qdq",
     )
-    return Located(site, scope, node, region)
+    used = any(output.outputs or scope.is_output(output) for output in node.outputs[1:])
+    why = "its Indices output is used: they name positions of the strided map" if used else ""
+    why = why or (dense if isinstance(dense, str) else _obstacle(site, dense, scope.opset))
+    return Located(dataclasses.replace(site, obstacle=why), scope, node, region)
+
+
+def _obstacle(site: Site, dense: Window, opset: int) -> str:
+    """Why a site cannot be rewritten whatever the recipe says, "" where it can.
+
+    1. ONNX Runtime would compute something else, or refuse the pads; 2. the operator's average does not survive the
+    change of stride; 3. channels or element type are unknown; 4. the opset has no operator for the blur.
+    """
+    window, pool = site.window, site.kind != "conv"
+    if site.op in ("Conv", "QLinearConv", "LpPool") and leaves_gaps(window, site.input_size):
+        return "auto_pad=SAME with a kernel smaller than the stride: ONNX Runtime shifts the window"
+    if site.op == "AveragePool" and window.ceil_mode and site.count_include_pad and dense.end != window.end:
+        return "ceil_mode=1 with count_include_pad=1: the last windows divide by a count that stride 1 changes"
+    if pool and any(max(b, e) >= k for b, e, k in zip(dense.begin, dense.end, dense.kernel, strict=True)):
+        return "the pads at stride 1 reach the kernel size, which ONNX Runtime refuses"
+    if not site.channels:
+        return "its number of channels is not known statically, or differs between calls of the function"
+    if site.dtype in INTEGERS_8 and not site.quantised:
+        return "an integer map without constant scalar scale and zero point: a blur needs both"
+    if site.dtype not in FLOATS | INTEGERS_8:
+        return "the element type of its output is not known or not a float"
+    if opset < 11 and site.dtype in INTEGERS_8:
+        return "quantised maps need opset 11 or newer: Pad takes no integers before"
+    if opset < 10 and site.dtype == DOUBLE and site.op == "MaxPool":
+        return "pooled float64 maps need opset 10 or newer: Slice takes no steps before"
+    return ""
 
 
 # ---- operators ---------------------------------------------------------------------------------------------
@@ -140,8 +168,7 @@ def _site(
 def _window(editor: GraphEditor, shapes: Shapes, scope: Scope, node: Node) -> Window | str:
     """The operator's window, or why it cannot be read."""
     names = ("kernel_shape", "strides", "dilations", "pads", "auto_pad", "ceil_mode", "group", "count_include_pad")
-    parameters = [name for name in names if is_parameter(node, name)]
-    if parameters:
+    if parameters := [name for name in names if is_parameter(node, name)]:
         return f"its {parameters[0]} is a parameter of the function: inline the function to rewrite it"
     kernel: Sequence[object] = ints(node, "kernel_shape")
     if not kernel and SITE_KINDS[node.op] == "conv":
@@ -151,89 +178,20 @@ def _window(editor: GraphEditor, shapes: Shapes, scope: Scope, node: Node) -> Wi
     n = len(known)
     if not n or n < len(kernel):
         return "its kernel size is not known statically"
-    strides, dilations = ints(node, "strides", [1] * n), ints(node, "dilations", [1] * n)
-    pads = ints(node, "pads", [0] * 2 * n)
-    lengths = {"strides": (strides, n), "dilations": (dilations, n), "pads": (pads, 2 * n)}
-    wrong = [name for name, (values, count) in lengths.items() if len(values) != count]
-    if wrong or any(stride < 1 for stride in strides):
+    defaults = {"strides": [1] * n, "dilations": [1] * n, "pads": [0] * 2 * n}
+    found = {name: ints(node, name, default) for name, default in defaults.items()}
+    wrong = [name for name, default in defaults.items() if len(found[name]) != len(default)]
+    if wrong or min(found["strides"]) < 1:
         return f"its {(wrong or ['strides'])[0]} do not fit its kernel: the model is not valid"
-    return Window(
-        kernel=known,
-        strides=tuple(strides),
-        dilations=tuple(dilations),
-        begin=tuple(pads[:n]),
-        end=tuple(pads[n:]),
-        auto_pad=text(node, "auto_pad", "NOTSET"),
-        ceil_mode=bool(integer(node, "ceil_mode")),
-    )
+    strides, dilations, pads = (tuple(values) for values in found.values())
+    ceil_mode = bool(integer(node, "ceil_mode"))
+    return Window(known, strides, dilations, pads[:n], pads[n:], text(node, "auto_pad", "NOTSET"), ceil_mode)
 
 
-def _covers_everything(window: Window, input_size: Sizes, output_size: Sizes) -> bool:
-    if output_size and all(size == 1 for size in output_size):
-        return True
-    return (
-        bool(input_size)
-        and len(input_size) == len(window.kernel)
-        and all(
-            n is not None and n + b + e == k
-            for n, k, b, e in zip(input_size, window.extent, window.begin, window.end, strict=True)
-        )
-    )
-
-
-def _obstacle(
-    editor: GraphEditor,
-    shapes: Shapes,
-    scope: Scope,
-    node: Node,
-    window: Window,
-    dense: Window | str,
-    region: Region,
-    input_size: Sizes,
-) -> str:
-    """Why a site cannot be rewritten whatever the recipe says, "" where it can.
-
-    1. the result is read as indices; 2. the pads cannot be known; 3. ONNX Runtime would refuse the pads;
-    4. the operator's average does not survive the change of stride; 5. channels or element type are unknown.
-    """
-    result = shapes.of(scope, node.outputs[0])
-    if len(node.outputs) > 1 and (node.outputs[1].outputs or scope.is_output(node.outputs[1])):
-        return "its Indices output is used: they name positions of the strided map"
-    if isinstance(dense, str):
-        return dense
-    if node.op in ("Conv", "QLinearConv", "LpPool") and leaves_gaps(window, input_size):
-        return "auto_pad=SAME with a kernel smaller than the stride: ONNX Runtime shifts the window"
-    if node.op == "AveragePool" and window.ceil_mode and integer(node, "count_include_pad"):
-        grown = any(a != b for a, b in zip(dense.end, window.end, strict=True))
-        if grown:
-            return "ceil_mode=1 with count_include_pad=1: the last windows divide by a count that stride 1 changes"
-    if node.op in ("MaxPool", "AveragePool", "LpPool"):
-        rows = zip(dense.begin, dense.end, dense.kernel, strict=True)
-        if any(b >= k or e >= k for b, e, k in rows):
-            return "the pads at stride 1 reach the kernel size, which ONNX Runtime refuses"
-    if node.op == "LpPool" and scope.opset < 2:
-        return "LpPool before opset 2 has one norm attribute that no runtime implements"
-    weight = weight_of(node) if SITE_KINDS[node.op] == "conv" else None
-    if not (result.dim(1) or _weight_channels(editor, shapes, scope, weight)):
-        return "its number of channels is not known statically, or differs between calls of the function"
-    dtype = _map_dtype(editor, shapes, scope, node, region.end)
-    if dtype in INTEGERS_8 and not _quantised(editor, shapes, scope, node, region.end):
-        return "an integer map without constant scalar scale and zero point: a blur needs both"
-    if dtype not in FLOATS | INTEGERS_8:
-        return "the element type of its output is not known or not a float"
-    if scope.opset < 11 and dtype in INTEGERS_8:
-        return "quantised maps need opset 11 or newer: Pad takes no integers before"
-    if scope.opset < 10 and dtype == DOUBLE and node.op == "MaxPool":
-        return "pooled float64 maps need opset 10 or newer: Slice takes no steps before"
-    return ""
-
-
-def _map_dtype(editor: GraphEditor, shapes: Shapes, scope: Scope, node: Node, end: Tensor) -> int:
+def _map_dtype(shapes: Shapes, scope: Scope, node: Node, end: Tensor) -> int:
     """Element type of the blurred map; where inference stops at a custom operator, that of the weight or of the
     zero point, which ONNX requires to be the same."""
-    candidates = [end, node.outputs[0], node.inputs[0]]
-    if node.op == "Conv":
-        candidates.append(node.inputs[1])
+    candidates = [end, node.outputs[0], node.inputs[0], *(node.inputs[1:2] if node.op == "Conv" else ())]
     if node.op == "QLinearConv":
         candidates = [node.inputs[7]]
     return next((dtype for tensor in candidates if (dtype := shapes.of(scope, tensor).dtype)), 0)
@@ -252,11 +210,9 @@ def _scalar_constants(editor: GraphEditor, tensors: Iterable[Tensor]) -> bool:
     return all(value is not None and value.size == 1 for value in values)
 
 
-def _weight_channels(editor: GraphEditor, shapes: Shapes, scope: Scope, weight: Tensor | None) -> int | None:
-    if weight is None:
-        return None
-    shape = editor.constant_shape(weight)
-    return shape[0] if shape else shapes.of(scope, weight).dim(0)
+def _weight_channels(editor: GraphEditor, shapes: Shapes, scope: Scope, node: Node) -> int | None:
+    shape = editor.constant_shape(weight_of(node))
+    return shape[0] if shape else shapes.of(scope, weight_of(node)).dim(0)
 
 
 def _fused_bias(node: Node) -> bool:
@@ -270,19 +226,10 @@ def _fused_bias(node: Node) -> bool:
 
 def _ends_in_add(editor: GraphEditor, end: Tensor) -> bool:
     """Whether every reader adds the map to another branch; a constant, such as a position embedding, is none."""
-    adds = [
-        node
+    return bool(end.outputs) and all(
+        node.op in ("Add", "Sum") and not any(editor.is_constant(tensor) for tensor in node.inputs)
         for node in end.outputs
-        if node.op in ("Add", "Sum") and not any(editor.is_constant(tensor) for tensor in node.inputs)
-    ]
-    return bool(adds) and len(adds) == len(end.outputs)
-
-
-def _quantised(editor: GraphEditor, shapes: Shapes, scope: Scope, node: Node, end: Tensor) -> str:
-    """How the blurred map is quantised: its scale and zero point must be scalar constants of the graph."""
-    if _map_dtype(editor, shapes, scope, node, end) not in INTEGERS_8:
-        return ""
-    return "" if quantisation_of(editor, end) is None else ("qlinear" if node.op == "QLinearConv" else "qdq")
+    )
 
 
 def quantisation_of(editor: GraphEditor, tensor: Tensor) -> tuple[Tensor, Tensor] | None:

@@ -300,7 +300,7 @@ def rewritten(model: onnx.ModelProto, options: dict[str, Any]) -> aarewrite.Resu
     return result
 
 
-@settings(max_examples=90, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=75, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(case=cases(), options=recipes())
 def test_any_graph_is_rewritten_and_proven_or_left_with_a_reason(case: Case, options: dict[str, Any]) -> None:
     model, _ = make_model(case)
@@ -327,7 +327,7 @@ def test_residual_branches_stay_aligned(case: Case, options: dict[str, Any]) -> 
     assert [value.shape for value in run(result.model, x=x)] == [value.shape for value in before]
 
 
-@settings(max_examples=120, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=90, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
     case=cases(tails=("one", "two_readers", "output_and_reader")),
     filter=st.integers(1, 7),

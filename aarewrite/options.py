@@ -7,6 +7,7 @@ annotation is the type, `option` adds what else must hold.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -75,7 +76,7 @@ def read(kind: type[T], table: object, where: str, *, also: Collection[str] = ()
     for entry in known.values():
         if entry.name not in values and entry.default is MISSING and entry.default_factory is MISSING:
             raise UsageError(f"{where}: no {entry.name!r}", "add it")
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     for name in set(values) - set(given):
         check(f"{where}: {name} = {table[name]!r}", values[name], hints[name], known[name])
     return kind(**values)
@@ -87,7 +88,7 @@ def check_fields(made: DataclassInstance, where: str, names: Collection[str] | N
     Raises:
         UsageError: As `read`.
     """
-    hints = typing.get_type_hints(type(made))
+    hints = _hints(type(made))
     for entry in dataclasses.fields(made):
         if names is None or entry.name in names:
             value = getattr(made, entry.name)
@@ -112,6 +113,9 @@ def check(what: str, value: object, hint: object, entry: Field[object]) -> None:
         return
     says = entry.metadata.get("says") or " or ".join(filter(None, map(_name, kinds)))
     raise UsageError(f"{what} is not {says}")
+
+
+_hints = functools.cache(typing.get_type_hints)
 
 
 def _fits(value: object, kind: object) -> bool:

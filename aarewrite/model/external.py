@@ -50,8 +50,7 @@ def nested_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 def graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
     """The main graph and every body of an If, Loop or Scan, those in functions included."""
     yield proto.graph
-    for node in nodes(proto):
-        yield from _bodies(node)
+    yield from chain.from_iterable(map(bodies, nodes(proto)))
 
 
 def nodes(proto: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
@@ -63,11 +62,12 @@ def with_bodies(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
     """The nodes and those in the bodies of each If, Loop or Scan."""
     for node in nodes:
         yield node
-        for graph in _bodies(node):
+        for graph in bodies(node):
             yield from with_bodies(graph.node)
 
 
-def _bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+def bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The bodies of an If, Loop or Scan, and what else an attribute gives as a graph."""
     for attribute in node.attribute:
         if attribute.type not in PLAIN:  # most are plain: nothing further is looked at
             yield from (attribute.g, *attribute.graphs)
@@ -75,26 +75,29 @@ def _bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
 
 def is_external(tensor: onnx.TensorProto) -> bool:
     """Whether the tensor's data is in a file beside the model."""
-    return tensor.data_location == onnx.TensorProto.EXTERNAL and location_of(tensor) != STUB_LOCATION
+    return tensor.data_location == onnx.TensorProto.EXTERNAL and not is_stub(tensor)
 
 
 def is_stub(tensor: onnx.TensorProto) -> bool:
     """Whether the tensor's data is among the weights set aside."""
-    return tensor.data_location == onnx.TensorProto.EXTERNAL and location_of(tensor) == STUB_LOCATION
+    return tensor.data_location == onnx.TensorProto.EXTERNAL and _entry(tensor, "location") == STUB_LOCATION
 
 
-def location_of(tensor: onnx.TensorProto) -> str:
-    """The file that holds the tensor's data, relative to the model's folder."""
-    return _entries(tensor).get("location", "")
-
-
-def _entries(tensor: onnx.TensorProto) -> dict[str, str]:
-    return {entry.key: entry.value for entry in tensor.external_data}
+def _entry(tensor: onnx.TensorProto, key: str, default: str = "") -> str:
+    return next((entry.value for entry in tensor.external_data if entry.key == key), default)
 
 
 def external_files(proto: onnx.ModelProto) -> list[str]:
     """Locations of the data files that the model's external tensors refer to."""
-    return sorted({location_of(tensor) for tensor in tensors(proto) if is_external(tensor)})
+    return sorted(_first_users(proto))
+
+
+def _first_users(proto: onnx.ModelProto) -> dict[str, str]:
+    """Location of each data file -> the first tensor that refers to it."""
+    found: dict[str, str] = {}
+    for tensor in filter(is_external, tensors(proto)):
+        found.setdefault(_entry(tensor, "location"), tensor.name)
+    return found
 
 
 def check_locations(proto: onnx.ModelProto, folder: Path, name: str) -> None:
@@ -103,40 +106,37 @@ def check_locations(proto: onnx.ModelProto, folder: Path, name: str) -> None:
     Raises:
         CannotHandle: A location is missing, absolute, or leads out of the folder; the message names the tensor.
     """
-    inside: dict[str, str] = {"": "names no data file"}
-    for tensor in tensors(proto):
-        if is_external(tensor):
-            location = location_of(tensor)
-            if location not in inside:
-                parts = PurePosixPath(location.replace("\\", "/"))
-                escapes = parts.is_absolute() or ".." in parts.parts or ":" in parts.parts[0]
-                escapes = escapes or not (folder / location).resolve().is_relative_to(folder.resolve())
-                inside[location] = f"its data file {location!r} is outside the model's folder" if escapes else ""
-            if inside[location]:
-                raise CannotHandle(
-                    f"{name}: tensor {tensor.name!r}: {inside[location]}",
-                    "put the data beside the model and save it with a relative location",
-                )
+    for location, tensor in _first_users(proto).items():
+        parts = PurePosixPath(location.replace("\\", "/"))
+        escapes = parts.is_absolute() or ".." in parts.parts or ":" in "".join(parts.parts[:1])
+        if not location or escapes or not (folder / location).resolve().is_relative_to(folder.resolve()):
+            why = f"its data file {location!r} is outside the model's folder" if location else "names no data file"
+            raise CannotHandle(
+                f"{name}: tensor {tensor!r}: {why}",
+                "put the data beside the model and save it with a relative location",
+            )
 
 
-def read_in(tensor: onnx.TensorProto, folder: Path) -> None:
-    """Put an external tensor's data into the tensor itself.
+def read_in(tensors: Iterable[onnx.TensorProto], folder: Path) -> None:
+    """Put the data of those tensors that are external into the tensors themselves.
 
     Raises:
         CannotHandle: The file is missing, or too short; the message names it and the tensor.
     """
-    entries = _entries(tensor)
-    path = folder / entries.get("location", "")
-    try:
-        offset, length = int(entries.get("offset", 0)), int(entries.get("length", -1))
-        with path.open("rb") as stream:
-            stream.seek(offset)
-            data = stream.read(length)
-        if len(data) < length:
-            raise ValueError(f"it ends after {offset + len(data)} bytes")
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        raise CannotHandle(f"{path}: the data of tensor {tensor.name!r}: {why}", "put it beside the model") from None
-    tensor.ClearField("external_data")
-    tensor.ClearField("data_location")
-    tensor.raw_data = data
+    for tensor in filter(is_external, tensors):
+        path = folder / _entry(tensor, "location")
+        try:
+            offset, length = int(_entry(tensor, "offset", "0")), int(_entry(tensor, "length", "-1"))
+            with path.open("rb") as stream:
+                stream.seek(offset)
+                data = stream.read(length)
+            if len(data) < length:
+                raise ValueError(f"it ends after {offset + len(data)} bytes")
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            raise CannotHandle(
+                f"{path}: the data of tensor {tensor.name!r}: {why}", "put it beside the model"
+            ) from None
+        tensor.ClearField("external_data")
+        tensor.ClearField("data_location")
+        tensor.raw_data = data

@@ -8,26 +8,26 @@ removed. What no edit touched therefore stays equal, byte for byte.
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TypeVar
+from itertools import chain
 
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
-from google.protobuf.message import Message
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 
 from aarewrite.errors import CannotHandle
-from aarewrite.model.external import is_external, is_stub, read_in
+from aarewrite.model.external import is_external, is_stub
 from aarewrite.model.model_file import Model, opset_of
 from aarewrite.model.types import Array, Graph, Node, Tensor, integer
 
-Proto = TypeVar("Proto", bound=Message)
-Body = onnx.GraphProto | onnx.FunctionProto
 CONSTANT_OPS = ("Constant", "Identity", "Cast", "Reshape", "Expand", "Tile", "Concat", "DequantizeLinear")
 LARGEST_CONSTANT = 2**22  # elements; what Expand or Tile make of a constant is not looked at beyond
+NEVER_EDITED = (gs.Graph, gs.Tensor, gs.Node.AttributeRef)  # values of attributes
 OLDEST_IR_WITH_FREE_INITIALIZERS = 4  # before it, every initializer must be a graph input as well
 
 
@@ -73,8 +73,11 @@ class Scope:
 class GraphEditor:
     """Reads a model as a graph and applies insertions, changes and removals to it.
 
-    Args:
+    Attributes:
         model: The model to edit; its protos are never changed.
+        scopes: The main graph, its subgraphs, then every function with its subgraphs.
+        subgraphs: (id of the control-flow node, attribute) -> the scope of that body.
+        metadata: What `export` adds to the model's metadata.
 
     Raises:
         CannotHandle: GraphSurgeon cannot represent a construct of the model; the message names it.
@@ -89,9 +92,18 @@ class GraphEditor:
                 f"{_unsupported_construct(model.proto)} cannot be represented by onnx-graphsurgeon ({error})",
                 "remove it from the model or rewrite before it is added",
             ) from None
-        self.scopes = _uniquely_named(self._find_scopes(graph))
+        self.scopes = list(_walk(Scope("", graph, "main", opset_of(model.proto.opset_import))))
+        for function, proto in zip(graph.functions, model.proto.functions, strict=True):
+            version, key = opset_of(proto.opset_import), (proto.domain, proto.name)
+            self.scopes += _walk(Scope(f"function {proto.name}", function, "function", version, function=key))
+        _number_namesakes(self.scopes)
+        self.subgraphs = {(id(s.owner[0]), s.owner[1]): s for s in self.scopes if s.owner is not None}
         self._initializers = {tensor.name: tensor for tensor in model.proto.graph.initializer}
-        self._names = self._all_names()
+        self._names = set(self._initializers)
+        for scope in self.scopes:
+            wired = (tensors for node in scope.nodes for tensors in (node.inputs, node.outputs))
+            tensors = chain(scope.graph.inputs, scope.graph.outputs, *wired)
+            self._names.update((node.name for node in scope.nodes), (tensor.name for tensor in tensors))
         self._keep = [node for scope in self.scopes for node in scope.nodes]  # ids stay valid
         self._touched: set[int] = set()
         self._stale: set[tuple[str, str]] = set()
@@ -99,64 +111,31 @@ class GraphEditor:
         self._shared: dict[tuple[str, int, tuple[int, ...], bytes], Tensor] = {}
         self.metadata: dict[str, str] = {}
 
-    def _find_scopes(self, graph: gs.Graph) -> Iterator[Scope]:
-        yield from _walk(Scope("", graph, "main", opset_of(self.model.proto.opset_import)))
-        for function, proto in zip(graph.functions, self.model.proto.functions, strict=True):
-            key = (proto.domain, proto.name)
-            version = opset_of(proto.opset_import)
-            yield from _walk(Scope(f"function {proto.name}", function, "function", version, function=key))
-
-    def _all_names(self) -> set[str]:
-        names: set[str] = set(self._initializers)
-        for scope in self.scopes:
-            for node in scope.nodes:
-                names.add(node.name)
-                names.update(tensor.name for tensor in (*node.inputs, *node.outputs))
-            names.update(tensor.name for tensor in (*scope.graph.inputs, *scope.graph.outputs))
-        return names
-
     # ---- reading -------------------------------------------------------------------------------------------
 
     def constant_value(self, tensor: Tensor) -> Array | None:
         """The value of a constant tensor (initializer, Constant node, or what the `CONSTANT_OPS` make of them), None
         where it is not one."""
         if isinstance(tensor, gs.Constant):
-            raw = self.model.weights.get(tensor.name)
             source = self._initializers.get(tensor.name)
-            if raw is not None and source is not None and is_stub(source):
-                dtype = onnx.helper.tensor_dtype_to_np_dtype(source.data_type)
-                return np.frombuffer(raw, dtype=dtype).reshape(tuple(source.dims))
-            if source is not None and is_external(source):
-                return _read_external(source, self.model.folder)
-            return _values(tensor)
-        if len(tensor.inputs) != 1:
+            if source is None or not (is_stub(source) or is_external(source)):
+                return _values(tensor)
+            with contextlib.suppress(CannotHandle, ValueError):
+                return self.model.array(source)
             return None
-        node = tensor.inputs[0]
-        if any(isinstance(value, gs.Node.AttributeRef) for value in node.attrs.values()):
+        node = tensor.inputs[0] if len(tensor.inputs) == 1 else None
+        if node is None or any(isinstance(value, gs.Node.AttributeRef) for value in node.attrs.values()):
             return None
         if node.op == "Constant" and node.attrs:
             value = next(iter(node.attrs.values()))
             return _values(value) if isinstance(value, gs.Constant) else np.asarray(value)
-        if node.op in ("Identity", "Cast"):
-            return self.constant_value(node.inputs[0])
-        if node.op == "Reshape":
-            data, shape = (self.constant_value(source) for source in node.inputs)
-            return None if integer(node, "allowzero") else _reshaped(data, shape)
-        if node.op in ("Expand", "Tile", "Concat"):
-            return _combined(node, [self.constant_value(source) for source in node.inputs])
-        if node.op == "DequantizeLinear":
-            return self._dequantised(node)
-        return None
-
-    def _dequantised(self, node: Node) -> Array | None:
-        values = [self.constant_value(tensor) for tensor in node.inputs if tensor.name]
-        if any(value is None for value in values) or integer(node, "block_size"):
+        if node.op not in CONSTANT_OPS:
             return None
-        quantised, scale, *zero = [np.asarray(value, dtype=np.float64) for value in values]
-        axis = integer(node, "axis", 1)
-        shape = [-1 if k == axis else 1 for k in range(quantised.ndim)] if scale.size > 1 else []
-        offset = zero[0].reshape(shape) if zero else 0.0
-        return np.asarray((quantised - offset) * scale.reshape(shape))
+        values = [self.constant_value(source) for source in node.inputs if source.name]
+        known = [value for value in values if value is not None]
+        with contextlib.suppress(ValueError, IndexError):  # the node is not valid
+            return _made(node, known) if len(known) == len(values) else None
+        return None
 
     def is_constant(self, tensor: Tensor) -> bool:
         """Whether the tensor's value is fixed in the model file."""
@@ -298,15 +277,11 @@ class GraphEditor:
 
     def export(self) -> Model:
         """The edited model; untouched nodes, tensors, metadata and their order are those of the source."""
-        proto = onnx.ModelProto()
-        proto.CopyFrom(self.model.proto)
-        by_owner = {(id(scope.owner[0]), scope.owner[1]): scope for scope in self.scopes if scope.owner is not None}
+        proto = deepcopy(self.model.proto)
         functions = iter(proto.functions)
         for scope in self.scopes:
-            if scope.kind == "main":
-                self._rebuild(proto.graph, scope, by_owner)
-            elif scope.kind == "function":
-                self._rebuild(next(functions), scope, by_owner)
+            if scope.parent is None:
+                self._rebuild(proto.graph if scope.kind == "main" else next(functions), scope)
         proto.graph.initializer.extend(self._new_constants.values())
         present = {entry.key: entry for entry in proto.metadata_props}
         for key, value in self.metadata.items():
@@ -314,7 +289,7 @@ class GraphEditor:
             entry.value = value
         return self.model.with_proto(proto)
 
-    def _rebuild(self, proto: Body, scope: Scope, by_owner: dict[tuple[int, str], Scope]) -> None:
+    def _rebuild(self, proto: onnx.GraphProto | onnx.FunctionProto, scope: Scope) -> None:
         nodes = []
         for node in scope.nodes:
             position = scope.positions.get(id(node))
@@ -325,73 +300,54 @@ class GraphEditor:
             if id(node) in self._touched:
                 _synchronise(source, node)
             for attribute in source.attribute:
-                inner = by_owner.get((id(node), attribute.name))
-                if inner is not None:
-                    self._rebuild(attribute.g, inner, by_owner)
+                if (id(node), attribute.name) in self.subgraphs:
+                    self._rebuild(attribute.g, self.subgraphs[id(node), attribute.name])
             nodes.append(source)
-        rebuilt = [_copy(node) for node in nodes]
         del proto.node[:]
-        proto.node.extend(rebuilt)
+        proto.node.extend(nodes)
         fresh = [info for info in proto.value_info if (scope.name, info.name) not in self._stale]
-        if len(fresh) < len(proto.value_info):
-            kept = [_copy(info) for info in fresh]
-            del proto.value_info[:]
-            proto.value_info.extend(kept)
+        del proto.value_info[:]
+        proto.value_info.extend(fresh)
 
 
-def _uniquely_named(scopes: Iterator[Scope]) -> list[Scope]:
-    """The scopes, numbered where two have the same name: node names need not be unique."""
+def _number_namesakes(scopes: Sequence[Scope]) -> None:
+    """Node names need not be unique: scopes with the name of an earlier one get a number behind it."""
     seen: dict[str, int] = {}
-    result = list(scopes)
-    for scope in result:
+    for scope in scopes:
         seen[scope.name] = seen.get(scope.name, 0) + 1
         if seen[scope.name] > 1:
             scope.name += f"#{seen[scope.name]}"
-    return result
 
 
-def _combined(node: Node, values: list[Array | None]) -> Array | None:
-    """What Expand, Tile or Concat make of constants."""
-    parts = [value for value in values if value is not None]
-    if len(parts) != len(values) or len(parts) < 2:
-        return parts[0] if node.op == "Concat" and len(parts) == len(values) else None
-    try:
-        if node.op == "Concat":
-            return np.concatenate(parts, axis=integer(node, "axis"))
-        sizes = tuple(int(size) for size in parts[1].reshape(-1))
-        if node.op == "Tile":
-            shape = tuple(a * b for a, b in zip(parts[0].shape, sizes, strict=True))
-            return np.tile(parts[0], sizes) if np.prod(shape) <= LARGEST_CONSTANT else None
-        shape = np.broadcast_shapes(parts[0].shape, sizes)
-        return np.broadcast_to(parts[0], shape) if np.prod(shape) <= LARGEST_CONSTANT else None
-    except ValueError:
-        return None
+def _made(node: Node, values: list[Array]) -> Array | None:
+    """What one of `CONSTANT_OPS` makes of constants; a Cast leaves them as they are."""
+    data = values[0]
+    if node.op in ("Identity", "Cast"):
+        return data
+    if node.op == "Concat":
+        return np.concatenate(values, axis=integer(node, "axis"))
+    if node.op == "DequantizeLinear":
+        return None if integer(node, "block_size") else _dequantised(integer(node, "axis", 1), *values)
+    sizes = [int(size) for size in values[1].reshape(-1)]
+    if node.op == "Reshape":  # a size of 0 copies the input's
+        sizes = [size or data.shape[axis] for axis, size in enumerate(sizes) if size or axis < data.ndim]
+        return None if integer(node, "allowzero") else data.reshape(sizes)
+    if node.op == "Tile":
+        made = math.prod(a * b for a, b in zip(data.shape, sizes, strict=True))
+        return np.tile(data, sizes) if made <= LARGEST_CONSTANT else None
+    shape = np.broadcast_shapes(data.shape, tuple(sizes))
+    return np.broadcast_to(data, shape) if math.prod(shape) <= LARGEST_CONSTANT else None
 
 
-def _reshaped(data: Array | None, shape: Array | None) -> Array | None:
-    """What Reshape makes of constants; a size of 0 copies the input's."""
-    if data is None or shape is None:
-        return None
-    sizes = [int(size) or data.shape[axis] for axis, size in enumerate(shape.reshape(-1)) if size or axis < data.ndim]
-    try:
-        return data.reshape(sizes)
-    except ValueError:
-        return None
+def _dequantised(axis: int, quantised: Array, scale: Array, zero: Array | None = None) -> Array:
+    shape = [-1 if k == axis else 1 for k in range(quantised.ndim)] if scale.size > 1 else []
+    offset = 0.0 if zero is None else zero.astype(np.float64).reshape(shape)
+    return np.asarray((quantised.astype(np.float64) - offset) * scale.astype(np.float64).reshape(shape))
 
 
 def _values(constant: gs.Constant) -> Array | None:
     """What a constant holds, None where its data file is missing."""
     return None if constant.data_location == onnx.TensorProto.EXTERNAL else np.asarray(constant.values)
-
-
-def _read_external(tensor: onnx.TensorProto, folder: Path) -> Array | None:
-    """A tensor from the model's own external data file, None where that is missing."""
-    tensor = _copy(tensor)
-    try:
-        read_in(tensor, folder)
-        return np.asarray(onnx.numpy_helper.to_array(tensor))
-    except (CannotHandle, ValueError):
-        return None
 
 
 def _walk(scope: Scope) -> Iterator[Scope]:
@@ -407,36 +363,25 @@ def _walk(scope: Scope) -> Iterator[Scope]:
 
 def _synchronise(proto: onnx.NodeProto, node: Node) -> None:
     """Carry a node's wiring and changed attributes over to its proto, leaving all else as it was."""
-    del proto.input[:]
-    proto.input.extend(tensor.name for tensor in node.inputs)
-    del proto.output[:]
-    proto.output.extend(tensor.name for tensor in node.outputs)
+    proto.input[:] = [tensor.name for tensor in node.inputs]
+    proto.output[:] = [tensor.name for tensor in node.outputs]
     kept = [attribute for attribute in proto.attribute if _same(attribute, node.attrs.get(attribute.name))]
     names = {attribute.name for attribute in kept}
     changed = [
         onnx.helper.make_attribute(name, value)
         for name, value in node.attrs.items()
-        if name not in names and not isinstance(value, gs.Graph | gs.Tensor | gs.Node.AttributeRef)
+        if name not in names and not isinstance(value, NEVER_EDITED)
     ]
-    attributes = [*(_copy(attribute) for attribute in kept), *changed]
     del proto.attribute[:]
-    proto.attribute.extend(attributes)
+    proto.attribute.extend([*kept, *changed])
 
 
 def _same(attribute: onnx.AttributeProto, value: object) -> bool:
-    if value is None:
-        return False
-    if isinstance(value, gs.Graph | gs.Tensor | gs.Node.AttributeRef):
-        return True  # never edited
+    if value is None or isinstance(value, NEVER_EDITED):
+        return value is not None
     current = onnx.helper.get_attribute_value(attribute)
     current = current.decode() if isinstance(current, bytes) else current
     return bool(list(current) == list(value) if isinstance(value, list | tuple) else current == value)
-
-
-def _copy(message: Proto) -> Proto:
-    duplicate = type(message)()
-    duplicate.CopyFrom(message)
-    return duplicate
 
 
 def _index(nodes: list[Node], wanted: Node) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,7 +13,8 @@ import onnx.inliner
 import onnx.numpy_helper
 
 from aarewrite.errors import CannotHandle
-from aarewrite.model.runner import LAYOUTS, Model
+from aarewrite.model.external import bodies
+from aarewrite.model.runner import Model
 from aarewrite.model.runtime import first_line
 from aarewrite.model.types import DEFAULT_DOMAIN, Array
 
@@ -31,15 +33,12 @@ def attributes(node: onnx.NodeProto) -> Attributes:
 
 def consumed(node: onnx.NodeProto) -> set[str]:
     """Every tensor a node reads, those its If/Loop/Scan bodies capture from outside included."""
-    names = {name for name in node.input if name}
-    for attribute in node.attribute:
-        for body in [attribute.g, *attribute.graphs]:
-            inner = {name for child in body.node for name in consumed(child)}
-            made = {name for child in body.node for name in child.output}
-            made |= {value.name for value in body.input} | {tensor.name for tensor in body.initializer}
-            names |= (inner | {value.name for value in body.output}) - made
-    names.discard("")
-    return names
+    names = set(node.input)
+    for body in bodies(node):
+        inner = {value.name for value in body.output}.union(*map(consumed, body.node))
+        made = {value.name for value in body.input} | {tensor.name for tensor in body.initializer}
+        names |= inner.difference(made, *(child.output for child in body.node))
+    return names - {""}
 
 
 def only_reader(model: onnx.ModelProto, name: str) -> onnx.NodeProto | None:
@@ -54,8 +53,7 @@ def ancestors(model: onnx.ModelProto, names: Sequence[str]) -> set[int]:
     """Indices of the nodes that the tensors `names` depend on."""
     missing = set(names)
     found: set[int] = set()
-    for index in range(len(model.graph.node) - 1, -1, -1):
-        node = model.graph.node[index]
+    for index, node in reversed(list(enumerate(model.graph.node))):
         if missing & set(node.output):
             found.add(index)
             missing |= consumed(node)
@@ -135,11 +133,9 @@ class OpenGraph:
 
     def spatial(self, tensor: str) -> tuple[int, ...] | None:
         """Spatial extents of a channels-first tensor, None when unknown or of another rank."""
-        shape = self.shapes.get(tensor)
-        if shape is None or len(shape) != len(self.size) + 2:
-            return None
-        extents = [extent for extent in shape[2:] if extent]
-        return tuple(extents) if len(extents) == len(self.size) else None
+        shape = self.shapes.get(tensor, ())
+        extents = tuple(extent for extent in shape[2:] if extent)
+        return extents if len(shape) - 2 == len(extents) == len(self.size) else None
 
 
 def open_graph(model: Model, size: Sequence[int], batch: int = 1) -> OpenGraph:
@@ -149,28 +145,23 @@ def open_graph(model: Model, size: Sequence[int], batch: int = 1) -> OpenGraph:
         CannotHandle: The model is too large or not sound enough for shape inference.
     """
     try:
-        if isinstance(model.source, onnx.ModelProto):
-            proto = onnx.ModelProto()
-            proto.CopyFrom(model.source)
-        else:
-            proto = onnx.load(str(model.source))
+        source = model.source
+        proto = deepcopy(source) if isinstance(source, onnx.ModelProto) else onnx.load(source)
         if proto.functions:
             proto = onnx.inliner.inline_local_functions(proto)
         specs = {spec.name: spec for spec in model.image_inputs}
         for value in proto.graph.input:
-            if value.name in specs:
-                spec = specs[value.name]
+            if spec := specs.get(value.name):
                 dims = value.type.tensor_type.shape.dim
                 dims[0].dim_value = spec.batch or batch
-                for axis, extent in zip(LAYOUTS[spec.layout][1], size, strict=True):
+                for axis, extent in zip(spec.axes, size, strict=True):
                     dims[axis].dim_value = extent
         del proto.graph.value_info[:]  # shapes stated for another size would contradict
         for value in proto.graph.output:
             for dim in value.type.tensor_type.shape.dim:
                 if dim.HasField("dim_param") or dim.dim_value <= 0:
                     dim.Clear()
-        inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
-        return OpenGraph(inferred, tuple(size))
+        return OpenGraph(onnx.shape_inference.infer_shapes(proto, data_prop=True), tuple(size))
     except Exception as error:  # protobuf, checker and inference errors share no base
         raise CannotHandle(
             f"{model.label}: its graph cannot be read: {first_line(error)}", "run onnx.checker on the model"

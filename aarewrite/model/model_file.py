@@ -14,28 +14,20 @@ import io
 import json
 import os
 from collections.abc import Iterable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError, EncodeError
 
 from aarewrite.errors import CannotHandle, UsageError
-from aarewrite.model import wire
-from aarewrite.model.external import (
-    STUB_LOCATION,
-    check_locations,
-    graphs,
-    is_external,
-    is_stub,
-    nested_tensors,
-    read_in,
-    with_bodies,
-)
+from aarewrite.model import external, wire
 from aarewrite.model.external import external_files as external_files
-from aarewrite.model.types import DEFAULT_DOMAIN
+from aarewrite.model.types import DEFAULT_DOMAIN, Array
 from aarewrite.outputs import copy, write_bytes
 
 SET_ASIDE_BYTES = 1024  # smaller tensors stay in the skeleton: shapes, pads and taps are read from there
@@ -75,34 +67,41 @@ class Model:
             CannotHandle: A data file is missing or too short.
         """
         proto = self.to_proto()
-        for tensor in (*proto.graph.initializer, *nested_tensors(proto)):
-            if is_external(tensor):
-                read_in(tensor, self.folder)
+        external.read_in((*proto.graph.initializer, *external.nested_tensors(proto)), self.folder)
         return proto
+
+    def array(self, tensor: onnx.TensorProto) -> Array:
+        """The value of one of its tensors, wherever the data is. Errors as of `self_contained`."""
+        if external.is_stub(tensor):
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+            return np.frombuffer(self.weights[tensor.name], dtype).reshape(tuple(tensor.dims))
+        if external.is_external(tensor):
+            tensor = deepcopy(tensor)
+            external.read_in([tensor], self.folder)
+        return np.asarray(onnx.numpy_helper.to_array(tensor))
 
     @cached_property
     def readable(self) -> onnx.ModelProto:
         """What is to be interpreted or run: the skeleton with the data of its external files inside, but for the main
         graph's initializers, which ONNX Runtime finds, and without sizes that are none. The skeleton itself where it
         has neither; tensors whose file is missing stay as they are."""
-        if not any(map(is_external, nested_tensors(self.proto))) and not any(_sizes_that_are_none(self.proto)):
+        outside = any(map(external.is_external, external.nested_tensors(self.proto)))
+        if not outside and not any(_sizes_that_are_none(self.proto)):
             return self.proto
-        proto = onnx.ModelProto()
-        proto.CopyFrom(self.proto)
+        proto = deepcopy(self.proto)
         for size in list(_sizes_that_are_none(proto)):
             size.Clear()
-        for tensor in nested_tensors(proto):
-            if is_external(tensor):
-                with contextlib.suppress(CannotHandle):
-                    read_in(tensor, self.folder)
+        for tensor in external.nested_tensors(proto):
+            with contextlib.suppress(CannotHandle):
+                external.read_in([tensor], self.folder)
         return proto
 
-    def serialised(self) -> Iterator[bytes]:
+    def serialised(self) -> list[bytes]:
         """The complete model's bytes in pieces, weights included."""
         return wire.with_weights(self.proto, self._restore)
 
     def _restore(self, tensor: onnx.TensorProto) -> bytes | None:
-        if not is_stub(tensor):
+        if not external.is_stub(tensor):
             return None
         tensor.ClearField("external_data")
         tensor.ClearField("data_location")
@@ -150,61 +149,53 @@ def _read(stream: BinaryIO, size: int) -> Model:
     said_default = set()
 
     def stub(tensor: onnx.TensorProto, raw: bytes) -> bool:
-        if tensor.HasField("data_location") and tensor.data_location == onnx.TensorProto.DEFAULT:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            return False
+        if tensor.HasField("data_location"):
             said_default.add(tensor.name)
-        return _mark_as_stub(tensor, raw)
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in (("location", external.STUB_LOCATION), ("offset", "0"), ("length", str(len(raw)))):
+            tensor.external_data.add(key=key, value=value)
+        return True
 
     skeleton, weights = wire.lift_weights(stream, size, SET_ASIDE_BYTES, stub)
     return Model(onnx.ModelProto.FromString(skeleton), weights, said_default=frozenset(said_default))
 
 
-def _mark_as_stub(tensor: onnx.TensorProto, raw: bytes) -> bool:
-    if tensor.data_location == onnx.TensorProto.EXTERNAL:
-        return False
-    tensor.data_location = onnx.TensorProto.EXTERNAL
-    for key, value in (("location", STUB_LOCATION), ("offset", "0"), ("length", str(len(raw)))):
-        tensor.external_data.add(key=key, value=value)
-    return True
-
-
 def _checked(model: Model, name: str) -> Model:
-    if not model.proto.graph.node and not model.proto.graph.output:
+    proto = model.proto
+    if not proto.graph.node and not proto.graph.output:
         raise CannotHandle(f"{name}: holds no graph", "is it an ONNX file?")
-    _check_opset(name, model.proto.graph.node, opset_of(model.proto.opset_import))
-    for function in model.proto.functions:
-        _check_opset(f"{name}: function {function.name}", function.node, opset_of(function.opset_import))
-    check_locations(model.proto, model.folder, name)
+    parts = [(name, proto.graph.node, proto.opset_import)]
+    parts += [(f"{name}: function {f.name}", f.node, f.opset_import) for f in proto.functions]
+    for owner, nodes, imports in parts:
+        version = opset_of(imports)
+        if 0 < version < OLDEST_OPSET:
+            raise CannotHandle(
+                f"{owner}: opset {version} is older than {OLDEST_OPSET}",
+                "convert it with onnx.version_converter or export again",
+            )
+        if version == 0 and any(node.domain in DEFAULT_DOMAIN for node in external.with_bodies(nodes)):
+            raise CannotHandle(
+                f"{owner}: has operators of ONNX but imports no version of their set",
+                "add the opset they were exported with to its opset_import",
+            )
+    external.check_locations(proto, model.folder, name)
     return model
-
-
-def _check_opset(name: str, nodes: Iterable[onnx.NodeProto], version: int) -> None:
-    """Refuse an old operator set, and operators of ONNX itself where the set's version, `version`, is not stated."""
-    if 0 < version < OLDEST_OPSET:
-        raise CannotHandle(
-            f"{name}: opset {version} is older than {OLDEST_OPSET}",
-            "convert it with onnx.version_converter or export again",
-        )
-    if version == 0 and any(node.domain in DEFAULT_DOMAIN for node in with_bodies(nodes)):
-        raise CannotHandle(
-            f"{name}: has operators of ONNX but imports no version of their set",
-            "add the opset they were exported with to its opset_import",
-        )
 
 
 def _sizes_that_are_none(proto: onnx.ModelProto) -> Iterator[onnx.TensorShapeProto.Dimension]:
     """Sizes declared as -1 or 0, as Paddle's exporters write what is open: shape inference would calculate with them.
     Initializers have the sizes that they say."""
     infos = [info for function in proto.functions for info in function.value_info]
-    for graph in graphs(proto):
+    for graph in external.graphs(proto):
         infos += (*graph.input, *graph.output, *graph.value_info)
-    for info in infos:
-        for size in info.type.tensor_type.shape.dim:
-            if size.dim_value <= 0 and size.HasField("dim_value"):
-                yield size
+    sizes = (size for info in infos for size in info.type.tensor_type.shape.dim)
+    return (size for size in sizes if size.dim_value <= 0 and size.HasField("dim_value"))
 
 
-def save(model: Model, path: Path) -> None:
-    """Write the complete model to `path`, atomically; "-" is stdout.
+def save(model: Model, path: Path, unchanged: bool = False) -> None:
+    """Write the complete model to `path`, atomically; "-" is stdout. Where it is `unchanged`, its file as it is.
 
     External data files of the original are left where they are when `path` is in the same folder, and
     copied beside the new file otherwise.
@@ -212,17 +203,18 @@ def save(model: Model, path: Path) -> None:
     Raises:
         UsageError: The folder is missing or not writable, or a different data file is in the way.
     """
-    _bring_data_files(model, path)
-    write_bytes(path, model.serialised())
+    for source, target in data_files_to_bring(model, path).items():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        copy(source, target)
+    if unchanged and model.path is not None:
+        copy(model.path, path)
+    else:
+        write_bytes(path, model.serialised())
 
 
 def copy_unchanged(model: Model, path: Path) -> None:
     """Write a model that needs no change: a file's bytes as they are, a model from memory as protobuf has it."""
-    if model.path is None:
-        save(model, path)
-        return
-    _bring_data_files(model, path)
-    copy(model.path, path)
+    save(model, path, unchanged=True)
 
 
 def data_files_to_bring(model: Model, path: Path) -> dict[Path, Path]:
@@ -249,13 +241,7 @@ def data_files_to_bring(model: Model, path: Path) -> dict[Path, Path]:
     return found
 
 
-def _bring_data_files(model: Model, path: Path) -> None:
-    for source, target in data_files_to_bring(model, path).items():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        copy(source, target)
-
-
-def recorded(model: Model, key: str) -> dict[str, Any]:
+def recorded(model: Model, key: str) -> dict[str, object]:
     """What an earlier run recorded in the model's metadata under `key`; {} for nothing."""
     text = next((entry.value for entry in model.proto.metadata_props if entry.key == key), "{}")
     try:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import numpy as np
 import onnx
 
-from aarewrite.model.external import graphs, is_external, is_stub, nested_tensors, nodes, read_in
+from aarewrite.model.external import graphs, is_stub, nested_tensors, nodes
 from aarewrite.model.model_file import Model
 
 FLOAT = onnx.TensorProto.FLOAT
@@ -14,31 +16,21 @@ REPLACED = (onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
 
 def in_float32(model: Model) -> Model:
     """The model with every bfloat16 and float64 tensor in float32; the model itself if it has none."""
-    proto = onnx.ModelProto()
-    proto.CopyFrom(model.readable)
-    weights = dict(model.weights)
-    changed = False
-    for tensor in (*proto.graph.initializer, *nested_tensors(proto)):
-        if tensor.data_type in REPLACED:
-            changed = True
-            if is_stub(tensor):
-                array = np.frombuffer(weights[tensor.name], onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
-                weights[tensor.name] = array.astype(np.float32).tobytes()
-                tensor.data_type = FLOAT
-                next(e for e in tensor.external_data if e.key == "length").value = str(len(weights[tensor.name]))
-                continue
-            if is_external(tensor):
-                read_in(tensor, model.folder)
-            array = onnx.numpy_helper.to_array(tensor).astype(np.float32)
+    proto, weights = deepcopy(model.readable), dict(model.weights)
+    replaced = [t for t in (*proto.graph.initializer, *nested_tensors(proto)) if t.data_type in REPLACED]
+    for tensor in replaced:
+        array = model.array(tensor).astype(np.float32)
+        if is_stub(tensor):
+            weights[tensor.name], tensor.data_type = array.tobytes(), FLOAT
+            next(e for e in tensor.external_data if e.key == "length").value = str(array.nbytes)
+        else:
             tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
-    for graph in graphs(proto):
-        for value in (*graph.input, *graph.output, *graph.value_info):
-            if value.type.tensor_type.elem_type in REPLACED:
-                value.type.tensor_type.elem_type = FLOAT
-                changed = True
-    for node in nodes(proto):
-        for attribute in node.attribute:
-            if attribute.name in ("to", "dtype", "output_dtype") and attribute.i in REPLACED:
-                attribute.i = FLOAT
-                changed = True
-    return Model(proto, weights, model.folder, model.path) if changed else model
+    values = [value for graph in graphs(proto) for value in (*graph.input, *graph.output, *graph.value_info)]
+    types = [v.type.tensor_type for v in values if v.type.tensor_type.elem_type in REPLACED]
+    for kind in types:
+        kind.elem_type = FLOAT
+    attributes = [a for node in nodes(proto) for a in node.attribute if a.name in ("to", "dtype", "output_dtype")]
+    casts = [attribute for attribute in attributes if attribute.i in REPLACED]
+    for cast in casts:
+        cast.i = FLOAT
+    return Model(proto, weights, model.folder, model.path) if replaced or types or casts else model

@@ -8,15 +8,17 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 
 from aarewrite.errors import CannotHandle
-from aarewrite.model.external import STUB_LOCATION, is_external, is_stub, nested_tensors, read_in
+from aarewrite.model import external
 from aarewrite.model.model_file import Model
 from aarewrite.model.types import Array
 
@@ -68,34 +70,27 @@ def open_session(model: Model, optimise: bool = False) -> Session:
     Raises:
         CannotHandle: ONNX Runtime refuses the model; the message carries its first line.
     """
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
+    options = _options((("session.disable_prepacking", "1"), *NO_SPINNING))  # one or two runs do not repay packing
     optimise = optimise and sum(map(len, model.weights.values())) <= LARGEST_OPTIMISED
     levels = ort.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
-    options.add_session_config_entry("session.disable_prepacking", "1")  # one or two runs do not repay it
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a busy machine would pay twice
-    proto = model.readable
-    for tensor in nested_tensors(proto):
-        if is_external(tensor):
-            read_in(tensor, model.folder)  # says what is wrong with it
-    read = _read_names(proto.graph)
-    stubs = [tensor for tensor in proto.graph.initializer if is_stub(tensor) and tensor.name in read]
-    values = [_value(tensor, model.weights[tensor.name]) for tensor in stubs]
-    shared = bool(stubs) and not optimise and not any(map(is_external, proto.graph.initializer))
+    proto = deepcopy(model.readable)
+    external.read_in(external.nested_tensors(proto), model.folder)  # says what is wrong with it
+    _drop_unread_stubs(proto.graph)
+    stubs = [tensor for tensor in proto.graph.initializer if external.is_stub(tensor)]
+    values = [_value(model.array(tensor), tensor.data_type) for tensor in stubs]
+    shared = bool(stubs) and not optimise and not any(map(external.is_external, proto.graph.initializer))
     with tempfile.TemporaryDirectory() as empty:
         folder = Path(empty) if shared else model.folder.resolve()
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
         if shared:  # the stubs' file must exist, and is never read
-            (folder / STUB_LOCATION).touch()
+            (folder / external.STUB_LOCATION).touch()
             for tensor, value in zip(stubs, values, strict=True):
                 options.add_initializer(tensor.name, value)
         elif stubs:
             options.add_external_initializers([tensor.name for tensor in stubs], values)
         try:
-            data = _without_unread(proto, read).SerializeToString()
+            data = proto.SerializeToString()
             session: Session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
             return session
         except Exception as error:  # ONNX Runtime raises a dozen private types
@@ -108,7 +103,7 @@ def open_session(model: Model, optimise: bool = False) -> Session:
 def plain_session(
     model: onnx.ModelProto | Path,
     threads: int = 0,
-    entries: tuple[tuple[str, str], ...] = NO_SPINNING,
+    entries: Iterable[tuple[str, str]] = NO_SPINNING,
     *,
     providers: Sequence[str | tuple[str, dict[str, str]]] = ("CPUExecutionProvider",),
     profile: Path | None = None,
@@ -122,13 +117,8 @@ def plain_session(
         providers: Execution providers in order of preference, with their options.
         profile: Prefix of an ONNX Runtime profile to write.
     """
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.log_severity_level = 4  # warnings would mix with the tool's own lines
+    options = _options(entries)
     options.intra_op_num_threads = threads
-    for name, value in entries:
-        options.add_session_config_entry(name, value)
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profile)
     content = str(model) if isinstance(model, Path) else model.SerializeToString()
@@ -136,29 +126,24 @@ def plain_session(
     return session
 
 
-def _read_names(graph: onnx.GraphProto) -> set[str]:
-    """Names that a graph's nodes and outputs read, subgraphs included."""
-    names = {output.name for output in graph.output}
-    for node in graph.node:
-        names.update(node.input)
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                names |= _read_names(inner)
-    return names
+def _options(entries: Iterable[tuple[str, str]]) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4  # warnings would mix with the tool's own lines
+    for name, value in entries:
+        options.add_session_config_entry(name, value)
+    return options
 
 
-def _without_unread(proto: onnx.ModelProto, read: set[str]) -> onnx.ModelProto:
-    """The model without stubs that nothing reads: ONNX Runtime drops them before it could be given their data."""
-    unread = {tensor.name for tensor in proto.graph.initializer if is_stub(tensor)} - read
-    if not unread:
-        return proto
-    lean = onnx.ModelProto()
-    lean.CopyFrom(proto)
-    for field in ("initializer", "input"):
-        kept = [value for value in getattr(proto.graph, field) if value.name not in unread]
-        del getattr(lean.graph, field)[:]
-        getattr(lean.graph, field).extend(kept)
-    return lean
+def _drop_unread_stubs(graph: onnx.GraphProto) -> None:
+    """Remove what ONNX Runtime drops by itself before it could be given the data."""
+    read = {value.name for value in graph.output}
+    for node in external.with_bodies(graph.node):
+        read.update(node.input, (value.name for body in external.bodies(node) for value in body.output))
+    unread = {tensor.name for tensor in graph.initializer if external.is_stub(tensor)} - read
+    for tensor in [tensor for tensor in graph.initializer if tensor.name in unread]:
+        graph.initializer.remove(tensor)
+    for value in [value for value in graph.input if value.name in unread]:
+        graph.input.remove(value)
 
 
 @contextlib.contextmanager
@@ -178,15 +163,11 @@ def stdout_to_stderr() -> Iterator[None]:
         os.close(saved)
 
 
-def _value(tensor: onnx.TensorProto, raw: bytes) -> object:
-    import onnxruntime as ort
-
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-    array = np.frombuffer(raw, dtype=dtype).reshape(tuple(tensor.dims))
-    if dtype.name in ("float32", "float16", "float64", "int64", "int32", "int8", "uint8", "bool"):
+def _value(array: Array, kind: int) -> object:
+    if array.dtype.name in ("float32", "float16", "float64", "int64", "int32", "int8", "uint8", "bool"):
         return ort.OrtValue.ortvalue_from_numpy(array)
-    bits = array.view(np.uint8 if dtype.itemsize == 1 else np.uint16)
-    return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, tensor.data_type)
+    bits = array.view(np.uint8 if array.itemsize == 1 else np.uint16)
+    return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, kind)
 
 
 def first_line(error: BaseException) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 
 import onnx
@@ -24,9 +25,7 @@ class TensorType:
 
     def dim(self, axis: int) -> int | None:
         """The size of an axis where it is static, else None."""
-        if self.dims is None or axis >= len(self.dims):
-            return None
-        size = self.dims[axis]
+        size = self.dims[axis] if self.dims is not None and axis < len(self.dims) else None
         return size if isinstance(size, int) else None
 
 
@@ -46,24 +45,16 @@ class Shapes:
 
     def __init__(self, editor: GraphEditor, input_shapes: Mapping[str, Sequence[int]] | None = None) -> None:
         proto = with_input_shapes(editor.model, input_shapes or {})
-        inferred = infer(proto)
         self._types: dict[tuple[str, str], TensorType] = {}
-        for scope in editor.scopes:
-            if scope.kind != "function":
-                container = _locate(inferred, scope)
-                if container is not None:
-                    self._read(scope.name, container)
-        self._infer_functions(editor, proto)
+        self._read(infer(proto), editor.scopes, editor.scopes[0])
+        self._infer_functions(editor.scopes, proto)
 
     def of(self, scope: Scope, tensor: Tensor) -> TensorType:
         """The type of a tensor as seen from a scope; unknown parts are 0 and None."""
-        current: Scope | None = scope
-        while current is not None:
-            found = self._types.get((current.name, tensor.name))
-            if found is not None:
-                return found
-            current = current.parent
-        return UNKNOWN
+        found = self._types.get((scope.name, tensor.name))
+        if found is None:
+            return UNKNOWN if scope.parent is None else self.of(scope.parent, tensor)
+        return found
 
     def spatial(self, scope: Scope, tensor: Tensor, rank: int | None = None) -> tuple[int | None, ...]:
         """Spatial sizes of a map (all axes but batch and channels), None per axis where symbolic; `rank` is the
@@ -73,20 +64,24 @@ class Shapes:
             return (None,) * (rank or 0)
         return tuple(found.dim(axis) for axis in range(2, len(found.dims)))
 
-    def _read(self, name: str, graph: onnx.GraphProto) -> None:
-        for info in (*graph.value_info, *graph.input, *graph.output):
-            if info.type.WhichOneof("value") == "tensor_type":
-                self._types[name, info.name] = _tensor_type(info.type.tensor_type)
-        for tensor in graph.initializer:
-            self._types[name, tensor.name] = TensorType(tensor.data_type, tuple(tensor.dims))
+    def _read(self, inferred: onnx.ModelProto, scopes: Sequence[Scope], root: Scope) -> None:
+        """Take the types of `root` and its subgraphs from a model that has its nodes as the main graph."""
+        for scope in scopes:
+            graph = _locate(inferred, scope) if scope.root is root else None
+            if graph is None:
+                continue
+            for info in (*graph.value_info, *graph.input, *graph.output):
+                if info.type.WhichOneof("value") == "tensor_type":
+                    self._types[scope.name, info.name] = _tensor_type(info.type.tensor_type)
+            for tensor in graph.initializer:
+                self._types[scope.name, tensor.name] = TensorType(tensor.data_type, tuple(tensor.dims))
 
-    def _infer_functions(self, editor: GraphEditor, proto: onnx.ModelProto) -> None:
+    def _infer_functions(self, scopes: Sequence[Scope], proto: onnx.ModelProto) -> None:
         """Infer each function's body with the argument types on which all of its calls agree."""
-        bodies = {scope.function: scope for scope in editor.scopes if scope.kind == "function" and scope.function}
+        pending = {scope.function: scope for scope in scopes if scope.function}
         protos = {(f.domain, f.name): f for f in proto.functions}
-        pending = set(bodies)
-        calls: dict[tuple[str, str], list[tuple[Scope, Node]]] = {key: [] for key in bodies}
-        for scope in editor.scopes:
+        calls: dict[tuple[str, str], list[tuple[Scope, Node]]] = {key: [] for key in protos}
+        for scope in scopes:
             for node in scope.nodes:
                 if (node.domain or "", node.op) in calls:
                     calls[node.domain or "", node.op].append((scope, node))
@@ -95,18 +90,11 @@ class Shapes:
             if not ready:  # recursive functions are not valid ONNX
                 return
             for key in ready:
-                pending.discard(key)
-                function = protos[key]
                 arguments = [
                     _agreed([self.of(scope, node.inputs[k]) for scope, node in calls[key] if k < len(node.inputs)])
-                    for k in range(len(function.input))
+                    for k in range(len(protos[key].input))
                 ]
-                inferred = infer(_as_model(proto, function, arguments))
-                for scope in editor.scopes:
-                    if scope.root is bodies[key]:
-                        container = _locate(inferred, scope)
-                        if container is not None:
-                            self._read(scope.name, container)
+                self._read(infer(_as_model(proto, protos[key], arguments)), scopes, pending.pop(key))
 
 
 def infer(proto: onnx.ModelProto, strict: bool = False) -> onnx.ModelProto:
@@ -123,8 +111,7 @@ def with_input_shapes(model: Model, shapes: Mapping[str, Sequence[int]]) -> onnx
     """A copy of the skeleton whose graph inputs have the given shapes; the skeleton itself if there are none."""
     if not shapes:
         return model.readable
-    proto = onnx.ModelProto()
-    proto.CopyFrom(model.readable)
+    proto = deepcopy(model.readable)
     inputs = {value.name: value for value in proto.graph.input}
     for name, shape in shapes.items():
         if name not in inputs:
@@ -132,8 +119,7 @@ def with_input_shapes(model: Model, shapes: Mapping[str, Sequence[int]]) -> onnx
         declared = inputs[name].type.tensor_type
         if declared.HasField("shape"):
             dims = [dim.dim_value if dim.dim_value > 0 else None for dim in declared.shape.dim]
-            fits = len(dims) == len(shape) and all(d in (None, s) for d, s in zip(dims, shape, strict=False))
-            if not fits:
+            if len(dims) != len(shape) or any(d not in (None, s) for d, s in zip(dims, shape, strict=True)):
                 text = "x".join(str(d or "?") for d in dims)
                 raise UsageError(f"--input {name}: {'x'.join(map(str, shape))} contradicts {text}")
         del declared.shape.dim[:]
@@ -157,24 +143,21 @@ def _locate(proto: onnx.ModelProto, scope: Scope) -> onnx.GraphProto | None:
     if scope.parent is None or scope.owner is None:
         return proto.graph
     around = _locate(proto, scope.parent)
-    if around is None:
-        return None
     node, name = scope.owner
     position = scope.parent.positions[id(node)]
-    if position >= len(around.node):
+    if around is None or position >= len(around.node):
         return None
     return next((a.g for a in around.node[position].attribute if a.name == name), None)
 
 
 def _agreed(types: list[TensorType]) -> TensorType:
     """What all calls of a function agree on for one argument."""
-    if not types:
-        return UNKNOWN
-    dtype = types[0].dtype if all(t.dtype == types[0].dtype for t in types) else 0
-    if any(t.dims is None or len(t.dims) != len(types[0].dims or ()) for t in types):
+    dtypes = {t.dtype for t in types}
+    dtype = dtypes.pop() if len(dtypes) == 1 else 0
+    shapes = [t.dims for t in types if t.dims is not None]
+    if len(shapes) < len(types) or len({len(dims) for dims in shapes}) != 1:
         return TensorType(dtype, None)
-    columns = zip(*(t.dims or () for t in types), strict=True)
-    return TensorType(dtype, tuple(column[0] if len(set(column)) == 1 else None for column in columns))
+    return TensorType(dtype, tuple(sizes[0] if len(set(sizes)) == 1 else None for sizes in zip(*shapes, strict=True)))
 
 
 def _as_model(model: onnx.ModelProto, function: onnx.FunctionProto, arguments: list[TensorType]) -> onnx.ModelProto:
@@ -184,9 +167,6 @@ def _as_model(model: onnx.ModelProto, function: onnx.FunctionProto, arguments: l
     proto.graph.name = function.name
     proto.graph.node.extend(function.node)
     for name, argument in zip(function.input, arguments, strict=True):
-        if argument.dtype:
-            info = onnx.helper.make_tensor_value_info(name, argument.dtype, argument.dims)
-        else:
-            info = onnx.ValueInfoProto(name=name)
-        proto.graph.input.append(info)
+        known = onnx.helper.make_tensor_value_info(name, argument.dtype, argument.dims)
+        proto.graph.input.append(known if argument.dtype else onnx.ValueInfoProto(name=name))
     return proto

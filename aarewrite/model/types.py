@@ -7,13 +7,13 @@ around the node, or has another type (a custom operator's, say) reads as the def
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
-DType = np.dtype[Any]
-Array = np.ndarray[Any, DType]
+DType = np.dtype
+Array = np.ndarray
 DEFAULT_DOMAIN = (None, "", "ai.onnx")
 Number = TypeVar("Number", int, float)
 

@@ -10,7 +10,8 @@ Source: https://protobuf.dev/programming-guides/encoding/ and onnx.proto.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from typing import BinaryIO
 
 import onnx
@@ -53,10 +54,10 @@ def lift_weights(stream: BinaryIO, size: int, at_least: int, stub: Lift) -> tupl
         if not raw:
             return rest.getvalue()
         tensor = onnx.TensorProto.FromString(rest.getvalue())
-        if not stub(tensor, raw):
-            tensor.raw_data = raw
-        else:
+        if stub(tensor, raw):
             weights[tensor.name] = raw
+        else:
+            tensor.raw_data = raw
         return bytes(tensor.SerializeToString())
 
     def lift_message(length: int, wanted: int, lift: Callable[[int], bytes]) -> bytes:
@@ -69,52 +70,33 @@ def lift_weights(stream: BinaryIO, size: int, at_least: int, stub: Lift) -> tupl
                 out.write(header + _read(stream, body_length))
         return out.getvalue()
 
-    def lift_graph(length: int) -> bytes:
-        return lift_message(length, INITIALIZER, lift_tensor)
-
-    return lift_message(size, GRAPH, lift_graph), weights
+    return lift_message(size, GRAPH, lambda length: lift_message(length, INITIALIZER, lift_tensor)), weights
 
 
-def with_weights(skeleton: onnx.ModelProto, restore: Callable[[onnx.TensorProto], bytes | None]) -> Iterator[bytes]:
+def with_weights(skeleton: onnx.ModelProto, restore: Callable[[onnx.TensorProto], bytes | None]) -> list[bytes]:
     """The serialised model in pieces, each large tensor's data put back in its canonical place.
 
     `restore` is called with every initializer: it removes the mark of a stub and returns its data, or returns None.
     """
-    graph = skeleton.graph
-    tensors: list[list[bytes]] = []
-    for tensor in graph.initializer:
-        copy = onnx.TensorProto()
-        copy.CopyFrom(tensor)
-        raw = restore(copy)
-        if raw is None:
-            tensors.append([copy.SerializeToString()])
-        else:
-            before, after = _split(copy.SerializeToString(), RAW_DATA)
-            tensors.append([before, _key(RAW_DATA) + _varint(len(raw)), raw, after])
-    bare = onnx.GraphProto()
-    bare.CopyFrom(graph)
-    del bare.initializer[:]
-    before, after = _split(bare.SerializeToString(), INITIALIZER)
-    pieces = [before]
-    for tensor_pieces in tensors:
-        pieces += [_key(INITIALIZER) + _varint(sum(map(len, tensor_pieces))), *tensor_pieces]
-    pieces.append(after)
-    outer = onnx.ModelProto()
-    outer.CopyFrom(skeleton)
-    outer.ClearField("graph")
-    before, after = _split(outer.SerializeToString(), GRAPH)
-    yield before
-    yield _key(GRAPH) + _varint(sum(map(len, pieces)))
-    yield from pieces
-    yield after
+    tensors = []
+    for tensor in map(deepcopy, skeleton.graph.initializer):
+        raw = restore(tensor)
+        tensors.append(_with_field(tensor.SerializeToString(), RAW_DATA, [] if raw is None else [[raw]]))
+    bare, graph = deepcopy(skeleton), deepcopy(skeleton.graph)
+    bare.ClearField("graph")
+    del graph.initializer[:]
+    return _with_field(bare.SerializeToString(), GRAPH, [_with_field(graph.SerializeToString(), INITIALIZER, tensors)])
 
 
-def _split(message: bytes, number: int) -> tuple[bytes, bytes]:
-    """The fields of a serialised message in front of and behind the place of field `number`."""
+def _with_field(message: bytes, number: int, bodies: Sequence[Sequence[bytes]]) -> list[bytes]:
+    """A serialised message with `number`, a field of these bodies, each in pieces, in its place among the others."""
     stream, before, after = io.BytesIO(message), io.BytesIO(), io.BytesIO()
     for found, header, body_length, _ in _fields(stream, len(message)):
         (before if found < number else after).write(header + _read(stream, body_length))
-    return before.getvalue(), after.getvalue()
+    pieces = [before.getvalue()]
+    for body in bodies:
+        pieces += [_key(number) + _varint(sum(map(len, body))), *body]
+    return [*pieces, after.getvalue()]
 
 
 def _fields(stream: BinaryIO, length: int) -> Iterator[tuple[int, bytes, int, bool]]:
@@ -161,12 +143,7 @@ def _read_varint(stream: BinaryIO) -> tuple[int, bytes]:
 
 
 def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    return bytes([value]) if value < 0x80 else bytes([value & 0x7F | 0x80]) + _varint(value >> 7)
 
 
 def _key(number: int) -> bytes:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import prod
 
+import numpy as np
+
 from aarewrite.filters import is_blur_kernel
 from aarewrite.model.graph import GraphEditor
 from aarewrite.model.model_file import recorded
@@ -42,10 +44,8 @@ def produced_by_blur(editor: GraphEditor, tensor: Tensor) -> bool:
         return produced_by_blur(editor, producer.inputs[0])
     if producer is None or not is_blur(editor, producer):
         return False
-    if any(s > 1 for s in ints(producer, "strides")):
-        return False  # it belongs to the sampling in front of it
-    shape = editor.constant_shape(weight_of(producer))
-    return shape is not None and prod(shape[2:]) > 1
+    strided = any(s > 1 for s in ints(producer, "strides"))  # it belongs to the sampling in front of it
+    return not strided and prod((editor.constant_shape(weight_of(producer)) or ())[2:]) > 1
 
 
 def read_by_blurs(editor: GraphEditor, tensor: Tensor) -> bool:
@@ -58,14 +58,10 @@ def is_wavelet(editor: GraphEditor, node: Node, window: Window) -> bool:
     """Haar analysis: kernel and stride 2, every tap of the same magnitude, orthonormal."""
     if node.op != "Conv" or window.kernel != window.strides or set(window.kernel) != {2}:
         return False
-    shape = editor.constant_shape(node.inputs[1])
-    if shape is None or shape[1] != 1:
-        return False
     kernel = editor.constant_value(node.inputs[1])
-    if kernel is None:
+    if kernel is None or kernel.shape[1] != 1:
         return False
-    size = prod(window.kernel)
-    return bool((abs(abs(kernel.astype("float64")) - size**-0.5) < 1e-3).all())
+    return bool((abs(abs(kernel.astype("float64")) - prod(window.kernel) ** -0.5) < 1e-3).all())
 
 
 def _kernel(editor: GraphEditor, node: Node) -> Array | None:
@@ -75,7 +71,7 @@ def _kernel(editor: GraphEditor, node: Node) -> Array | None:
     weight, scale, zero = (editor.constant_value(tensor) for tensor in node.inputs[3:6])
     if weight is None or scale is None or zero is None or scale.size != 1:
         return None
-    return (weight.astype("float64") - zero) * scale
+    return np.asarray((weight.astype("float64") - zero) * scale)
 
 
 def _through(tensor: Tensor) -> Iterator[Node]:

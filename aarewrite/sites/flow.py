@@ -31,9 +31,8 @@ class Flow:
     def __init__(self, editor: GraphEditor, shapes: Shapes) -> None:
         self._states: dict[int, State] = {}
         self._editor = editor
-        self._subgraphs = {(id(s.owner[0]), s.owner[1]): s for s in editor.scopes if s.owner is not None}
         self._functions = {scope.function: scope for scope in editor.scopes if scope.kind == "function"}
-        main = next(scope for scope in editor.scopes if scope.kind == "main")
+        main = editor.scopes[0]
         self._input_sizes = [_spatial_size(shapes.of(main, tensor)) for tensor in main.graph.inputs]
         self._walk(main)
 
@@ -54,21 +53,19 @@ class Flow:
 
     def _walk(self, scope: Scope) -> None:
         for node in scope.nodes:
-            for name in node.attrs:
-                inner = self._subgraphs.get((id(node), name))
-                if inner is not None:
-                    self._hand_over(*_carried(node, inner.graph.inputs))
-                    self._walk(inner)
-                    self._hand_over(inner.graph.outputs, node.outputs)
+            bodies = [self._editor.subgraphs.get((id(node), name)) for name in node.attrs]
+            for inner in filter(None, bodies):
+                self._hand_over(*_carried(node, inner.graph.inputs))
+                self._walk(inner)
+                self._hand_over(inner.graph.outputs, node.outputs)
             body = self._functions.get((node.domain or "", node.op))
             if body is not None:
                 self._hand_over(node.inputs, body.graph.inputs)
                 self._walk(body)
                 self._hand_over(body.graph.outputs, node.outputs)
-            elif not any((id(node), name) in self._subgraphs for name in node.attrs):
+            elif not any(bodies):
                 state = self._after(node)
-                for output in node.outputs:
-                    self._states[id(output)] = state
+                self._states |= {id(output): state for output in node.outputs}
 
     def _hand_over(self, sources: Sequence[Tensor], targets: Sequence[Tensor]) -> None:
         """Pass states on; where a target is reached twice (calls, branches), what they agree on."""
@@ -82,18 +79,15 @@ class Flow:
     def _after(self, node: Node) -> State:
         inputs = [t for t in node.inputs if t.name and not self._editor.is_constant(t)]
         states = [self._states.get(id(tensor), START) for tensor in inputs]
-        convolved = any(state.convolved for state in states)
         strides = [state.stride for state in states]
         stride = max((s for s in strides if s is not None), key=lambda s: (len(s), s), default=None)
         if not strides or strides[0] is None:
             stride = None
-        if "Conv" in node.op:
-            convolved = True
         if "Conv" in node.op or "Pool" in node.op:
             stride = _times(stride, ints(node, "strides"), node.op == "ConvTranspose")
         elif node.op in RESHAPING | RESIZING or (node.op == "Slice" and len(node.inputs) > 4):
             stride = None  # told from the sizes, where they are static
-        return State(stride, convolved)
+        return State(stride, "Conv" in node.op or any(state.convolved for state in states))
 
 
 def _carried(node: Node, inputs: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
@@ -114,14 +108,12 @@ def _spatial_size(found: TensorType) -> Sizes:
 
 
 def _times(stride: Axes | None, step: Sequence[int], upsampling: bool) -> Axes | None:
-    if stride is None:
-        return None
-    if not step:
+    if stride is None or not step:
         return stride
-    if stride and len(stride) != len(step):
-        return None
     before = stride or (1,) * len(step)
+    if len(before) != len(step):
+        return None
+    pairs = list(zip(before, step, strict=True))
     if upsampling:
-        exact = all(a % b == 0 for a, b in zip(before, step, strict=True))
-        return tuple(a // b for a, b in zip(before, step, strict=True)) if exact else None
-    return tuple(a * b for a, b in zip(before, step, strict=True))
+        return tuple(a // b for a, b in pairs) if all(a % b == 0 for a, b in pairs) else None
+    return tuple(a * b for a, b in pairs)

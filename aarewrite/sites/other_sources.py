@@ -13,7 +13,7 @@ def other_source(editor: GraphEditor, shapes: Shapes, scope: Scope, node: Node) 
     """What other downsampling a node does, "" if none."""
     if node.op == "Slice" and not is_recorded_slice(editor, node):
         steps = _slice_steps(editor, node, len(shapes.of(scope, node.inputs[0]).dims or ()))
-        if steps and any(abs(step) > 1 for step in steps):
+        if any(abs(step) > 1 for step in steps):
             listed = ",".join(map(str, steps))
             return f"a strided Slice (steps {listed}) keeps every n-th sample: blur its input in the training code"
     if node.op == "SpaceToDepth":
@@ -27,13 +27,10 @@ def other_source(editor: GraphEditor, shapes: Shapes, scope: Scope, node: Node) 
                 return f"Resize down by {min(scales):.3g} ({mode}) without antialias: set antialias=1 (opset 18)"
     if node.op == "Gather" and _regular_gather(editor, node):
         return "gathers every n-th position (patch merging): blur its input in the training code"
-    if node.op in ("ConvInteger", "NhwcMaxPool", "FusedConv") or (
-        not in_default_domain(node) and ("Pool" in node.op or "Conv" in node.op)
-    ):
-        if "Transpose" in node.op or "Global" in node.op:
-            return ""
-        if any(s > 1 for s in ints(node, "strides")):
-            return f"strided {node.domain or 'integer'} operator: rewrite the model before it is quantised or fused"
+    foreign = not in_default_domain(node) and ("Pool" in node.op or "Conv" in node.op)
+    known = node.op in ("ConvInteger", "NhwcMaxPool", "FusedConv") or foreign
+    if known and "Transpose" not in node.op and "Global" not in node.op and any(s > 1 for s in ints(node, "strides")):
+        return f"strided {node.domain or 'integer'} operator: rewrite the model before it is quantised or fused"
     return ""
 
 
@@ -41,11 +38,10 @@ def _slice_steps(editor: GraphEditor, node: Node, rank: int) -> list[int]:
     """Steps along all axes but the batch, [] where they are not constant. `rank` is 0 where it is not known."""
     if len(node.inputs) < 5:
         return []
-    steps = editor.constant_value(node.inputs[4])
-    axes = editor.constant_value(node.inputs[3]) if node.inputs[3].name else None
+    axes, steps = (editor.constant_value(tensor) for tensor in node.inputs[3:5])
     if steps is None:
         return []
-    places = list(range(steps.size)) if axes is None else [int(axis) for axis in axes.reshape(-1)]
+    places = range(steps.size) if axes is None else axes.reshape(-1).tolist()
     return [int(s) for s, axis in zip(steps.reshape(-1), places, strict=False) if axis not in (0, -rank)]
 
 
@@ -54,9 +50,7 @@ def _resize_scales(editor: GraphEditor, node: Node, before: Sizes, after: Sizes)
         return [b / a for a, b in zip(before, after, strict=True) if a and b]
     candidates = [editor.constant_value(t) for t in node.inputs[1:3] if t.name]
     scales = next((c for c in candidates if c is not None and c.dtype.kind == "f" and c.size >= 3), None)
-    if scales is None:
-        return floats(node, "scales")[2:]
-    return [float(s) for s in scales.reshape(-1)[2:]]
+    return floats(node, "scales")[2:] if scales is None else [float(s) for s in scales.reshape(-1)[2:]]
 
 
 def _regular_gather(editor: GraphEditor, node: Node) -> bool:

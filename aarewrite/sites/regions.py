@@ -53,6 +53,8 @@ def pointwise_region(editor: GraphEditor, scope: Scope, start: Tensor, spatial: 
     belongs to the next layer.
     """
     local = {id(node) for node in scope.nodes}
+    readers = [node for node in start.outputs if id(node) in local]
+    normalised = len(readers) == 1 and readers[0].op == "BatchNormalization"
     waiting = {start.name: _reader_count(scope, start)}  # region tensors -> readers not yet in the region
     dense: list[Tensor] = []
     best, best_inner, crossed, segment_nonlinear = start, 0, False, False
@@ -62,7 +64,8 @@ def pointwise_region(editor: GraphEditor, scope: Scope, start: Tensor, spatial: 
                 waiting[tensor.name] -= 1
         waiting = {name: count for name, count in waiting.items() if count}
         output = node.outputs[0]
-        segment_nonlinear |= node.op in NONLINEAR or _multiplies_itself(editor, node)
+        itself = node.op in ("Mul", "Div") and not any(editor.is_constant(tensor) for tensor in node.inputs)
+        segment_nonlinear |= node.op in NONLINEAR or itself
         dense.append(output)
         waiting[output.name] = _reader_count(scope, output)
         if set(waiting) != {output.name}:
@@ -75,21 +78,18 @@ def pointwise_region(editor: GraphEditor, scope: Scope, start: Tensor, spatial: 
             continue  # stay in the quantised domain: a blur must not leave a float island
         best, best_inner = output, len(dense) - 1
     inner = (start, *dense[:best_inner]) if best is not start else ()
-    readers = [node for node in start.outputs if id(node) in local]
-    normalised = len(readers) == 1 and readers[0].op == "BatchNormalization"
     return Region(best, inner, crossed, normalised)
 
 
 def _in_order(editor: GraphEditor, scope: Scope, local: set[int], start: Tensor, spatial: int) -> Iterator[Node]:
-    """The region's nodes in topological order."""
-    inside, done, tensors = {id(start)}, set[int](), [start]
+    """The region's nodes in topological order; `local`, those of the scope, loses them."""
+    inside, tensors = {id(start)}, [start]
     while True:
-        readers = (reader for tensor in tensors for reader in tensor.outputs)
-        fresh = (reader for reader in readers if id(reader) in local and id(reader) not in done)
-        node = next((reader for reader in fresh if _pointwise(editor, scope, reader, inside, spatial)), None)
+        readers = (reader for tensor in tensors for reader in tensor.outputs if id(reader) in local)
+        node = next((reader for reader in readers if _pointwise(editor, scope, reader, inside, spatial)), None)
         if node is None:
             return
-        done.add(id(node))
+        local.remove(id(node))
         inside.add(id(node.outputs[0]))
         tensors.append(node.outputs[0])
         yield node
@@ -122,10 +122,6 @@ def _per_channel(editor: GraphEditor, tensor: Tensor, spatial: int) -> bool:
         return False
     aligned = (1,) * (spatial + 2 - len(shape)) + shape
     return aligned[0] == 1 and all(size == 1 for size in aligned[2:])
-
-
-def _multiplies_itself(editor: GraphEditor, node: Node) -> bool:
-    return node.op in ("Mul", "Div") and not any(editor.is_constant(t) for t in node.inputs)
 
 
 def _reader_count(scope: Scope, tensor: Tensor) -> int:

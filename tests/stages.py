@@ -11,6 +11,7 @@ from reference import build, weight
 
 import aarewrite
 from aarewrite.recipe import Recipe, SiteOverride
+from aarewrite.sites.site import Site
 
 A_TROUS = Recipe(name="test", last_stage="a trous")
 TWO_POOLS = """(float[1, 2, 16, 16] x) => (float[] y) {
@@ -96,3 +97,8 @@ def reasons(model: onnx.ModelProto, **options: Any) -> dict[str, str]:
     plan = aarewrite.plan(model, **options)
     kept = {planned.site.node: planned.reason for planned in plan.sites if planned.match is None}
     return kept | {source.node: source.reason for source in plan.sources}
+
+
+def site_of(model: onnx.ModelProto, node: str) -> Site:
+    """The site of a node as it is found."""
+    return next(planned.site for planned in aarewrite.plan(model).sites if planned.site.node == node)

@@ -8,10 +8,10 @@ import aarewrite
 from aarewrite import errors
 from aarewrite.errors import AarewriteError, CannotHandle, CheckFailed, UsageError
 
+STATUSES = {AarewriteError: 1, CheckFailed: 1, UsageError: 2, CannotHandle: 3}
 
-@pytest.mark.parametrize(
-    ("kind", "status"), [(AarewriteError, 1), (CheckFailed, 1), (UsageError, 2), (CannotHandle, 3)]
-)
+
+@pytest.mark.parametrize(("kind", "status"), STATUSES.items())
 def test_every_kind_has_its_exit_status_and_is_public(kind: type[AarewriteError], status: int) -> None:
     assert kind.exit_status == status
     assert issubclass(kind, AarewriteError)

@@ -1,4 +1,4 @@
-"""The house itself: passes named by nobody else, one place that changes a graph."""
+"""The house itself: passes named by nobody else, one place that changes a graph, a test file for every module."""
 
 from __future__ import annotations
 
@@ -72,3 +72,10 @@ def test_only_passes_change_a_graph(path: Path) -> None:
     ]
     changing = [f.attr for f in calls if f.attr in MUTATORS and "editor" in ast.unparse(f.value)]
     assert not changing
+
+
+@pytest.mark.parametrize("path", [path for path in modules() if not path.stem.startswith("__")], ids=name_of)
+def test_every_module_has_the_test_file_of_its_name(path: Path) -> None:
+    parts = path.relative_to(ROOT).parts
+    folder = ROOT / "tests" / Path(*parts[1:-1] if parts[0] == "aarewrite" else parts[:-1])
+    assert (folder / f"test_{path.name}").is_file()

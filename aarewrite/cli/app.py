@@ -5,47 +5,28 @@ from __future__ import annotations
 import difflib
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, NoReturn
 
 import typer
-from typer.core import TyperGroup
 
 from aarewrite.cli.inspect import inspect
-from aarewrite.cli.options import Command
-from aarewrite.cli.rewrite import RewriteCommand, rewrite
-from aarewrite.cli.verify import VerifyCommand, verify
+from aarewrite.cli.options import say_owners
+from aarewrite.cli.rewrite import OWNERS, rewrite
+from aarewrite.cli.verify import OWNERS_OF_VERIFY, verify
 from aarewrite.errors import AarewriteError, UsageError
 from aarewrite.version import __version__
 
-DEFAULT_COMMAND = "rewrite"
 INTERRUPTED = 130
-
-
-class _DefaultCommand(TyperGroup):
-    """`aarewrite MODEL.onnx` is `aarewrite rewrite MODEL.onnx`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if not args:
-            raise UsageError("no model given", "run aarewrite MODEL.onnx, or aarewrite rewrite --help")
-        if args[0] not in (*self.commands, "-h", "--help", "--version"):
-            _refuse_mistyped(args[0], list(self.commands))
-            args = [DEFAULT_COMMAND, *args]
-        return super().parse_args(ctx, args)
-
-
-def _refuse_mistyped(word: str, commands: list[str]) -> None:
-    near = difflib.get_close_matches(word.lower(), commands, 1)
-    if near and not word.lower().endswith(".onnx") and not Path(word).exists():
-        raise UsageError(f"no command and no file {word!r}", f"did you mean aarewrite {near[0]}?")
-
+COMMANDS = {"rewrite": OWNERS, "verify": OWNERS_OF_VERIFY, "inspect": {}}  # and whose options mean nothing alone
 
 app = typer.Typer(
-    cls=_DefaultCommand,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+for command in (rewrite, verify, inspect):
+    app.command()(command)
 
 
 def _print_version(value: bool) -> None:
@@ -55,7 +36,7 @@ def _print_version(value: bool) -> None:
 
 
 @app.callback()
-def _main(
+def _about(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
@@ -67,15 +48,25 @@ def _main(
     """
 
 
-app.command(cls=RewriteCommand)(rewrite)
-app.command(cls=VerifyCommand)(verify)
-app.command(cls=Command)(inspect)
+def _run(words: list[str]) -> object:
+    """Run the command that the words ask for; `MODEL.onnx ...` is `rewrite MODEL.onnx ...`."""
+    if not words:
+        raise UsageError("no model given", "run aarewrite MODEL.onnx, or aarewrite rewrite --help")
+    if words[0] not in (*COMMANDS, "-h", "--help", "--version"):
+        near = difflib.get_close_matches(words[0].lower(), COMMANDS, 1)
+        if near and not words[0].lower().endswith(".onnx") and not Path(words[0]).exists():
+            raise UsageError(f"no command and no file {words[0]!r}", f"did you mean aarewrite {near[0]}?")
+        words = ["rewrite", *words]
+    group = typer.main.get_group(app)
+    for name, owners in COMMANDS.items():
+        say_owners(group.commands[name].params, owners)
+    return group(words, standalone_mode=False)
 
 
 def main() -> None:
     """The `aarewrite` command: every error is one line on stderr and an exit status."""
     try:
-        status = app(standalone_mode=False)
+        status = _run(sys.argv[1:])
         if status == INTERRUPTED:  # typer turns Ctrl-C into this status and says nothing
             raise KeyboardInterrupt
     except AarewriteError as error:
@@ -97,10 +88,6 @@ def main() -> None:
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def _fail(message: str, status: int) -> None:
+def _fail(message: str, status: int) -> NoReturn:
     print("aarewrite: error: " + " ".join(message.split()), file=sys.stderr)
     sys.exit(status)
-
-
-if __name__ == "__main__":
-    main()

@@ -4,74 +4,63 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated
 
-import typer
-from typer.core import TyperCommand, TyperOption
+from typer import Argument, Context, Option
+from typer.core import TyperOption
 
 from aarewrite.errors import UsageError
 from aarewrite.outputs import check_outputs
 
 if TYPE_CHECKING:
     from aarewrite.model.model_file import Model
+    from aarewrite.verification.result import VerifyReport
 
-Rules = Mapping[str, tuple[str, ...]]
-ModelFile = Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="The model to read.")]
-Json = Annotated[
-    str | None, typer.Option("--json", metavar="FILE|-", help="Write everything found as JSON; - is stdout.")
-]
+ModelFile = Annotated[Path, Argument(metavar="MODEL.onnx", help="The model to read.")]
+Json = Annotated[str | None, Option("--json", metavar="FILE|-", help="Write everything found as JSON; - is stdout.")]
 InputShapes = Annotated[
-    list[str] | None,
-    typer.Option("--input", metavar="NAME:1x3x224x224", help="Shape of an input that the model leaves open."),
+    list[str] | None, Option(metavar="NAME:1x3x224x224", help="Shape of an input that the model leaves open.")
 ]
-Labels = Annotated[str | None, typer.Option(help="CSV with the columns file and class_index (and name).")]
-Preprocess = Annotated[str | None, typer.Option(help="imagenet, caffe, raw255, unit, pm1, none, or a .toml file.")]
-Provider = Annotated[str, typer.Option(help="cpu, cuda or all.")]
-Protocol = Annotated[str, typer.Option(help="Any of crop,circular,fractional.")]
-MaxShift = Annotated[int | None, typer.Option(help="Largest shift of the agreement over distance, px.")]
-Layers = Annotated[bool, typer.Option("--layers", help="Measure every downsampling layer.")]
-Limit = Annotated[int | None, typer.Option(help="Use only the first N samples.")]
-Seed = Annotated[int, typer.Option(help="Seed of every random choice.", min=0)]
-Report = Annotated[Path | None, typer.Option("--report", metavar="OUT.html", help="Write a self-contained HTML page.")]
-MinConsistency = Annotated[float | None, typer.Option(help="Exit 1 below this consistency (0..1).")]
-MaxDiff = Annotated[float | None, typer.Option(help="Exit 1 above this absolute difference of the outputs.")]
+Labels = Annotated[str | None, Option(help="CSV with the columns file and class_index (and name).")]
+Preprocess = Annotated[str | None, Option(help="imagenet, caffe, raw255, unit, pm1, none, or a .toml file.")]
+Provider = Annotated[str, Option(help="cpu, cuda or all.")]
+Protocol = Annotated[str, Option(help="Any of crop,circular,fractional.")]
+MaxShift = Annotated[int | None, Option(help="Largest shift of the agreement over distance, px.")]
+Layers = Annotated[bool, Option("--layers", help="Measure every downsampling layer.")]
+Limit = Annotated[int | None, Option(help="Use only the first N samples.")]
+Seed = Annotated[int, Option(help="Seed of every random choice.", min=0)]
+Report = Annotated[Path | None, Option(metavar="OUT.html", help="Write a self-contained HTML page.")]
+MinConsistency = Annotated[float | None, Option(help="Exit 1 below this consistency (0..1).")]
+MaxDiff = Annotated[float | None, Option(help="Exit 1 above this absolute difference of the outputs.")]
+
+# Parameter -> others: those of which one must be given with it, or those that mean nothing beside it.
+Rules = Mapping[str, tuple[str, ...]]
 
 
-class Command(TyperCommand):
-    """A command that refuses options that would do nothing: without their owner, or beside what excludes them."""
+def say_owners(params: Iterable[object], owners: Rules) -> None:
+    """Let the help of every option begin with its owners."""
+    options = {param.name: param for param in params if isinstance(param, TyperOption)}
+    for name, needed in owners.items():
+        options[name].help = f"With {' or '.join(options[owner].opts[0] for owner in needed)}: {options[name].help}"
 
-    owners: ClassVar[Rules] = {}  # parameter -> those of which one must be given with it
-    excludes: ClassVar[Rules] = {}  # parameter -> those that mean nothing beside it
 
-    def get_params(self, ctx: Any) -> list[Any]:
-        """Every parameter, its help beginning with its owners."""
-        params = super().get_params(ctx)
-        for param in (param for param in params if isinstance(param, TyperOption)):
-            owners = " or ".join(map(self._option, self.owners.get(param.name or "", ())))
-            if owners and not (param.help or "").startswith("With "):
-                param.help = f"With {owners}: {param.help}"
-        return params
+def refuse_idle(ctx: Context, owners: Rules, excludes: Rules) -> None:
+    """Refuse an option that was given, be it with its default's value, and that would do nothing.
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse; what was given on the command line is looked at, be it equal to the default or not.
-
-        Raises:
-            UsageError: An option would do nothing; the message names it and its owner.
-        """
-        rest = super().parse_args(ctx, args)
-        given = [p.name for p in self.params if getattr(ctx.get_parameter_source(p.name), "name", "") == "COMMANDLINE"]
-        for name in given:
-            option, owners = self._option(name), [self._option(owner) for owner in self.owners.get(name, ())]
-            if owners and not set(self.owners[name]) & set(given):
-                raise UsageError(
-                    f"{option} does nothing without {' or '.join(owners)}", f"add {owners[0]}, or leave {option} out"
-                )
-            if other := next((self._option(other) for other in self.excludes.get(name, ()) if other in given), None):
-                raise UsageError(f"{option} and {other} exclude each other", "leave one of them out")
-        return rest
-
-    def _option(self, name: str) -> str:
-        return next(param.opts[0] for param in self.params if param.name == name)
+    Raises:
+        UsageError: The message names it, and its owner or what excludes it.
+    """
+    options = {param.name or "": param.opts[0] for param in ctx.command.params}
+    sources = {name: ctx.get_parameter_source(name) for name in options}
+    given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    for name in given:
+        option, needed = options[name], owners.get(name, ())
+        if needed and not set(needed) & set(given):
+            either = " or ".join(options[owner] for owner in needed)
+            next_step = f"add {options[needed[0]]}, or leave {option} out"
+            raise UsageError(f"{option} does nothing without {either}", next_step)
+        if other := next((other for other in excludes.get(name, ()) if other in given), None):
+            raise UsageError(f"{option} and {options[other]} exclude each other", "leave one of them out")
 
 
 def check_files(
@@ -108,10 +97,9 @@ def parse_inputs(texts: list[str] | None) -> dict[str, tuple[int, ...]]:
     shapes = {}
     for text in texts or ():
         name, _, dims = text.rpartition(":")
-        sizes = parse_sizes(dims)
-        if not name or not sizes:
+        shapes[name] = parse_sizes(dims)
+        if not name or not shapes[name]:
             raise UsageError(f"--input {text!r} is not NAME:SHAPE", "write it like data:1x3x224x224")
-        shapes[name] = sizes
     return shapes
 
 
@@ -119,4 +107,18 @@ def parse_sizes(text: str) -> tuple[int, ...]:
     """240x320 as (240, 320); () for what is no such text."""
     sizes = text.lower().split("x")
     good = all(size.isascii() and size.isdigit() and int(size) > 0 for size in sizes)
-    return tuple(int(size) for size in sizes) if good else ()
+    return tuple(map(int, sizes)) if good else ()
+
+
+def parse_protocols(text: str) -> tuple[str, ...]:
+    """The names in `crop,circular`."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def html_page(found: VerifyReport, path: Path | None) -> str:
+    """The page, where one is asked for: nothing else needs jinja2."""
+    if path is None:
+        return ""
+    from aarewrite.show.page import render_html
+
+    return render_html(found)

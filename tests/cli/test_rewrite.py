@@ -183,7 +183,7 @@ def test_plan_files_that_are_none(path: Path, tmp_path: Path, content: str, mess
         (["absent.onnx"], "absent.onnx: no such file"),
         (["{path}", "--filter", "9"], "filter = 9 is not one of 1, 2, 3, 4, 5, 6, 7"),
         (["{path}", "--filter", "0"], "filter = 0 is not one of"),
-        (["{path}", "--filter", "three"], "--filter"),
+        (["{path}", "--filter", "three"], "filter = 'three' is not one of 1, 2, 3"),
         (["{path}", "--pad", "wrap"], "pad = 'wrap' is not one of reflect, edge, zero"),
         (["{path}", "--placement", "around"], "placement 'around' is not one of after, before"),
         (["{path}", "--max-window", "big"], "max_window 'big' is neither keep nor a window size"),

@@ -35,12 +35,13 @@ def model_macs(editor: GraphEditor, shapes: Shapes) -> int | None:
     calls = _calls(editor)
     total = 0
     for scope in editor.scopes:
-        for node in scope.nodes:
+        times = calls.get(scope.root.function, 1)
+        for node in scope.nodes if times else ():  # nothing is known of a function that nobody calls
             if node.op in COUNTED:
                 macs = _node_macs(shapes, scope, node)
                 if macs is None:
                     return None
-                total += macs * calls.get(scope.root.function, 1)
+                total += macs * times
     return total
 
 

@@ -20,14 +20,14 @@ TWO_POOLS = """(float[1, 2, 16, 16] x) => (float[] y) {
 }"""
 
 
-def three_sites() -> onnx.ModelProto:
-    """A max pool, a strided conv with a Relu behind it and an average pool, the map halved each time from 33 on."""
-    text = """(float[1, 2, 33, 33] x) => (float[] y) {
+def three_sites(size: int = 33) -> onnx.ModelProto:
+    """A max pool, a strided conv with a Relu behind it and an average pool, the map halved each time."""
+    text = f"""(float[1, 2, {size}, {size}] x) => (float[] y) {{
         [pool1] a = MaxPool<kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]>(x)
         [conv1] b = Conv<strides = [2, 2], pads = [1, 1, 1, 1]>(a, w)
         [relu] c = Relu(b)
         [pool2] y = AveragePool<kernel_shape = [2, 2], strides = [2, 2]>(c)
-    }"""
+    }}"""
     return build(text, w=weight(4, 2, 3, 3))
 
 

@@ -107,4 +107,4 @@ def test_a_recipe_is_a_value() -> None:
     recipe = Recipe(filter=5)
     assert recipe.with_options(filter=None, pad="zero") == Recipe(filter=5, pad="zero")
     with pytest.raises(AttributeError):
-        recipe.filter = 3  # type: ignore[misc]
+        recipe.filter = 3

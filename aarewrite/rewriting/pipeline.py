@@ -143,6 +143,8 @@ def _planned(
     model: Model, recipe: str | Path | Recipe, table: Mapping[str, Any] | None, options: Options
 ) -> tuple[Plan, Model]:
     """The plan, and the model rewritten by it."""
+    if unknown := sorted(options.keys() - Options.__optional_keys__):
+        raise UsageError(f"unknown option {unknown[0]!r}", f"known are {', '.join(sorted(Options.__optional_keys__))}")
     if table is not None:
         draft = parse_plan(table)
         return replan(open_reading(model, draft.input_shapes), draft)

@@ -19,7 +19,7 @@ META = {"pkg.torch.onnx.name_scopes": "['', 'stem']", "trace": "File x.py, line 
 
 def add_metadata(message: object, entries: dict[str, str] = META) -> None:
     for key, value in entries.items():
-        message.metadata_props.add(key=key, value=value)  # type: ignore[attr-defined]
+        message.metadata_props.add(key=key, value=value)
 
 
 @pytest.fixture

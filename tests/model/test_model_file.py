@@ -17,7 +17,7 @@ POOL = "[pool] y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>"
 
 def model(**options: int) -> onnx.ModelProto:
     text = f"(float[1, 2, 9, 9] x) => (float[] y) {{ [conv] a = Conv(x, w) {POOL}(a) }}"
-    return build(text, w=weight(64, 2, 3, 3), **options)  # type: ignore[arg-type]
+    return build(text, w=weight(64, 2, 3, 3), **options)
 
 
 def external(folder: Path, name: str = "model.onnx", data: str = "weights.bin") -> Path:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
 import onnx
 import pytest
-from reference import POOL, blur, build, dense, function, functions, relative_difference, run, weight
-from stages import three_sites
+from reference import POOL, attributes, blur, build, dense, function, functions, node, relative_difference, run, weight
+from stages import A_TROUS, three_sites, two_stages
 
 import aarewrite
+from aarewrite.model.model_file import load
+from aarewrite.recipe import Recipe
+from aarewrite.rewriting.apply import applied, open_reading
 
 EXACT = 1e-6
 
@@ -148,3 +152,96 @@ def test_branches_inside_functions() -> None:
     if result.changed:
         expected = blur(dense("MaxPool", x, (2, 2), [(0, 0)] * 2), 3, (2, 2))
         assert relative_difference(run(result.model, x=x)[0], expected) < EXACT
+
+
+# ---- passes ------------------------------------------------------------------------------------------------
+
+
+def test_metadata_say_version_recipe_and_origins() -> None:
+    model = three_sites(32)
+    model.metadata_props.add(key="mine", value="kept")
+    plan = aarewrite.plan(model, "zhang2019", first_conv=True)
+    metadata = {entry.key: entry.value for entry in plan.apply(model).metadata_props}
+    assert metadata.keys() == {"mine", "aarewrite.version", "aarewrite.recipe", "aarewrite.blurs"}
+    assert metadata["mine"] == "kept"
+    assert json.loads(metadata["aarewrite.recipe"]) == plan.recipe.to_dict()
+    blurs = {name: (one["node"], one["placement"]) for name, one in json.loads(metadata["aarewrite.blurs"]).items()}
+    assert blurs == {
+        "pool1/blur/Conv": ("pool1", "after"),
+        "conv1/blur/Conv": ("conv1", "after"),
+        "pool2/blur/Conv": ("pool2", "instead"),
+    }
+
+
+def test_a_stage_leaves_a_record_under_its_own_key() -> None:
+    net = two_stages()
+    result = aarewrite.plan(net, A_TROUS).apply(net)
+    metadata = {entry.key: entry.value for entry in result.metadata_props}
+    (stage,) = aarewrite.plan(net, A_TROUS).stages
+    assert json.loads(metadata[stage.key]) == {"second": [2, 2], "shortcut": [2, 2]}
+
+
+def test_the_twin_is_the_original_in_its_values_and_leaves_no_record(model: onnx.ModelProto) -> None:
+    twin = applied(aarewrite.plan(model, first_conv=True), model, twin=True).to_proto()
+    assert [entry.key for entry in twin.metadata_props] == []
+    assert attributes(node(twin, "pool1"))["strides"] == [1, 1]
+    x = weight(1, 2, 33, 33)
+    assert relative_difference(run(twin, x=x)[0], run(model, x=x)[0].astype(np.float64)) < EXACT
+
+
+def test_the_twin_leaves_out_the_operators_that_the_plan_changes() -> None:
+    model = three_sites(32)
+    plan = aarewrite.plan(model, "zhang2019-resnet", first_conv=True)
+    twin = applied(plan, model, twin=True).to_proto()
+    for name in ("pool1", "pool2"):
+        assert node(twin, name).SerializeToString() == node(model, name).SerializeToString()
+    assert attributes(node(twin, "conv1"))["strides"] == [1, 1]
+    result = applied(plan, model).to_proto()
+    assert attributes(node(result, "pool1"))["kernel_shape"] == [2, 2]
+    assert "pool2" not in {one.name for one in result.graph.node}
+
+
+def test_a_plan_for_another_model(model: onnx.ModelProto) -> None:
+    other = build(
+        "(float[1, 2, 9, 9] x) => (float[] y) { [pool] y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(x) }"
+    )
+    plan = aarewrite.plan(model)
+    with pytest.raises(aarewrite.UsageError, match="plan: site 'pool1' is not in this model"):
+        aarewrite.rewrite(other, plan=plan.to_dict())
+    with pytest.raises(aarewrite.UsageError, match="plan: site 'pool1' is not in this model"):
+        plan.apply(other)
+
+
+@pytest.mark.parametrize("recipe", [A_TROUS, Recipe(name="test", conv="keep", second_phase=4)])
+def test_a_stage_for_another_model(model: onnx.ModelProto, recipe: Recipe) -> None:
+    plan = aarewrite.plan(two_stages(), recipe)
+    assert [stage.sites for stage in plan.stages] == [("second", "shortcut")]
+    with pytest.raises(aarewrite.UsageError, match="plan: site 'second' is not in this model; make a plan for this"):
+        dataclasses.replace(plan, sites=()).apply(model)
+
+
+def test_a_result_that_is_not_valid_is_refused(model: onnx.ModelProto) -> None:
+    plan = aarewrite.plan(model)
+    last = plan.sites[-1]
+    assert last.match is not None
+    wide = dataclasses.replace(last.match, window=dataclasses.replace(last.match.window, end=(1, 1)))
+    broken = dataclasses.replace(plan, sites=(*plan.sites[:-1], dataclasses.replace(last, match=wide)))
+    with pytest.raises(aarewrite.CheckFailed, match="fails strict shape inference"):
+        broken.apply(model)
+
+
+def test_computed_pads_are_folded_before_anything_is_read() -> None:
+    model = build(
+        """(float[1, 2, 8, 8] x) => (float[] y) {
+        s = Shape(x)
+        none = Sub(s, s)
+        amounts = Concat<axis = 0>(none, none)
+        [pad] p = Pad(x, amounts)
+        [pool] y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(p)
+    }"""
+    )
+    reading = open_reading(load(model))
+    assert [node.op for node in reading.main.nodes] == ["Pad", "MaxPool"]
+    assert reading.places["", "pool"].site.input_size == (8, 8)
+    assert reading.input_shapes == {}
+    assert open_reading(load(model), {"x": (1, 2, 8, 8)}).input_shapes == {"x": (1, 2, 8, 8)}

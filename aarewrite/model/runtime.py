@@ -20,9 +20,12 @@ import onnxruntime as ort
 from aarewrite.errors import CannotHandle
 from aarewrite.model import external
 from aarewrite.model.model_file import Model
-from aarewrite.model.types import Array
+from aarewrite.model.types import Array, DType
 
 LARGEST_OPTIMISED = 64 * 2**20
+NUMPY_KINDS = frozenset(
+    ["bool", "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
+)
 NO_SPINNING = (("session.intra_op.allow_spinning", "0"),)  # for runs that take turns with other work on the cores
 NEWEST_HINT = "install a newer onnxruntime or export with a lower opset_version"
 
@@ -33,6 +36,13 @@ class Port(Protocol):
     name: str
     type: str
     shape: list[int | str | None]
+
+
+def dtype_of(port: Port) -> DType | None:
+    """numpy's dtype of a tensor's values, None for those it does not have and for anything but a tensor."""
+    kind = port.type.removeprefix("tensor(").removesuffix(")")
+    name = {"float": "float32", "double": "float64"}.get(kind, kind)
+    return np.dtype(name) if name in NUMPY_KINDS else None
 
 
 class Session(Protocol):

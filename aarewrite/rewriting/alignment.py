@@ -16,28 +16,21 @@ Offset = tuple[float, ...]  # per spatial axis, in pixels of the model's input; 
 
 
 def misaligned(editor: GraphEditor, rewrites: Mapping[int, tuple[Located, Match]]) -> Iterator[str]:
-    """One line for every node whose branches the planned rewrites move apart.
-
-    Args:
-        editor: The graph.
-        rewrites: id(node) -> the site it is and its match.
-    """
+    """One line for every node whose branches the planned rewrites, id(node) -> site and match, move apart."""
     offsets: dict[int, Offset] = {}
     for scope in editor.scopes:
         for node in scope.nodes:
             data = [tensor for tensor in node.inputs if tensor.name and not editor.is_constant(tensor)]
             branches = [offsets.get(id(tensor), ()) for tensor in data]
-            if node.op in MEETINGS and len({_padded(branch) for branch in branches}) > 1:
-                name = node.name or node.outputs[0].name
+            if node.op in MEETINGS and len(set(branches)) > 1:
                 yield (
-                    f"{name}: the branches that meet here are blurred with filters of different parity and lie part of "
-                    "a pixel apart; use odd filters, or even ones in all branches"
+                    f"{node.name or node.outputs[0].name}: the branches that meet here are blurred with filters of "
+                    "different parity and lie part of a pixel apart; use odd filters, or even ones in all branches"
                 )
             offset = max(branches, key=len, default=())
             if id(node) in rewrites:
                 offset = _moved(offset, *rewrites[id(node)])
-            for output in node.outputs:
-                offsets[id(output)] = offset
+            offsets |= {id(output): offset for output in node.outputs}
 
 
 def _moved(offset: Offset, located: Located, match: Match) -> Offset:
@@ -46,8 +39,5 @@ def _moved(offset: Offset, located: Located, match: Match) -> Offset:
     before = offset or (0.0,) * len(moves)
     if len(before) != len(moves) or len(strides) != len(moves):
         return offset
-    return tuple(o + m * s for o, s, m in zip(before, strides, moves, strict=True))
-
-
-def _padded(offset: Offset) -> Offset:
-    return offset if any(offset) else ()
+    moved = tuple(o + m * s for o, s, m in zip(before, strides, moves, strict=True))
+    return moved if any(moved) else ()

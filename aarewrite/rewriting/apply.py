@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import dropwhile
 
 import onnx
 
@@ -15,10 +14,10 @@ from aarewrite.errors import UsageError
 from aarewrite.model.graph import GraphEditor
 from aarewrite.model.model_file import Model, load, recorded
 from aarewrite.passes import REGISTRY
-from aarewrite.passes.contract import GraphPass, Match, Rewritten, SitePass, StagePass
-from aarewrite.planning import PlannedSite
+from aarewrite.passes.contract import GraphPass, Rewritten, StagePass
 from aarewrite.rewriting.checks import check
 from aarewrite.sites.reading import InputShapes, Reading
+from aarewrite.sites.site import Located
 from aarewrite.version import __version__
 
 BLURS = "aarewrite.blurs"  # key of the metadata: name of each blur's node -> where it comes from
@@ -49,8 +48,10 @@ def open_reading(model: Model, input_shapes: InputShapes | None = None) -> Readi
         CannotHandle: The model cannot be represented.
     """
     reading = Reading(GraphEditor(model))
-    for kind in takewhile(lambda kind: issubclass(kind, GraphPass), REGISTRY):
-        if issubclass(kind, GraphPass) and kind().apply(reading, ()):
+    for kind in REGISTRY:
+        if not issubclass(kind, GraphPass):
+            break
+        if kind().apply(reading, ()):
             reading = reading.again()
     return dataclasses.replace(reading, input_shapes=dict(input_shapes or {}))
 
@@ -80,18 +81,17 @@ def apply_plan(planned: planning.Plan, reading: Reading, twin: bool = False) -> 
     origins: dict[str, object] = {}
     records: dict[str, object] = {}
     sites_done = False
-    for kind in REGISTRY:
-        if issubclass(kind, SitePass):
-            if not sites_done:
-                origins = dict(_apply_sites(planned, reading, rewritten, twin))
-                sites_done = True
-        elif issubclass(kind, GraphPass):
-            if sites_done:
-                kind().apply(reading, rewritten)
-        else:
+    for kind in dropwhile(lambda kind: issubclass(kind, GraphPass), REGISTRY):
+        if issubclass(kind, GraphPass):
+            kind().apply(reading, rewritten)
+        elif issubclass(kind, StagePass):
             for stage in planned.stages:
                 if type(stage) is kind:
-                    reading, records[stage.key] = _apply_stage(stage, reading, rewritten, twin)
+                    for name in stage.sites:
+                        _place(reading, "", name)
+                    reading, records[stage.key] = stage.apply(reading, rewritten, twin)
+        elif not sites_done:  # all site passes at once, in the graph's order
+            origins, sites_done = _apply_sites(planned, reading, rewritten, twin), True
     if not twin:
         reading.editor.metadata = {
             "aarewrite.version": __version__,
@@ -101,41 +101,29 @@ def apply_plan(planned: planning.Plan, reading: Reading, twin: bool = False) -> 
     return reading.editor.export()
 
 
-def _apply_stage(stage: StagePass, reading: Reading, rewritten: list[Rewritten], twin: bool) -> tuple[Reading, object]:
-    for name in stage.sites:
-        if ("", name) not in reading.places:
-            raise _missing(name)
-    return stage.apply(reading, rewritten, twin)
-
-
-def _apply_sites(
-    planned: planning.Plan, reading: Reading, rewritten: list[Rewritten], twin: bool
-) -> Iterator[tuple[str, object]]:
-    """Every site in graph order; yields the name of each blur's node and where it comes from."""
+def _apply_sites(planned: planning.Plan, reading: Reading, rewritten: list[Rewritten], twin: bool) -> dict[str, object]:
+    """Rewrite every site in graph order; returns the name of each blur's node and where it comes from."""
+    origins: dict[str, object] = {}
     for entry in planned.rewrites:
-        match = entry.match
+        site, match = entry.site, entry.match
         assert match is not None, "a plan's rewrites have a match"
-        place = reading.places.get((entry.site.scope, entry.site.node))
-        if place is None:
-            raise _missing(entry.site.node)
+        place = _place(reading, site.scope, site.node)
         if twin and not match.proven:
             continue
         match = match.twin() if twin else match
         name = entry.do.apply(reading.editor, place, match)
         rewritten.append(Rewritten(place, match, name))
-        yield name, _origin(entry, match)
+        origins[name] = {
+            "scope": site.scope,
+            "node": site.node,
+            "op": site.op,
+            "strides": list(site.strides),
+            "placement": entry.do.name,
+        } | match.blur.record()
+    return origins
 
 
-def _missing(node: str) -> UsageError:
-    return UsageError(f"plan: site {node!r} is not in this model", "make a plan for this model")
-
-
-def _origin(entry: PlannedSite, match: Match) -> dict[str, object]:
-    site = entry.site
-    return {
-        "scope": site.scope,
-        "node": site.node,
-        "op": site.op,
-        "strides": list(site.strides),
-        "placement": entry.do.name,
-    } | match.blur.record()
+def _place(reading: Reading, scope: str, node: str) -> Located:
+    if (scope, node) not in reading.places:
+        raise UsageError(f"plan: site {node!r} is not in this model", "make a plan for this model")
+    return reading.places[scope, node]

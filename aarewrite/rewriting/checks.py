@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from copy import deepcopy
+
 import onnx
 
 from aarewrite.errors import CheckFailed
@@ -18,9 +21,9 @@ def check(original: Model, rewritten: Model) -> tuple[str, ...]:
         CheckFailed: The rewrite made a valid model invalid, or changed its signature.
     """
     warnings = []
-    for name, step in (("onnx.checker", _onnx_checker), ("strict shape inference", _strict_inference)):
-        problem = step(rewritten)
-        if problem and step(original):
+    for name, step in (("onnx.checker", _check), ("strict shape inference", _infer)):
+        problem = _problem(step, rewritten)
+        if problem and _problem(step, original):
             warnings.append(f"the original already fails {name}: {problem}")
         elif problem:
             raise CheckFailed(f"the rewritten model fails {name}: {problem}")
@@ -31,32 +34,29 @@ def check(original: Model, rewritten: Model) -> tuple[str, ...]:
     return tuple(warnings)
 
 
-def _onnx_checker(model: Model) -> str:
-    """The checker's complaint, "" if none. Weights that are not in the proto are shown to it as graph inputs."""
-    proto = onnx.ModelProto()
-    proto.CopyFrom(model.readable)
-    external = onnx.TensorProto.EXTERNAL
-    stubs = [tensor for tensor in proto.graph.initializer if tensor.data_location == external]
-    inputs = {value.name for value in proto.graph.input}
-    for tensor in stubs:
-        if tensor.name not in inputs:
-            shape = list(tensor.dims)
-            proto.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, shape))
-    names = {tensor.name for tensor in stubs}
-    inline = [tensor for tensor in model.proto.graph.initializer if tensor.name not in names]
+def _problem(step: Callable[[Model], None], model: Model) -> str:
+    """What a step raises, "" if nothing."""
+    try:
+        with stdout_to_stderr():  # the checker announces experimental operators there
+            step(model)
+    except Exception as error:  # ValidationError, InferenceError, and RuntimeError from the C++ side
+        return first_line(error)
+    return ""
+
+
+def _check(model: Model) -> None:
+    """onnx's checker; weights that are not in the proto are shown to it as graph inputs."""
+    proto = deepcopy(model.readable)
+    known = {value.name for value in proto.graph.input}
+    inline = [tensor for tensor in proto.graph.initializer if tensor.data_location != onnx.TensorProto.EXTERNAL]
+    for tensor in proto.graph.initializer:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL and tensor.name not in known:
+            info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+            proto.graph.input.append(info)
     del proto.graph.initializer[:]
     proto.graph.initializer.extend(inline)
-    try:
-        with stdout_to_stderr():  # it announces experimental operators there
-            onnx.checker.check_model(proto)
-    except Exception as error:  # ValidationError, and RuntimeError from the C++ side
-        return first_line(error)
-    return ""
+    onnx.checker.check_model(proto)
 
 
-def _strict_inference(model: Model) -> str:
-    try:
-        infer(model.readable, strict=True)
-    except Exception as error:
-        return first_line(error)
-    return ""
+def _infer(model: Model) -> None:
+    infer(model.readable, strict=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import TypedDict, Unpack
 
 import onnx
 
@@ -14,6 +15,7 @@ from aarewrite import planning
 from aarewrite.errors import CheckFailed, UsageError
 from aarewrite.model.model_file import Model, load
 from aarewrite.model.runtime import quiet_libraries
+from aarewrite.options import Json
 from aarewrite.passes.contract import PLACEMENTS
 from aarewrite.planning import parse_plan
 from aarewrite.recipe import Recipe, load_recipe
@@ -40,22 +42,19 @@ class Result:
     rewritten: Model
     proof: Proof | None = None
     warnings: tuple[str, ...] = ()
-    _complete: onnx.ModelProto | None = field(default=None, repr=False)
 
     @property
     def changed(self) -> bool:
         """Whether any site was rewritten."""
         return self.plan.changes
 
-    @property
+    @cached_property
     def model(self) -> onnx.ModelProto:
         """The complete rewritten ModelProto."""
-        if self._complete is None:
-            self._complete = self.rewritten.to_proto()
-        return self._complete
+        return self.rewritten.to_proto()
 
     @property
-    def report(self) -> dict[str, Any]:
+    def report(self) -> Json:
         """Plan and proof as plain values, as `--json` writes them."""
         proof = self.proof.to_dict() if self.proof else None
         return self.plan.to_dict() | {"changed": self.changed, "proof": proof, "model_warnings": list(self.warnings)}
@@ -88,7 +87,7 @@ def rewrite(
     model: ModelSource,
     recipe: str | Path | Recipe = "aligned",
     *,
-    plan: planning.Plan | Mapping[str, Any] | None = None,
+    plan: planning.Plan | Mapping[str, object] | None = None,
     verify: bool = True,
     **options: Unpack[Options],
 ) -> Result:
@@ -130,7 +129,7 @@ def plan(model: ModelSource, recipe: str | Path | Recipe = "aligned", **options:
     return _planned(load(model), recipe, None, options)[0]
 
 
-def read_plan(model: ModelSource, table: Mapping[str, Any]) -> Plan:
+def read_plan(model: ModelSource, table: Mapping[str, object]) -> Plan:
     """A plan read back from its values (of `Plan.to_dict`, edited or not), held against the model it is for.
 
     Raises:
@@ -140,7 +139,7 @@ def read_plan(model: ModelSource, table: Mapping[str, Any]) -> Plan:
 
 
 def _planned(
-    model: Model, recipe: str | Path | Recipe, table: Mapping[str, Any] | None, options: Options
+    model: Model, recipe: str | Path | Recipe, table: Mapping[str, object] | None, options: Options
 ) -> tuple[Plan, Model]:
     """The plan, and the model rewritten by it."""
     if unknown := sorted(options.keys() - Options.__optional_keys__):

@@ -10,16 +10,15 @@ from aarewrite.model.graph import GraphEditor
 from aarewrite.model.model_file import Model
 from aarewrite.model.shapes import Shapes
 from aarewrite.passes import DEFAULT, SITE_PASSES, STAGE_PASSES
-from aarewrite.passes.contract import SitePass, Skip, StagePass
+from aarewrite.passes.contract import Match, SitePass, Skip, StagePass
 from aarewrite.planning import Draft, PlannedSite
 from aarewrite.recipe import Recipe, SiteOverride, matches_glob
 from aarewrite.rewriting.alignment import misaligned
 from aarewrite.rewriting.apply import Plan, apply_plan
 from aarewrite.sites.find import find
 from aarewrite.sites.macs import model_macs, operator_macs
-from aarewrite.sites.reading import InputShapes, Reading
+from aarewrite.sites.reading import Reading
 from aarewrite.sites.site import Site, Source
-from aarewrite.windows import Sizes
 
 NOMINAL_SIZES = {4: 224, 3: 1024, 5: 32}  # of symbolic spatial axes, by rank of the input; for costs only
 Choice = tuple[SitePass, str]  # what is done with a site, and why not, "" where it is
@@ -42,19 +41,20 @@ def make_plan(
     Raises:
         UsageError: A glob matches no site, or an input shape does not fit.
     """
-    _check_globs(reading, only=only, skip=skip, recipe=recipe)
+    _check_globs(reading, only, skip, recipe)
     taken = {name: why for kind in STAGE_PASSES.values() for name, why in kind.earlier(reading.model).items()}
-    choices = []
+    choices, left = [], []
     for place in reading.located:
-        do, reason = choose(place.site, recipe)
-        if not reason and only and not _matches(place.site, only):
-            reason = "not selected by --only"
-        if not reason and _matches(place.site, skip):
-            reason = "left out by --skip"
-        if place.site.node in taken and not place.site.scope:
-            reason = taken[place.site.node]
-        choices.append((do, reason))
-    left = [place.site.node for place in reading.located if _is_left(place.site, recipe, only, skip)]
+        site = place.site
+        do, reason = choose(site, recipe)
+        unwanted = "left out by --skip" if _matches(site, skip) else ""
+        if only and not _matches(site, only):
+            unwanted = "not selected by --only"
+        override = recipe.override_for(site.node, site.scope)
+        if unwanted or (override is not None and override.action == "keep"):
+            left.append(site.node)
+        earlier = "" if site.scope else taken.get(site.node, "")
+        choices.append((do, earlier or reason or unwanted))
     stages: list[StagePass] = []
     notes = []
     graph = reading
@@ -129,18 +129,13 @@ def _reason_to_keep(site: Site, recipe: Recipe, do: SitePass, override: SiteOver
     forced = override is not None and override.action == "blur"
     if not site.strided and not (recipe.unit_stride_max_pool or forced):
         return "stride 1: nothing is sampled"
-    return "" if forced else _LEFT[site.kind](site, recipe)
+    return "" if forced else _left_by_recipe(site, recipe)
 
 
-def _left_max_pool(site: Site, recipe: Recipe) -> str:
-    return "the recipe keeps max pooling" if recipe.max_pool == "keep" else ""
-
-
-def _left_average_pool(site: Site, recipe: Recipe) -> str:
-    return "the recipe keeps average pooling" if recipe.average_pool == "keep" else ""
-
-
-def _left_conv(site: Site, recipe: Recipe) -> str:
+def _left_by_recipe(site: Site, recipe: Recipe) -> str:
+    if site.kind != "conv":
+        kept = getattr(recipe, site.kind) == "keep"
+        return f"the recipe keeps {site.kind.replace('_pool', ' pooling')}" if kept else ""
     if site.patch_embedding:
         return "patch embedding (kernel equals stride): dense evaluation costs the stride squared"
     if site.first_conv and not recipe.first_conv:
@@ -154,16 +149,6 @@ def _left_conv(site: Site, recipe: Recipe) -> str:
     return ""
 
 
-_LEFT = {"max_pool": _left_max_pool, "average_pool": _left_average_pool, "conv": _left_conv}
-
-
-def _is_left(site: Site, recipe: Recipe, only: Iterable[str], skip: Iterable[str]) -> bool:
-    """Whether the user asks for a site to be left alone."""
-    override = recipe.override_for(site.node, site.scope)
-    kept = override is not None and override.action == "keep"
-    return kept or _matches(site, skip) or (bool(only) and not _matches(site, only))
-
-
 # ---- the plan and its cost -----------------------------------------------------------------------------------
 
 
@@ -171,32 +156,33 @@ def _assemble(
     reading: Reading, recipe: Recipe, choices: Sequence[Choice], stages: Sequence[StagePass], notes: Sequence[str]
 ) -> tuple[Plan, Model]:
     editor, given = reading.editor, reading.input_shapes
-    open_shapes = _cost_shapes(editor, given)
-    nominal = Shapes(editor, open_shapes) if open_shapes else reading.shapes
-    places = find(editor, nominal, reading.names)[0] if open_shapes else []
+    declared = _declared(reading.model)
+    cost_shapes = {name: _concrete(given.get(name, dims)) for name, dims in declared.items()}
+    shapes, places = reading.shapes, reading.located
+    if cost_shapes != declared:
+        shapes = Shapes(editor, cost_shapes)
+        places = find(editor, shapes, reading.names)[0]
     sized = {(place.site.scope, place.site.node): place.site for place in places}
-    before = model_macs(editor, nominal)
     taken = {name: stage for stage in stages if stage.takes_sites for name in stage.sites}
-    sites, located = [], reading.located
-    for place, (do, reason) in zip(located, choices, strict=True):
+    sites, moved = [], {}
+    for place, (do, reason) in zip(reading.located, choices, strict=True):
         site = place.site
         if not site.scope and site.node in taken:
             reason = f"{taken[site.node].name}: {taken[site.node].says(site)}"
-        match = None
-        if not reason:
-            found = do.match(site)
-            match, reason = (None, found.reason) if isinstance(found, Skip) else (found, "")
-        entry = PlannedSite(site, do, reason, match, None, place.region.end.name)
-        concrete = sized.get((site.scope, site.node), site)
-        sites.append(dataclasses.replace(entry, macs=_site_macs(entry, concrete.input_size, concrete.output_size)))
-    moved = {id(place.node): (place, entry.match) for place, entry in zip(located, sites, strict=True) if entry.match}
+        found = Skip(reason) if reason else do.match(site)
+        match, reason = (None, found.reason) if isinstance(found, Skip) else (found, "")
+        macs = _site_macs(do, site, match, sized.get((site.scope, site.node), site))
+        sites.append(PlannedSite(site, do, reason, match, macs, place.region.end.name))
+        if match:
+            moved[id(place.node)] = place, match
+    before = model_macs(editor, shapes)
     plan = Plan(
         recipe=recipe,
         sites=tuple(sites),
         sources=tuple(reading.sources),
         stages=tuple(stages),
         input_shapes={name: tuple(shape) for name, shape in given.items()},
-        cost_shapes=open_shapes or _declared(editor),
+        cost_shapes=cost_shapes,
         macs=before,
         macs_after=before,
         warnings=(*notes, *misaligned(editor, moved)),
@@ -205,39 +191,30 @@ def _assemble(
         return plan, reading.model
     rewritten = apply_plan(plan, reading)
     after = GraphEditor(rewritten)
-    return dataclasses.replace(plan, macs_after=model_macs(after, Shapes(after, open_shapes or given))), rewritten
+    return dataclasses.replace(plan, macs_after=model_macs(after, Shapes(after, cost_shapes))), rewritten
 
 
-def _site_macs(entry: PlannedSite, input_size: Sizes, output_size: Sizes) -> tuple[int, int] | None:
-    """Multiply-accumulates of a site before and after; None where a size is unknown."""
-    before = operator_macs(entry.site, output_size)
-    if before is None or any(n is None for n in input_size):
+def _site_macs(do: SitePass, site: Site, match: Match | None, sized: Site) -> tuple[int, int] | None:
+    """Multiply-accumulates of a site before and after at the sizes of `sized`; None where one is unknown."""
+    before = operator_macs(site, sized.output_size)
+    if before is None or None in sized.input_size:
         return None
-    if entry.match is None:
-        return before, before
-    return before, entry.do.macs(entry.site, entry.match, before, input_size, output_size)
+    return before, do.macs(site, match, before, sized.input_size, sized.output_size) if match else before
 
 
-def _declared(editor: GraphEditor) -> dict[str, tuple[int, ...]]:
-    initialised = {tensor.name for tensor in editor.model.proto.graph.initializer}
-    found = {}
-    for value in editor.model.proto.graph.input:
-        dims = value.type.tensor_type.shape.dim
-        if value.name not in initialised and dims:
-            found[value.name] = tuple(int(dim.dim_value) for dim in dims)
-    return found
+def _declared(model: Model) -> dict[str, tuple[int, ...]]:
+    """Shapes of the inputs; 0 or less where an axis is open."""
+    initialised = {tensor.name for tensor in model.proto.graph.initializer}
+    found = {
+        value.name: tuple(d.dim_value for d in value.type.tensor_type.shape.dim) for value in model.proto.graph.input
+    }
+    return {name: dims for name, dims in found.items() if dims and name not in initialised}
 
 
-def _cost_shapes(editor: GraphEditor, given: InputShapes) -> dict[str, tuple[int, ...]]:
-    """Concrete shapes where an input leaves any axis open: batch 1 and a nominal size; {} if none does."""
-    shapes = {}
-    for name, dims in _declared(editor).items():
-        wanted = tuple(given.get(name, dims))
-        if any(d <= 0 for d in wanted):
-            size = NOMINAL_SIZES.get(len(wanted), 1)
-            wanted = tuple(d if d > 0 else (1 if axis == 0 else size) for axis, d in enumerate(wanted))
-        shapes[name] = wanted
-    return shapes if shapes != _declared(editor) else {}
+def _concrete(shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape with batch 1 and a nominal size where an axis is open."""
+    nominal = (1, *[NOMINAL_SIZES.get(len(shape), 1)] * (len(shape) - 1))
+    return tuple(given if given > 0 else size for given, size in zip(shape, nominal, strict=True))
 
 
 def _matches(site: Site | Source, globs: Iterable[str]) -> bool:

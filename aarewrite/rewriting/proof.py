@@ -31,6 +31,7 @@ from aarewrite.rewriting.random_inputs import Run, accepted, run
 from aarewrite.rewriting.stretches import cut, given, nudged, with_outputs
 
 TOLERANCES = {"float32": 1e-5, "float64": 1e-12, "float16": 4e-3}  # of the tensor's largest magnitude
+STEPS = {"int8": 1.0, "uint8": 1.0}  # one step of a quantised map: a rounding tie
 NOISE_FACTOR = 10
 LARGEST_NOISE = 1e-2  # of the tensor's largest magnitude
 ONE_MORE = "with one unit in the last place more on its input"
@@ -146,20 +147,20 @@ def prove(original: Model, twin: Model, rewritten: Model, claim: Claim, seed: in
         CheckFailed: The rewritten model does not run, or its outputs differ in name, type or shape.
     """
     notes: list[str] = []
-    models = [original, twin, rewritten]
     try:
         before = open_session(with_outputs(original, claim.watched))
     except CannotHandle:
-        models = [in_float32(model) for model in models]
-        if models[0] is original:
+        single = in_float32(original)
+        if single is original:
             raise
-        before = open_session(with_outputs(models[0], claim.watched))
+        original, twin, rewritten = single, in_float32(twin), in_float32(rewritten)
+        before = open_session(with_outputs(original, claim.watched))
         notes.append("run in float32: ONNX Runtime's CPU provider has no kernels for the model's type")
     try:
-        after = open_session(with_outputs(models[1], claim.watched))
+        after = open_session(with_outputs(twin, claim.watched))
     except CannotHandle as error:
         raise CheckFailed(f"identity proof: the twin: {error.message}", error.next_step) from None
-    runs = accepted(before, models[0], claim.input_shapes, not claim.unproven, seed)
+    runs = accepted(before, original, claim.input_shapes, not claim.unproven, seed)
     comparisons: list[Comparison] = []
     for feeds, expected in runs:
         try:
@@ -169,12 +170,12 @@ def prove(original: Model, twin: Model, rewritten: Model, claim: Claim, seed: in
         comparisons += _compare(expected, actual, claim.watched)
     judged = "whole"
     first = next((c for c in comparisons if c.problem), None)
-    if first and (apart := _site_by_site(models[0], models[1], runs, claim.watched)):
+    if first and (apart := _site_by_site(original, twin, runs, claim.watched)):
         comparisons, judged = apart, "site by site"
         if not any(c.problem for c in apart):
             notes += _explained(first, apart, before, runs)
     del after, before
-    _run_result(models[2], runs)
+    _run_result(rewritten, runs)
     if claim.in_branches:
         notes.append("sites in branches are covered where the random input takes the branch")
     return Proof(
@@ -240,11 +241,10 @@ def _run_result(model: Model, runs: list[Run]) -> None:
     try:
         session = open_session(model, optimise=True)
         for feeds, expected in runs:
-            for output, value in zip(session.get_outputs(), session.run(None, feeds), strict=True):
-                wanted = expected[output.name]
-                same = getattr(value, "shape", None) == getattr(wanted, "shape", None)
-                if not same or getattr(value, "dtype", None) != getattr(wanted, "dtype", None):
-                    raise CheckFailed(f"output {output.name!r} is {value.shape} instead of {wanted.shape}")
+            for name, value in run(session, feeds).items():
+                wanted = expected[name]
+                if any(getattr(value, key, None) != getattr(wanted, key, None) for key in ("shape", "dtype")):
+                    raise CheckFailed(f"output {name!r} is {value.shape} instead of {wanted.shape}")
     except (CannotHandle, CheckFailed) as error:
         raise CheckFailed(f"the rewritten model: {error.message}") from None
     except Exception as error:  # ONNX Runtime raises a dozen private types
@@ -282,8 +282,6 @@ def _compare_arrays(name: str, a: Array, b: Array) -> Comparison:
         tolerance = TOLERANCES[a.dtype.name]
         limit = tolerance * max(scale, 1e-30)
     else:
-        limit = tolerance = (
-            1.0 if a.dtype.kind in "iu" and a.dtype.itemsize == 1 else 0.0
-        )  # one step of a quantised map: a rounding tie
+        limit = tolerance = STEPS.get(a.dtype.name, 0.0)
     problem = "" if difference <= limit else f"differs by {difference:.3g} at a scale of {scale:.3g}"
     return Comparison(name, difference, scale, tolerance, problem)

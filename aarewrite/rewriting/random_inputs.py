@@ -12,7 +12,7 @@ import onnx
 from aarewrite.errors import CannotHandle
 from aarewrite.model.external import is_external
 from aarewrite.model.model_file import Model
-from aarewrite.model.runtime import Port, Session, first_line
+from aarewrite.model.runtime import Port, Session, dtype_of, first_line
 from aarewrite.model.types import Array
 
 Feeds = dict[str, Array]
@@ -24,9 +24,6 @@ VOLUME_SIZE = 40  # of symbolic axes of inputs with three spatial axes
 IMAGE_SIZES = (160, 224, 256, 320, 640, 512, 128, 64, 32)
 ODD_IMAGE_SIZES = (161, 225)
 SEQUENCE_LENGTHS = (1024, 512, 576, 256, 288, 16000, 128, 64, 1)
-FLOATS = {"float": np.float32, "double": np.float64, "float16": np.float16}
-BYTES = ("int8", "uint8")
-INTEGERS = ("int32", "int64", "bool", "uint32", "uint64", "int16", "uint16")
 
 
 def accepted(session: Session, model: Model, given: InputShapes, odd_too: bool, seed: int) -> list[Run]:
@@ -131,23 +128,22 @@ def _sized(shape: Shape, ties: set[str], size: int, length: int, known: dict[str
 
 
 def _random_array(port: Port, shape: Sequence[int], rng: np.random.Generator) -> Array:
-    kind = port.type.removeprefix("tensor(").removesuffix(")")
-    if kind in FLOATS:
-        return rng.standard_normal(shape).astype(FLOATS[kind])
-    if kind in BYTES:
-        info = np.iinfo(kind)
-        return rng.integers(info.min, info.max + 1, shape).astype(kind)
-    if kind in INTEGERS:
-        return rng.integers(0, 2, shape).astype(kind)
-    raise CannotHandle(
-        f"input {port.name!r} of type {port.type}: no random values for it", "use --no-verify and check by hand"
-    )
+    kind = dtype_of(port)
+    if kind is None:
+        raise CannotHandle(
+            f"input {port.name!r} of type {port.type}: no random values for it", "use --no-verify and check by hand"
+        )
+    if kind.kind == "f":
+        return rng.standard_normal(shape).astype(kind)
+    if kind in (np.int8, np.uint8):
+        return rng.integers(np.iinfo(kind).min, np.iinfo(kind).max + 1, shape).astype(kind)
+    return rng.integers(0, 2, shape).astype(kind)
 
 
 def _switches(model: Model, inputs: list[Port]) -> list[Feeds]:
     """Values of scalar integer inputs that the graph compares them with: each may take another branch."""
-    kinds = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
-    scalars = {port.name: kinds[port.type] for port in inputs if port.type in kinds and not port.shape}
+    kinds = {port.name: dtype_of(port) for port in inputs if not port.shape}
+    scalars = {name: kind for name, kind in kinds.items() if kind in (np.int64, np.int32)}
     graph = model.proto.graph
     tensors = [(tensor.name, tensor) for tensor in graph.initializer]
     for node in graph.node:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
+from copy import deepcopy
 
 import numpy as np
 import onnx
 
+from aarewrite.model.external import with_bodies
 from aarewrite.model.model_file import Model
-from aarewrite.model.types import Array
 from aarewrite.rewriting.random_inputs import Feeds
 
 
 def with_outputs(model: Model, names: Iterable[str]) -> Model:
     """The model with tensors of its main graph as further outputs."""
-    proto = onnx.ModelProto()
-    proto.CopyFrom(model.proto)
+    proto = deepcopy(model.proto)
     present = {output.name for output in proto.graph.output}
     proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in present)
     return model.with_proto(proto)
@@ -26,7 +26,8 @@ def cut(model: Model, maps: Feeds) -> Model:
     reading an input of its own instead: `given` feeds those."""
     lean = with_outputs(model, maps)
     graph = lean.proto.graph
-    _read_given(graph, maps)
+    for node in with_bodies(graph.node):
+        node.input[:] = [_given(name) if name in maps else name for name in node.input]
     for name, value in maps.items():
         kind = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
         graph.input.append(onnx.helper.make_tensor_value_info(_given(name), kind, None))
@@ -40,20 +41,11 @@ def given(maps: Feeds) -> Feeds:
 
 def nudged(feeds: Feeds) -> Feeds:
     """Inputs with one unit in the last place more on every floating-point value."""
-    return {name: _up(value) if value.dtype.kind == "f" else value for name, value in feeds.items()}
-
-
-def _up(value: Array) -> Array:
-    return np.asarray(np.nextafter(value, np.array(np.inf, value.dtype)))
+    return {
+        name: np.asarray(np.nextafter(value, np.array(np.inf, value.dtype))) if value.dtype.kind == "f" else value
+        for name, value in feeds.items()
+    }
 
 
 def _given(name: str) -> str:
     return f"aarewrite/given/{name}"
-
-
-def _read_given(graph: onnx.GraphProto, names: Collection[str]) -> None:
-    for node in graph.node:
-        node.input[:] = [_given(name) if name in names else name for name in node.input]
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                _read_given(inner, names)

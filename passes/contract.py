@@ -51,10 +51,14 @@ class LowPass(ABC):
         takes_strength: Those of them that can be mixed with the identity.
         strides: Per spatial axis.
         strength: How much of the filter is mixed with the identity, above 0 and up to 1.
+        keeps_constants: Whether it adds nothing of its own at the border, so that a bias may stay in front of it.
+        moves_itself: Whether `move` makes its nodes sample elsewhere; else the pads of one with strides do.
     """
 
     names: ClassVar[tuple[int | str, ...]]
     takes_strength: ClassVar[tuple[int | str, ...]]
+    keeps_constants: ClassVar[bool] = False
+    moves_itself: ClassVar[bool] = False
     strides: Axes
     strength: float
 
@@ -88,11 +92,15 @@ class LowPass(ABC):
 
     @abstractmethod
     def record(self) -> dict[str, object]:
-        """What a model's metadata say of it."""
+        """What a model's metadata say of it; with `samples_by`, its strides, where its nodes are no convolution."""
 
     @abstractmethod
     def __str__(self) -> str:
         """The words of the table."""
+
+    def move(self, editor: GraphEditor, scope: Scope, copies: Sequence[Node], steps: Axes) -> None:
+        """Make copies of all its nodes sample `steps` samples further on; for filters that move themselves."""
+        assert not self.moves_itself, "a filter that moves itself says how"
 
     def filtering_node(self, nodes: Sequence[Node]) -> Node:
         """The one of its nodes that stands for the filter: the convolution, or the last one."""

@@ -60,6 +60,8 @@ class DenseThenBlur(SitePass):
         found = fitted(site, self, mapped, dense, strides, runs=True, proven=not self.max_window, notes=notes)
         if isinstance(found, Skip) or self.after != "conv" or not site.fused_bias or site.quantised:
             return found
+        if found.blur.keeps_constants:
+            return found
         note = "the conv's bias is a folded BatchNormalization's shift: it moves behind the blur"
         return dataclasses.replace(found, notes=(*found.notes, note), bias_behind=True)
 

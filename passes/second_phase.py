@@ -22,7 +22,7 @@ from aarewrite.model.model_file import Model, recorded
 from aarewrite.model.shapes import Shapes
 from aarewrite.model.types import Node, Tensor, ints
 from aarewrite.options import whole
-from aarewrite.passes.contract import Record, Rewritten, StagePass
+from aarewrite.passes.contract import LowPass, Record, Rewritten, StagePass
 from aarewrite.sites.find import node_names
 from aarewrite.sites.pooling import covers_map
 from aarewrite.sites.reading import Reading
@@ -45,6 +45,8 @@ class Start:
         pad: The Pad node that pads for a blur, None where the operator pads itself.
         begin, end: Pads per spatial axis.
         strides: Per spatial axis.
+        blur: The filter, where it samples by other means than a node's strides.
+        chain: All its nodes, in graph order.
     """
 
     site: Site
@@ -53,6 +55,13 @@ class Start:
     begin: Axes
     end: Axes
     strides: Axes
+    blur: LowPass | None = None
+    chain: tuple[Node, ...] = ()
+
+    @property
+    def first(self) -> Node:
+        """The node at which the two phases part."""
+        return self.chain[0] if self.chain else self.pad if self.pad is not None else self.node
 
 
 @dataclass(frozen=True)
@@ -94,7 +103,7 @@ class SecondPhase(StagePass):
 
     def apply(self, reading: Reading, rewritten: Sequence[Rewritten], twin: bool) -> tuple[Reading, Record]:
         """Copy what follows; the record holds the name of each node that samples and that of its copy."""
-        filters = {one.located.site.node: one.filter for one in rewritten if not one.located.site.scope}
+        filters = {one.located.site.node: one for one in rewritten if not one.located.site.scope}
         return reading, copy_branch(reading, _starts(reading, self.sites, filters), twin)
 
     def says(self, site: Site) -> str:
@@ -122,17 +131,17 @@ def _stride_behind(site: Site) -> int:
     return max(s * before for s, before in zip(site.strides, site.stride_so_far, strict=True) if s > 1)
 
 
-def _starts(reading: Reading, names: Sequence[str], filters: Mapping[str, str] | None = None) -> list[Start]:
+def _starts(reading: Reading, names: Sequence[str], filters: Mapping[str, Rewritten] | None = None) -> list[Start]:
     """Where a second phase begins at operators of the main graph."""
     for name in names:
         if ("", name) not in reading.places:
             raise CannotHandle(f"{name}: no strided operator of the main graph", "choose one that keeps its stride")
-    return [start(reading.editor, reading.places["", name], (filters or {}).get(name, "")) for name in names]
+    return [start(reading.editor, reading.places["", name], (filters or {}).get(name)) for name in names]
 
 
-def start(editor: GraphEditor, located: Located, filter: str = "") -> Start:
-    """A second phase that begins where a site samples: at the node named `filter`, which was inserted there, if that is
-    strided, else at its operator.
+def start(editor: GraphEditor, located: Located, rewritten: Rewritten | None = None) -> Start:
+    """A second phase that begins where a site samples: at the filter that was inserted there, if that is strided, else
+    at its operator.
 
     Raises:
         CannotHandle: The site cannot be sampled at a second phase; the message says why.
@@ -149,10 +158,13 @@ def start(editor: GraphEditor, located: Located, filter: str = "") -> Start:
         why = "stride 1: there is one phase only"
     if why or site.dense is None:
         raise CannotHandle(f"{site.node}: {why}", "leave it at one phase")
-    node = _sampling_node(located, filter)
+    n = len(site.strides)
+    node = _sampling_node(located, rewritten.filter if rewritten else "")
+    if rewritten and (blur := rewritten.match.blur).moves_itself and max(blur.strides) > 1:
+        chain = tuple(one for one in located.scope.nodes if one.name.startswith(f"{site.node}/blur/"))
+        return Start(site, chain[-1], None, (0,) * n, (0,) * n, blur.strides, blur, chain)
     if node is located.node:
         return Start(site, node, None, site.dense.begin, site.dense.end, site.strides)
-    n = len(site.strides)
     producer = node.inputs[0].inputs[0] if node.inputs[0].inputs else None
     own = producer is not None and producer.op == "Pad" and producer.name.startswith(f"{site.node}/blur/")
     pad = producer if own else None
@@ -179,7 +191,7 @@ def branch(reading: Reading, starts: Sequence[Start]) -> tuple[list[Node], list[
     """
     editor, shapes, main = reading.editor, reading.shapes, reading.main
     names = node_names(editor)
-    first = {id(one.pad if one.pad is not None else one.node) for one in starts}
+    first = {id(one.first) for one in starts}
     phased: set[str] = set()
     nodes, meets = list[Node](), list[Tensor]()
     for node in main.nodes:
@@ -226,7 +238,9 @@ def copy_branch(reading: Reading, starts: Sequence[Start], as_twin: bool) -> dic
     """
     editor, main = reading.editor, reading.main
     nodes, meets = branch(reading, starts)
-    beginnings = {id(one.pad if one.pad is not None else one.node): one for one in starts}
+    beginnings = {id(one.first): one for one in starts}
+    parts = {id(node): one for one in starts for node in one.chain}
+    chains: dict[int, list[Node]] = {}
     sampling = {id(one.node) for one in starts}
     forward = _is_forward(starts)
     copies: dict[str, Tensor] = {}
@@ -234,11 +248,16 @@ def copy_branch(reading: Reading, starts: Sequence[Start], as_twin: bool) -> dic
     for node in nodes:
         copy = editor.copy(node, "phase2", [copies.get(tensor.name, tensor) for tensor in node.inputs])
         one = beginnings.get(id(node))
-        crops = _shift(editor, main, copy, one, forward, as_twin) if one is not None else []
+        crops = _shift(editor, main, copy, one, forward, as_twin) if one is not None and not one.chain else []
+        if id(node) in parts:
+            chains.setdefault(id(parts[id(node)]), []).append(copy)
         if id(node) in sampling:
             moved.append((node, copy))
         editor.insert_after(main, node, [*crops, copy])
         copies |= {t.name: c for t, c in zip(node.outputs, copy.outputs, strict=True) if t.name}
+    for one in starts:
+        if one.blur is not None:
+            one.blur.move(editor, main, chains[id(one)], _steps(one, as_twin))
     for tensor in meets:
         producer = tensor.inputs[0]
         both = copies[tensor.name]
@@ -268,9 +287,14 @@ def _is_forward(starts: Sequence[Start]) -> bool:
     return all(begin >= s // 2 for begin, _, s in rows) or not all(end >= s // 2 for _, end, s in rows)
 
 
+def _steps(one: Start, as_twin: bool) -> Axes:
+    """Half a stride, per spatial axis."""
+    return tuple(0 if as_twin else stride // 2 for stride in one.strides)
+
+
 def _shift(editor: GraphEditor, scope: Scope, copy: Node, one: Start, forward: bool, as_twin: bool) -> list[Node]:
     """Move a copied operator by half a stride through its pads; returns what has to crop its input first."""
-    steps = [0 if as_twin else stride // 2 for stride in one.strides]
+    steps = _steps(one, as_twin)
     near, far = (one.begin, one.end) if forward else (one.end, one.begin)
     cropped = [max(0, step - pad) for step, pad in zip(steps, near, strict=True)]
     near = tuple(max(0, pad - step) for step, pad in zip(steps, near, strict=True))

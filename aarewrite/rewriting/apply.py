@@ -16,11 +16,10 @@ from aarewrite.model.model_file import Model, load, recorded
 from aarewrite.passes import REGISTRY
 from aarewrite.passes.contract import GraphPass, Rewritten, StagePass
 from aarewrite.rewriting.checks import check
+from aarewrite.sites.existing_blurs import BLURS
 from aarewrite.sites.reading import InputShapes, Reading
 from aarewrite.sites.site import Located
 from aarewrite.version import __version__
-
-BLURS = "aarewrite.blurs"  # key of the metadata: name of each blur's node -> where it comes from
 
 
 @dataclass(frozen=True)

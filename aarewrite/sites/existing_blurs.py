@@ -9,10 +9,12 @@ import numpy as np
 
 from aarewrite.filters import is_blur_kernel
 from aarewrite.model.graph import GraphEditor
-from aarewrite.model.model_file import recorded
+from aarewrite.model.model_file import Model, recorded
 from aarewrite.model.types import Array, Node, Tensor, integer, ints
 from aarewrite.sites.regions import QUANTISATION
 from aarewrite.windows import Window
+
+BLURS = "aarewrite.blurs"  # key of the metadata: name of each blur's node -> where it comes from
 
 
 def weight_of(node: Node) -> Tensor:
@@ -31,15 +33,23 @@ def is_blur(editor: GraphEditor, node: Node) -> bool:
     return kernel is not None and is_blur_kernel(kernel)
 
 
-def is_recorded_slice(editor: GraphEditor, node: Node) -> bool:
-    """Whether a Slice is part of a float64 blur that an earlier run wrote: only its record tells."""
-    blurs = recorded(editor.model, "aarewrite.blurs") if node.op == "Slice" else {}
-    return any(node.name.startswith(f"{name.rpartition('/')[0]}/Slice_") for name in blurs)
+def is_recorded(editor: GraphEditor, node: Node) -> bool:
+    """Whether a node is part of a blur that an earlier run wrote: of what is no convolution, only its record tells."""
+    return any(node.name.startswith(f"{name.rpartition('/')[0]}/") for name in recorded(editor.model, BLURS))
+
+
+def samplers(model: Model) -> dict[str, tuple[int, ...]]:
+    """The last nodes of the filters of an earlier run that are no convolutions, and what these filters sample by."""
+    made = recorded(model, BLURS)
+    steps = {name: one["samples_by"] for name, one in made.items() if isinstance(one, dict) and "samples_by" in one}
+    return {name: tuple(map(int, by)) for name, by in steps.items() if isinstance(by, list)}
 
 
 def produced_by_blur(editor: GraphEditor, tensor: Tensor) -> bool:
     """Whether a tensor is the output of a stride-1 blur that does filter (more than one tap)."""
     producer = tensor.inputs[0] if tensor.inputs else None
+    if producer is not None and (strides := samplers(editor.model).get(producer.name)):
+        return max(strides) == 1
     if producer is not None and producer.op in QUANTISATION:
         return produced_by_blur(editor, producer.inputs[0])
     if producer is None or not is_blur(editor, producer):
@@ -51,7 +61,7 @@ def produced_by_blur(editor: GraphEditor, tensor: Tensor) -> bool:
 def read_by_blurs(editor: GraphEditor, tensor: Tensor) -> bool:
     """Whether every reader of a tensor is a blur, directly or behind a Pad or a Dequantize step."""
     readers = list(_through(tensor))
-    return bool(readers) and all(is_blur(editor, node) or is_recorded_slice(editor, node) for node in readers)
+    return bool(readers) and all(is_blur(editor, node) or is_recorded(editor, node) for node in readers)
 
 
 def is_wavelet(editor: GraphEditor, node: Node, window: Window) -> bool:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from aarewrite.model.graph import GraphEditor, Scope
 from aarewrite.model.shapes import Shapes
 from aarewrite.model.types import Node, floats, in_default_domain, integer, ints, text
-from aarewrite.sites.existing_blurs import is_recorded_slice
+from aarewrite.sites.existing_blurs import is_recorded
 from aarewrite.windows import Sizes
 
 
 def other_source(editor: GraphEditor, shapes: Shapes, scope: Scope, node: Node) -> str:
     """What other downsampling a node does, "" if none."""
-    if node.op == "Slice" and not is_recorded_slice(editor, node):
+    if node.op == "Slice" and not is_recorded(editor, node):
         steps = _slice_steps(editor, node, len(shapes.of(scope, node.inputs[0]).dims or ()))
         if any(abs(step) > 1 for step in steps):
             listed = ",".join(map(str, steps))

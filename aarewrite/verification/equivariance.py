@@ -24,6 +24,7 @@ from aarewrite.model.index import OpenGraph, label, open_graph
 from aarewrite.model.model_file import load
 from aarewrite.model.runner import Model
 from aarewrite.model.types import Tensor
+from aarewrite.sites.existing_blurs import samplers
 from aarewrite.sites.regions import pointwise_region
 from aarewrite.verification.statistics import Mean, Tally
 
@@ -100,14 +101,17 @@ def find_layers(graph: OpenGraph) -> tuple[Layer, ...]:
     """
     found: list[Layer] = []
     editor = GraphEditor(load(graph.proto))
+    filters = samplers(editor.model)
     made = {tensor.name: tensor for node in editor.scopes[0].nodes for tensor in node.outputs}
     reached: dict[str, int | None] = {}  # tensor -> the last downsampling layer in front of it
     for node in graph.proto.graph.node:
         behind = (reached.get(name) for name in node.input)
         parent = max((index for index in behind if index is not None), default=None)
         before, after = (graph.spatial(names[0]) if names else None for names in (node.input, node.output))
+        if after and (steps := filters.get(node.name)):  # a filter of several nodes, of which this one is the last
+            before = tuple(n * step for n, step in zip(after, steps, strict=True))
         smaller = before and after and any(b / a >= 1.5 for b, a in zip(before, after, strict=True))
-        if _downsamples(node, graph) and smaller and before and after and max(after) > 1:
+        if (node.name in filters or _downsamples(node, graph)) and smaller and before and after and max(after) > 1:
             so_far = (1,) * len(after) if parent is None else found[parent].stride
             ratios = (max(1, round(b / a)) for b, a in zip(before, after, strict=True))
             stride = tuple(s * ratio for s, ratio in zip(so_far, ratios, strict=True))

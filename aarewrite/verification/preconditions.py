@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import onnx
 
 from aarewrite.model.index import Attributes, OpenGraph, attributes, label
+from aarewrite.model.model_file import load
+from aarewrite.sites.existing_blurs import samplers
 
 WINDOW_OPS = {"Conv", "MaxPool", "AveragePool", "LpPool", "QLinearConv", "ConvInteger", "ConvTranspose"}
 
@@ -31,7 +33,7 @@ def find_violations(graph: OpenGraph) -> tuple[Violation, ...]:
     Strided layers are named only where the size does not divide; that a divisible stride still aliases
     is what the measurement shows.
     """
-    found = []
+    found, filters = [], samplers(load(graph.proto))
     for node in graph.proto.graph.node:
         given = attributes(node)
         reasons: tuple[str | None, ...] = ()
@@ -39,6 +41,8 @@ def find_violations(graph: OpenGraph) -> tuple[Violation, ...]:
             reasons = _padding(node, given, graph), _remainder(node, given, graph)
         elif node.op_type == "Pad" and (mode := given.get("mode", b"constant").decode()) != "wrap":
             reasons = (f"pads with mode {mode}, not circularly",)
+        elif node.name in filters:
+            reasons = ("a filter that does not wrap around the border",)
         elif node.op_type in ("Flatten", "Reshape") and _forgets_space(node, graph):
             reasons = ("flattens a feature map: what follows depends on position",)
         found += [Violation(label(node), node.op_type, reason) for reason in reasons if reason]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import onnx
 import pytest
@@ -10,6 +12,7 @@ from stages import reasons
 
 import aarewrite
 from aarewrite.filters import depthwise_kernel
+from aarewrite.recipe import Recipe
 
 
 def conv(kernel: Array, *, group: int, stride: int = 2, channels: int = 0, size: int = 12) -> onnx.ModelProto:
@@ -90,3 +93,44 @@ def test_haar_wavelet_is_left() -> None:
     assert reasons(model) == {"dwt": "a Haar wavelet transform: loses nothing, left as it is"}
     one_axis = conv(np.array([[[0.7071, 0.7071]], [[0.7071, -0.7071]]]), group=2)
     assert reasons(one_axis) == {"conv": "a Haar wavelet transform: loses nothing, left as it is"}
+
+
+@pytest.mark.parametrize(
+    ("record", "reasons_given"),
+    [
+        ({}, {}),
+        ({"low": {"samples_by": [1]}}, {"conv": "a blur is next to it already"}),
+        ({"low": {"samples_by": [2]}}, {}),  # it belongs to the sampling in front of it
+        ({"low": {"samples_by": "2"}}, {}),
+    ],
+)
+def test_what_is_no_convolution_is_known_by_its_record(
+    record: dict[str, object], reasons_given: dict[str, str]
+) -> None:
+    model = build(
+        """(float[1, 3, 16] x) => (float[] y) {
+        [first] a = Conv(x, w)
+        [low] b = MatMul(a, low)
+        [conv] y = Conv<strides = [2]>(b, w)
+    }""",
+        w=weight(3, 3, 1),
+        low=np.eye(16, dtype=np.float32),
+    )
+    model.metadata_props.add(key="aarewrite.blurs", value=json.dumps(record))
+    assert reasons(model) == reasons_given
+
+
+def test_readers_of_a_map_are_known_by_their_record() -> None:
+    model = build(
+        """(float[1, 3, 16] x) => (float[] y) {
+        [pool] a = MaxPool<kernel_shape = [2], pads = [0, 1]>(x)
+        b = Identity(a)
+        y = MatMul(b, low)
+    }""",
+        low=np.eye(16, dtype=np.float32)[:, ::2],
+    )
+    model.graph.node[1].name, model.graph.node[2].name = "pool/blur/Turn", "pool/blur/Low"
+    every = Recipe(unit_stride_max_pool=True)
+    assert aarewrite.plan(model, every).sites[0].action == "blur"
+    model.metadata_props.add(key="aarewrite.blurs", value=json.dumps({"pool/blur/Low": {"samples_by": [2]}}))
+    assert aarewrite.plan(model, every).sites[0].reason == "a blur is next to it already"

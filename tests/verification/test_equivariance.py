@@ -97,6 +97,24 @@ def test_heat_map_of_pure_subsampling_repeats_with_the_stride():
     np.testing.assert_allclose(errors[:3, :3], errors[2:, 2:], atol=1e-6)
 
 
+def test_filters_of_several_nodes_are_layers():
+    net = build(
+        """(float[N,1,16,16] x) => (float[] y) {
+        [rows] a = MatMul(half, x)
+        [columns] b = MatMul(a, halfT)
+        [conv] c = Conv<strides = [2, 2]>(b, w)
+        d = GlobalAveragePool(c)
+        y = Flatten(d)
+    }""",
+        half=np.eye(16, dtype=np.float32)[::2],
+        halfT=np.eye(16, dtype=np.float32)[:, ::2],
+        w=np.ones((1, 1, 1, 1), np.float32),
+    )
+    net.metadata_props.add(key="aarewrite.blurs", value='{"columns": {"samples_by": [2, 2]}}')
+    report = verify(net, "synthetic:2", layers=True, max_shift=1, task="vector")
+    assert [(layer.node, layer.stride) for layer in report.layers[0].layers] == [("columns", (2, 2)), ("conv", (4, 4))]
+
+
 @needs_shared
 @pytest.mark.parametrize(
     ("name", "strides"),

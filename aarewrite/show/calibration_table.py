@@ -19,17 +19,16 @@ def print_calibrated(calibrated: Calibrated, verbose: bool = False) -> None:
     out.say(f"preprocess {calibrated.preprocess}")
     for site, label in calibrated.chosen:
         out.say(f"chose {label} at {site}")
-    if verbose and calibrated.trials:
+    if verbose:
         tried = []
         for trial in calibrated.trials:
             choices = ", ".join(f"{site}: {label}" for site, label in trial.chosen)
+            cost = f"{trial.cost:.2f}x" if math.isfinite(trial.cost) else ""  # the choices exclude each other
             measured = math.isfinite(trial.noise)
             effect = (f"{trial.noise:.3f}", f"{trial.disagreement:.1%}") if measured else ("", "")
-            cost = f"{trial.cost:.2f}x" if math.isfinite(trial.cost) else ""  # the choices exclude each other
             tried.append((choices, cost, *effect, trial.reason))
         titles = ("tried", "cost>", "crop noise>", "other class>", "outcome")
         out.table(titles, tried, heads=1, below="outcome")
-    if verbose:
         layers = [
             (one.name, one.kind, f"{one.before:.4f}", f"{one.after:.4f}", f"{one.alpha:.2g}", one.reason)
             for one in outcome.layers
@@ -50,7 +49,6 @@ def print_calibrated(calibrated: Calibrated, verbose: bool = False) -> None:
         out.say(f"same class as the original: {verdict.agreement:.1%} of crops")
     if drift is not None:
         out.say(f"output drift under a shift: {drift.before:.4f} -> {drift.after:.4f}; apart {drift.apart:.4f}")
-    costs = [("multiply-accumulates", calibrated.cost), ("latency", calibrated.latency)]
-    known = ", ".join(f"{name} {value:.2f}x" for name, value in costs if value is not None)
-    if known:
+    costs = {"multiply-accumulates": calibrated.cost, "latency": calibrated.latency}
+    if known := ", ".join(f"{name} {value:.2f}x" for name, value in costs.items() if value is not None):
         out.say(known)

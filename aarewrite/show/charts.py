@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
 from markupsafe import Markup, escape
 
 BEFORE, AFTER = "#c2571a", "#1b6f8a"
@@ -58,7 +59,7 @@ def scatter(dots: Sequence[tuple[float, float, str, str]], titles: Titles) -> Ma
     for values in ([dot[0] for dot in dots], [dot[1] for dot in dots]):
         margin = 0.05 * (max(values) - min(values)) or 0.05 * abs(values[0]) or 1.0
         ranges.append((min(values) - margin, max(values) + margin))
-    ticks = [(x, f"{x:.2f}") for x in _steps(*ranges[0])]
+    ticks = [(x, f"{x:.2f}") for x in np.linspace(*ranges[0], 5)]
     at, parts = _frame(ranges[0], ranges[1], 616, titles, ticks, "{:.2f}".format)
     for x, y, colour, words in dots:
         (cx, cy), tip = at(x, y), _tag("title", f"{words}: {x:.2f}, {y:.3f}")
@@ -128,7 +129,7 @@ def _frame(
         return 62 + across * (right - 62), 234 - up * 206
 
     parts = [_text(at(x, y_range[0])[0], 252, label) for x, label in x_ticks]
-    for value in _steps(*y_range):
+    for value in np.linspace(*y_range, 5).tolist():
         y = at(x_range[0], value)[1]
         parts += [_tag("line", x1=62, x2=right, y1=y, y2=y, stroke=GRID), _text(54, y + 4, y_format(value), "end")]
     parts += [_text((62 + right) / 2, 274, titles[0], bold=True), _text(18, 14, titles[1], "start", bold=True)]
@@ -136,9 +137,8 @@ def _frame(
 
 
 def _heat(share: float) -> str:
-    position = min(max(share, 0.0), 1.0) * (len(HEAT) - 1)
-    k = min(int(position), len(HEAT) - 2)
-    red, green, blue = (round(a + (b - a) * (position - k)) for a, b in zip(HEAT[k], HEAT[k + 1], strict=True))
+    position = share * (len(HEAT) - 1)
+    red, green, blue = (round(np.interp(position, range(len(HEAT)), channel)) for channel in zip(*HEAT, strict=True))
     return f"rgb({red},{green},{blue})"
 
 
@@ -148,10 +148,6 @@ def _spread(ends: Sequence[float], gap: float = 16) -> list[float]:
     for above, below in pairwise(sorted(range(len(ends)), key=lambda k: ends[k])):
         placed[below] = max(placed[below], placed[above] + gap)
     return placed
-
-
-def _steps(low: float, high: float) -> list[float]:
-    return [low + (high - low) * k / 4 for k in range(5)]
 
 
 def _points(points: Iterable[tuple[float, float]]) -> str:

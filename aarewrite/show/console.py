@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import textwrap
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -63,8 +63,9 @@ class Terminal(Console):
         drop: Sequence[str] = (),
         below: str | None = None,
         heads: int = 0,
+        apart: bool = False,
     ) -> None:
-        """Print rows; where they are wider than the terminal, in this order as far as needed:
+        """Print rows, if there are any; where they are wider than the terminal, in this order as far as needed:
 
         Args:
             titles: Of the columns; one that ends in ">" is set flush right.
@@ -73,81 +74,75 @@ class Terminal(Console):
             drop: Columns that may be left out, the first one first.
             below: A column that may stand below its row instead.
             heads: So many columns at the left may be said once, above the rows that share them.
+            apart: Print an empty line first.
         """
-        flush = [title.endswith(">") for title in titles]
+        if not rows:
+            return
+        if apart:
+            self.print()
         head = [title.removesuffix(">") for title in titles]
-        cells = [[cell if isinstance(cell, Text) else Text(cell) for cell in row] for row in rows]
-        widths = [
-            max(cell_len(cell) for cell in (title, *(row[i].plain for row in cells))) for i, title in enumerate(head)
-        ]
+        cells = [[cell.copy() if isinstance(cell, Text) else Text(cell) for cell in row] for row in (head, *rows)]
+        widths: list[int] = [max(cell.cell_len for cell in column) for column in zip(*cells, strict=True)]
         shown = list(range(len(head)))
-        above: list[int] = []
-        aside: list[int] = []
 
         def excess(longest_name: int = sys.maxsize) -> int:
             least = [min(widths[i], longest_name) if head[i] in names else widths[i] for i in shown]
             return sum(least) + len(GAP) * (len(shown) - 1) - self.limit
 
-        if below is not None and excess() > 0:
-            aside = [head.index(below)]
-            shown.remove(aside[0])
+        aside = [i for i in shown if head[i] == below and excess() > 0]
+        shown = [i for i in shown if i not in aside]
         stacked = heads if excess() > 0 else 0
         del shown[:stacked]
         for title in drop:
             if excess(SHORTEST_NAME) > 0 and head.index(title) in shown:
                 shown.remove(head.index(title))
+        above = []  # columns of names that cannot be shortened
         for i in [i for i in shown if head[i] in names and excess() > 0]:
-            room = max(min(widths[i], LEAST), widths[i] - excess())
-            if short := shortened([row[i].plain for row in cells], room):
-                widths[i] = room
-                for row, name in zip(cells, short, strict=True):
+            widths[i] = room = max(min(widths[i], LEAST), widths[i] - excess())
+            if short := shortened([row[i].plain for row in cells[1:]], room):
+                for row, name in zip(cells[1:], short, strict=True):
                     row[i] = Text(name, row[i].style)
             else:
                 above.append(i)
                 shown.remove(i)
 
-        def joined(row: Sequence[Text], style: str = "") -> Text:
-            line = Text(GAP if above else "", style)
+        def put(row: Sequence[Text], style: str = "") -> None:
+            for i in above:
+                for text in self._wrapped(row[i].plain):
+                    self.put(Text(text, style))
             for i in shown:
-                space = " " * (widths[i] - cell_len(row[i].plain))
-                line.append_text(Text.assemble(*((space, row[i]) if flush[i] else (row[i], space)), GAP))
+                row[i].align("right" if titles[i].endswith(">") else "left", widths[i])
+            line = Text(GAP if above else "", style).append_text(Text(GAP).join(row[i] for i in shown))
             line.rstrip()
-            return line
+            self.put(line)
 
-        for i in above:
-            self.put(Text(head[i], "bold"))
-        self.put(joined([Text(title) for title in head], "bold"))
+        put(cells[0], "bold")
         said: list[str] = []
-        for row in cells:
+        for row in cells[1:]:
             if stacked and said != (said := [cell.plain for cell in row[:stacked]]):
                 self.say(", ".join(f"{title} {value}" for title, value in zip(head, said, strict=False)), hang=2)
-            for i in above:
-                self.say(row[i].plain)
-            self.put(joined(row))
+            put(row)
             for i in aside:
                 for text in self._wrapped(GAP + row[i].plain, len(GAP)):
                     self.put(Text(text, row[i].style))
 
     def figures(self, titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print rows of many figures; where they are too wide, a figure a line and as many rows side by side as fit."""
-        widest = max(cell_len(cell) for row in rows for cell in row[1:])
-        natural = [max(cell_len(cell) for cell in column) for column in zip(titles, *rows, strict=True)]
-        if sum(natural) + len(GAP) * (len(natural) - 1) <= self.limit:
+        columns = zip(titles, *rows, strict=True)
+        if sum(max(map(cell_len, column)) + len(GAP) for column in columns) - len(GAP) <= self.limit:
             self.table(titles, rows)
             return
-        first = max(cell_len(title) for title in titles)
-        beside = max(1, (self.limit - first) // (widest + len(GAP)))
+        widest = max(cell_len(cell) for row in rows for cell in row[1:])
+        rest = self.limit - max(map(cell_len, titles))
+        beside = max(1, rest // (widest + len(GAP)))
         for start in range(0, len(rows), beside):
             if start:
                 self.print()
-            chosen = rows[start : start + beside]
-            room = max(widest, (self.limit - first) // len(chosen) - len(GAP))
-            models = [row[0] for row in chosen]
-            names = shortened(models, room) or models
-            lines = [(title, *(row[i] for row in chosen)) for i, title in enumerate(titles) if i]
-            self.table((titles[0], *names), lines)
+            models, *lines = zip(*rows[start : start + beside], strict=True)
+            names = shortened(models, max(widest, rest // len(models) - len(GAP))) or models
+            self.table((titles[0], *names), [(title, *line) for title, line in zip(titles[1:], lines, strict=True)])
 
-    def _wrapped(self, text: str, hang: int) -> list[str]:
+    def _wrapped(self, text: str, hang: int = 0) -> list[str]:
         if cell_len(text) <= self.limit:
             return [text]
         for word in text.split():
@@ -160,18 +155,18 @@ class Terminal(Console):
 
 def shortened(names: Sequence[str], width: int) -> list[str] | None:
     """Names of at most so many characters, their middle left out where they are longer; None where two became one."""
-    ways: tuple[Callable[[str], str], ...] = (
-        lambda name: _by_parts(name, width, late=True),
-        lambda name: _by_parts(name, width, late=False),
-        lambda name: _cut(name, width, (width - 3) // 2),
-        lambda name: _cut(name, width, 2),
-        lambda name: _cut(name, width, width - 5),
-    )
-    for way in ways:
-        short = [name if len(name) <= width else way(name) for name in names]
+    for short in zip(*(_ways(name, width) for name in names), strict=True):
         if len(set(short)) == len(set(names)):
-            return short
+            return list(short)
     return None
+
+
+def _ways(name: str, width: int) -> list[str]:
+    """How a name may be shortened, what is read best first."""
+    lefts = (width - 3) // 2, 2, width - 5
+    if len(name) <= width:
+        return [name] * (2 + len(lefts))
+    return [*(_by_parts(name, width, late) for late in (True, False)), *(_cut(name, width, left) for left in lefts)]
 
 
 def _by_parts(name: str, width: int, late: bool) -> str:
@@ -192,9 +187,8 @@ def _cut(name: str, width: int, left: int) -> str:
 
 def product(values: object) -> str:
     """Sizes as in 3x3; what is not known as ?."""
-    if not isinstance(values, tuple):
-        return "?" if values is None else str(values)
-    return "x".join("?" if value is None else str(value) for value in values)
+    sizes = values if isinstance(values, tuple) else (values,)
+    return "x".join("?" if size is None else str(size) for size in sizes)
 
 
 def si(count: int) -> str:

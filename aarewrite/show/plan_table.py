@@ -11,8 +11,7 @@ from aarewrite.show.console import Terminal, product, si
 if TYPE_CHECKING:
     from aarewrite.planning import Plan, PlannedSite
     from aarewrite.rewriting.pipeline import Result
-    from aarewrite.rewriting.proof import Proof
-    from aarewrite.sites.site import Source
+    from aarewrite.sites.site import Site, Source
 
 
 def print_plan(plan: Plan, done: bool) -> None:
@@ -21,9 +20,7 @@ def print_plan(plan: Plan, done: bool) -> None:
     decision = "rewritten as" if done else "would become"
     titles = ("node", "kind", "kernel", "stride", "so far", "size", decision, "MACs>")
     rows = [*(_site_row(plan, planned) for planned in plan.sites), *map(_source_row, plan.sources)]
-    if rows:
-        drop = ("so far", "kernel", "size", "stride")
-        out.table(titles, rows, names=("node",), drop=drop, below=decision)
+    out.table(titles, rows, names=("node",), drop=("so far", "kernel", "size", "stride"), below=decision)
     needy = [
         planned.match.smallest_map for planned in plan.rewrites if planned.match and None in planned.site.input_size
     ]
@@ -49,50 +46,39 @@ def plan_rows(plan: Plan) -> list[dict[str, str]]:
 
 def print_outcome(result: Result) -> None:
     """Print the proof's figures and what limits them."""
-    out = Terminal()
+    out, proof = Terminal(), result.proof
     for warning in result.warnings:
         out.say(f"note: {warning}")
-    if result.proof is not None:
-        out.say(proof_line(result.proof))
-        for name in result.proof.unproven:
-            out.say(f"outside the proof (the operator itself changes): {name}")
-        for note in result.proof.notes:
-            out.say(f"note: {note}")
-
-
-def proof_line(proof: Proof) -> str:
-    """The identity proof in one line."""
-    worst = proof.worst
+    if proof is None:
+        return
     runs = ", ".join("+".join(product(shape) or "scalar" for shape in run.values()) for run in proof.inputs)
-    return (
-        f"identity proof: {len(proof.comparisons)} tensors equal on random input ({runs}); "
-        f"largest difference {worst.difference:.2g} at a scale of {worst.scale:.3g}, in {worst.tensor}"
+    out.say(
+        f"identity proof: {len(proof.comparisons)} tensors equal on random input ({runs}); largest difference "
+        f"{proof.worst.difference:.2g} at a scale of {proof.worst.scale:.3g}, in {proof.worst.tensor}"
     )
+    for name in proof.unproven:
+        out.say(f"outside the proof (the operator itself changes): {name}")
+    for note in proof.notes:
+        out.say(f"note: {note}")
 
 
 def _site_row(plan: Plan, planned: PlannedSite) -> tuple[str | Text, ...]:
     """What the table says of a site: node, kind, kernel, stride, stride so far, size, decision, cost."""
     site = planned.site
-    sizes = f"{product(site.input_size)} -> {product(site.output_size)}"
+    cost = " -> ".join(map(si, dict.fromkeys(planned.macs))) if planned.macs else "?"
     decision = Text(plan.says(planned), style="dim" if planned.action == "keep" else "")
-    return (
-        _name(site.scope, site.node), site.op, product(site.window.kernel), product(site.strides),
-        product(site.stride_so_far), sizes, decision, _macs(planned),
-    )  # fmt: skip
+    return _name(site), site.op, product(site.window.kernel), product(site.strides), *_where(site), decision, cost
 
 
 def _source_row(source: Source) -> tuple[str | Text, ...]:
-    sizes = f"{product(source.input_size)} -> {product(source.output_size)}" if source.input_size else ""
-    name, so_far = _name(source.scope, source.node), product(source.stride_so_far)
-    return name, source.op, "", "", so_far, sizes, Text(source.reason, style="dim"), ""
+    return _name(source), source.op, "", "", *_where(source), Text(source.reason, style="dim"), ""
 
 
-def _name(scope: str, node: str) -> str:
-    return f"{scope}/{node}" if scope else node
+def _name(at: Site | Source) -> str:
+    return f"{at.scope}/{at.node}" if at.scope else at.node
 
 
-def _macs(planned: PlannedSite) -> str:
-    if planned.macs is None:
-        return "?"
-    before, after = planned.macs
-    return si(before) if before == after else f"{si(before)} -> {si(after)}"
+def _where(at: Site | Source) -> tuple[str, str]:
+    """The stride so far, and the sizes in and out."""
+    sizes = f"{product(at.input_size)} -> {product(at.output_size)}" if at.input_size else ""
+    return product(at.stride_so_far), sizes

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from statistics import fmean
 
 from rich.text import Text
 
-from aarewrite.show.console import Cell, Terminal, product
+from aarewrite.show.console import Terminal, product
 from aarewrite.verification.result import VerifyReport
 from aarewrite.verification.statistics import Mean, Proportion
 
@@ -48,21 +48,21 @@ def _classification(report: VerifyReport, out: Terminal) -> None:
         return
     first = report.classification[0]
     titles = {"top1": "top-1", "top5": "top-5", "same_as_against": "same class"}
-    extra = [name for name in titles if getattr(first, name) is not None]
+    extra = {name: title for name, title in titles.items() if getattr(first, name) is not None}
     far = max(a.distance for a in first.agreement)
     columns = (
         "model", "protocol", "consistency", f"agree at {far:g} px", f"worst {first.worst_radius:g} px", "flips/frame",
-        "drift mean/max", *(titles[name] for name in extra), "n",
+        "drift mean/max", *extra.values(), "n",
     )  # fmt: skip
     rows = []
     for r in report.classification:
         last = max(a.distance for a in r.agreement)
-        shares = [a.share for a in r.agreement if a.distance == last]
-        agree = f"{100 * sum(s.value for s in shares) / len(shares):.1f} %" + ("" if last == far else f" ({last:g} px)")
-        drift = f"{r.drift_mean.value:.4f}/{r.drift_max.largest:.3f}"
-        values = [_share(getattr(r, name)) for name in extra]
-        measured = _share(r.consistency), agree, _share(r.worst_case), f"{r.flip_rate.value:.4f}", drift
-        rows.append((r.model, r.protocol, *measured, *values, str(r.n)))
+        agree = fmean(a.share.value for a in r.agreement if a.distance == last)
+        rows.append((
+            r.model, r.protocol, _share(r.consistency), f"{100 * agree:.1f} %" + f" ({last:g} px)" * (last != far),
+            _share(r.worst_case), f"{r.flip_rate.value:.4f}", f"{r.drift_mean.value:.4f}/{r.drift_max.largest:.3f}",
+            *(_share(getattr(r, name)) for name in extra), str(r.n),
+        ))  # fmt: skip
     out.print()
     out.figures(columns, rows)
     for c in report.changes:
@@ -79,7 +79,7 @@ def _maps(report: VerifyReport, out: Terminal) -> None:
         )
         for r in report.maps for p in r.points
     ]  # fmt: skip
-    _print(out, titles, rows, heads=3)
+    out.table(titles, rows, heads=3, apart=True)
 
 
 def _metrics(report: VerifyReport, out: Terminal) -> None:
@@ -89,7 +89,7 @@ def _metrics(report: VerifyReport, out: Terminal) -> None:
         for r in report.metrics
         for p in r.points
     ]
-    _print(out, titles, rows, heads=1)
+    out.table(titles, rows, heads=1, apart=True)
 
 
 def _layers(report: VerifyReport, out: Terminal) -> None:
@@ -99,7 +99,7 @@ def _layers(report: VerifyReport, out: Terminal) -> None:
         for r in report.layers
         for k, one in enumerate(r.ranking, start=1)
     ]
-    _print(out, titles, rows, heads=1, names=("layer",))
+    out.table(titles, rows, heads=1, names=("layer",), apart=True)
 
 
 def _parity(report: VerifyReport, out: Terminal) -> None:
@@ -112,15 +112,7 @@ def _parity(report: VerifyReport, out: Terminal) -> None:
             figures = f"{o.max_abs:.3g}", f"{o.max_rel:.3g}", str(list(o.where)), f"{o.tolerance:.3g}"
             verdict = Text("equal", "green") if o.passed else differs
             rows.append((parity.first, parity.second, o.name, *figures, verdict))
-    _print(out, titles, rows, heads=2, names=("output",))
-
-
-def _print(
-    out: Terminal, titles: Sequence[str], rows: Sequence[Sequence[Cell]], heads: int, names: Collection[str] = ()
-) -> None:
-    if rows:
-        out.print()
-        out.table(titles, rows, heads=heads, names=names)
+    out.table(titles, rows, heads=2, names=("output",), apart=True)
 
 
 def _share(value: Proportion) -> str:

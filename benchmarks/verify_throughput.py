@@ -21,7 +21,7 @@ import numpy as np
 from aarewrite.data.geometry import plan_geometry, prepare
 from aarewrite.data.preprocess import load_preprocess
 from aarewrite.data.sources import open_data, prefetch
-from aarewrite.data.views import make_views
+from aarewrite.data.views import Views
 from aarewrite.model.runner import Model
 from aarewrite.verification.classify import ClassifyStudy
 from aarewrite.verification.engine import BATCH, run_studies
@@ -49,7 +49,7 @@ def main() -> None:
     spec = model.image_inputs[0]
     geometry = plan_geometry(spec, data, recipe, None)
     plan = plan_shifts("crop", geometry, options.max_shift, seed=0)
-    views = make_views("crop", geometry, tuple(axis - 1 for axis in spec.axes))
+    views = Views("crop", geometry, tuple(axis - 1 for axis in spec.axes))
     output = infer_task(model, geometry, "classify").grids[0].output
 
     def study() -> ClassifyStudy:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from aarewrite.data.arrays import Array
 from aarewrite.data.canvases import Canvases, random_offset
-from aarewrite.data.views import DIRECTIONS, CropViews, draw_pairs
+from aarewrite.data.views import DIRECTIONS, Views, draw_pairs
 from aarewrite.errors import CannotHandle, UsageError
 from aarewrite.model.runtime import first_line, plain_session
 from aarewrite.verification.classify import consistency, top_classes
@@ -91,7 +91,7 @@ def answer(
     centre, paired, near = [], [], []
     for index in map(int, indices):
         geometry, canvas = canvases.centred(canvases.load(index))
-        views = CropViews(geometry, canvases.axes)
+        views = Views("crop", geometry, canvases.axes)
         still = (0,) * len(canvases.axes)
         drawn = draw_pairs(seed, index, geometry, pairs)
         bases = [first for first, _ in drawn[: max(1, pairs // 3)]]

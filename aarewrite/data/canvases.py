@@ -6,12 +6,13 @@ Crops at random places serve twice: as more data to fit on, and as the shifts th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aarewrite.data.arrays import Array, Batches, Feed
+from aarewrite.data.arrays import Array, Batches, Feed, window
 from aarewrite.data.geometry import Geometry, canvas_around
 from aarewrite.data.setup import Setup
 from aarewrite.errors import UsageError
@@ -60,10 +61,7 @@ class Canvases:
 
     def crop(self, sample: Array, offset: Sequence[int]) -> Array:
         """The part of `sample` that begins at `offset`."""
-        window: list[slice] = [slice(None)] * sample.ndim
-        for axis, size, start in zip(self.axes, self.size, offset, strict=True):
-            window[axis] = slice(int(start), int(start) + size)
-        return sample[tuple(window)]
+        return window(sample, self.axes, offset, self.size)
 
     def centred(self, sample: Array) -> tuple[Geometry, Array]:
         """The canvas in the middle of a sample that shifts are judged on, as large as `verify` makes it, and its sizes.
@@ -76,22 +74,14 @@ class Canvases:
             raise UsageError("the samples leave no room to shift", "give larger samples")
         wanted = canvas_around(self.size)
         canvas = tuple(min(size + most, want) for size, most, want in zip(self.size, room, wanted, strict=True))
-        window = [slice(None)] * sample.ndim
-        for axis, extent in zip(self.axes, canvas, strict=True):
-            start = (sample.shape[axis] - extent) // 2
-            window[axis] = slice(start, start + extent)
-        return Geometry(self.size, canvas), sample[tuple(window)]
+        corner = [(sample.shape[axis] - extent) // 2 for axis, extent in zip(self.axes, canvas, strict=True)]
+        return Geometry(self.size, canvas), window(sample, self.axes, corner, canvas)
 
     def feeds(self, crops: Iterable[Array]) -> Iterator[Feed]:
         """Stack crops into feeds of `batch`; the last one may be smaller."""
-        waiting: list[Array] = []
-        for crop in crops:
-            waiting.append(crop)
-            if len(waiting) == self.batch:
-                yield {self.input: np.stack(waiting), **dict(self.constants)}
-                waiting = []
-        if waiting:
-            yield {self.input: np.stack(waiting), **dict(self.constants)}
+        rest = iter(crops)
+        while batch := list(islice(rest, self.batch)):
+            yield {self.input: np.stack(batch), **dict(self.constants)}
 
     def batches(self, indices: Sequence[int], *, crops: int = 1, seed: int = 0) -> Batches:
         """Feeds for `repair`: `crops` random crops of each sample, one after another.
@@ -131,19 +121,6 @@ def random_offset(room: Sequence[int], rng: np.random.Generator) -> tuple[int, .
     return tuple(int(rng.integers(0, min(most, LARGEST_OFFSET) + 1)) for most in room)
 
 
-def padded(canvases: Canvases, margin: Sequence[int]) -> Canvases:
-    """The same samples with reflected borders: room to shift samples that are no larger than the model's input."""
-
-    def load(index: int) -> Array:
-        sample = canvases.load(index)
-        width: list[tuple[int, int]] = [(0, 0)] * sample.ndim
-        for axis, border in zip(canvases.axes, margin, strict=True):
-            width[axis] = (border, border)
-        return np.pad(sample, width, mode="reflect")
-
-    return replace(canvases, load=load)
-
-
 def from_array(
     samples: Array,
     input: str,
@@ -154,8 +131,13 @@ def from_array(
 ) -> Canvases:
     """Canvases out of one array (n, channels, ...): cropped to `size`, or shifted within a reflected border of 1/8."""
     spatial, axes = samples.shape[2:], tuple(range(1, samples.ndim - 1))
-    canvases = Canvases(len(samples), lambda i: samples[i], input, tuple(size or spatial), axes, labels, batch)
-    return padded(canvases, [max(1, n // 8) for n in spatial]) if canvases.size == spatial else canvases
+    seen = tuple(size or spatial)
+    borders = [(0, 0), *((max(1, n // 8),) * 2 for n in spatial)]
+
+    def load(i: int) -> Array:
+        return np.pad(samples[i], borders, mode="reflect") if seen == spatial else samples[i]
+
+    return Canvases(len(samples), load, input, seen, axes, labels, batch)
 
 
 def from_setup(setup: Setup) -> Canvases:

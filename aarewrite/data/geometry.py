@@ -8,11 +8,12 @@ from functools import cached_property
 
 import numpy as np
 
-from aarewrite.data.arrays import Array
+from aarewrite.data.arrays import Array, window
 from aarewrite.data.preprocess import Preprocess, channels_last, to_model_units
-from aarewrite.data.sources import INSTALL_REPORT, Data, pink_noise
+from aarewrite.data.sources import Data, pink_noise
 from aarewrite.errors import CannotHandle, UsageError
 from aarewrite.model.runner import InputSpec
+from aarewrite.model.types import DType
 
 CANVAS_RATIO = 256 / 224  # R. Zhang, ICML 2019: crops of 224 from a canvas of 256
 SMALLEST_SLACK = 4  # room for one pixel to every side even where 8/7 of the size gives less
@@ -62,13 +63,13 @@ class Sample:
         index: Its number in the data.
         canvas: In the model's units and layout, no batch axis, spatial size `Geometry.canvas`.
         picture: `(H, W, 3)` uint8 of the canvas for reports, None where it is no picture.
-        pair: Canvases of the two distorted versions (two-input metrics only).
+        pair: Canvases of the two distorted versions; empty but for two-input metrics.
     """
 
     index: int
     canvas: Array
     picture: Array | None = None
-    pair: tuple[Array, Array] | None = None
+    pair: tuple[Array, ...] = ()
 
 
 def plan_geometry(spec: InputSpec, data: Data, recipe: Preprocess, size: Sequence[int] | None) -> Geometry:
@@ -78,19 +79,21 @@ def plan_geometry(spec: InputSpec, data: Data, recipe: Preprocess, size: Sequenc
         UsageError: Stored samples are smaller than the model's input or of another rank.
     """
     stored = _stored_size(spec, data)
-    asked: list[int | None] = [None] * len(spec.axes)
-    if size:
-        if len(size) not in (1, len(spec.axes)):
-            raise UsageError(f"--size has {len(size)} numbers, the input {len(spec.axes)} spatial axes", "correct it")
-        asked = list(size) if len(size) == len(spec.axes) else [size[0]] * len(spec.axes)
-    chosen = []
-    for axis, fixed in enumerate(spec.size):
-        if fixed and asked[axis] not in (None, fixed):
-            raise CannotHandle(f"input {spec.name!r} is fixed to {spec.describe()}", f"leave --size {asked[axis]} out")
-        chosen.append(fixed or asked[axis] or recipe.size or _size_from(stored[axis] if stored else None, spec))
+    rank = len(spec.axes)
+    if size and len(size) not in (1, rank):
+        raise UsageError(f"--size has {len(size)} numbers, the input {rank} spatial axes", "correct it")
+    asked = (list(size) * rank)[:rank] if size else [None] * rank  # one number counts for every axis
+    found = stored or (None,) * rank
+    for fixed, own in zip(spec.size, asked, strict=True):
+        if fixed and own not in (None, fixed):
+            raise CannotHandle(f"input {spec.name!r} is fixed to {spec.describe()}", f"leave --size {own} out")
+    chosen = tuple(
+        fixed or own or recipe.size or _size_from(have, spec)
+        for fixed, own, have in zip(spec.size, asked, found, strict=True)
+    )
     wanted = canvas_around(chosen)
     if stored is None:
-        return Geometry(tuple(chosen), wanted)
+        return Geometry(chosen, wanted)
     if any(have < need for have, need in zip(stored, chosen, strict=True)):
         raise UsageError(
             f"samples of {'x'.join(map(str, stored))} are smaller than input {spec.name!r} ({spec.describe()})",
@@ -98,8 +101,8 @@ def plan_geometry(spec: InputSpec, data: Data, recipe: Preprocess, size: Sequenc
         )
     if all(have >= need + SMALLEST_SLACK for have, need in zip(stored, chosen, strict=True)):
         canvas = tuple(min(have, want) for have, want in zip(stored, wanted, strict=True))
-        return Geometry(tuple(chosen), canvas)
-    return Geometry(tuple(chosen), wanted, padded=True)
+        return Geometry(chosen, canvas)
+    return Geometry(chosen, wanted, padded=True)
 
 
 def canvas_around(size: Sequence[int]) -> tuple[int, ...]:
@@ -110,9 +113,7 @@ def canvas_around(size: Sequence[int]) -> tuple[int, ...]:
 def _stored_size(spec: InputSpec, data: Data) -> tuple[int, ...] | None:
     if data.sample_shape is None:
         return None
-    probe = np.broadcast_to(np.zeros((), np.float32), data.sample_shape)
-    size: tuple[int, ...] = channels_last(probe, spec).shape[:-1]
-    return size
+    return tuple(channels_last(np.empty(data.sample_shape, np.bool_), spec).shape[:-1])
 
 
 def _size_from(stored: int | None, spec: InputSpec) -> int:
@@ -131,36 +132,35 @@ def prepare(data: Data, i: int, spec: InputSpec, recipe: Preprocess, geometry: G
     if data.kind == "synthetic":
         shape = spec.shape(geometry.canvas, channels=3 if len(spec.axes) == 2 else 1)
         noise = pink_noise(shape, (seed, i), tuple(axis - 1 for axis in spec.axes))
-        if recipe.apply:  # the preset expects bytes: a grey level of 128 with a spread of 48
-            axis = spec.channel_axis
-            stacked = noise[..., None] if axis is None else np.moveaxis(noise, axis - 1, -1)
-            return _finish(i, np.clip(stacked * 48 + 128, 0, 255).astype(np.uint8), spec, recipe)
-        if np.issubdtype(spec.dtype, np.integer):
-            limits = np.iinfo(spec.dtype)
-            noise = np.clip((noise + 3) / 6, 0, 1) * (limits.max - limits.min) + limits.min
-        return Sample(i, np.rint(noise).astype(spec.dtype) if spec.dtype.kind in "iu" else noise)
-    if data.triplets is not None:
-        members = [_fit(channels_last(raw, spec), geometry) for raw in data.triplets(i)]
-        canvases = [to_model_units(member, spec, recipe) for member in members]
-        return Sample(i, canvases[0], _picture(members[0]), (canvases[1], canvases[2]))
-    raw = data.load(i)
-    if data.kind == "images":
-        if len(spec.axes) != 2:
-            raise CannotHandle(f"input {spec.name!r} ({spec.describe()}) takes no images", "give an .npz of signals")
-        if spec.channels not in (None, 1, 3):
-            raise CannotHandle(
-                f"input {spec.name!r} ({spec.describe()}) has {spec.channels} channels, images have 3", "give an .npz"
-            )
-        raw = resize_to_cover(raw, geometry.canvas, recipe.interpolation)
-    return _finish(i, _fit(channels_last(raw, spec), geometry), spec, recipe)
+        if not recipe.apply:
+            return Sample(i, noise if spec.dtype.kind == "f" else _in_range(noise, spec.dtype))
+        last = noise[..., None] if spec.channel_axis is None else np.moveaxis(noise, spec.channel_axis - 1, -1)
+        # The preset expects bytes: a grey level of 128 with a spread of 48.
+        members = [np.clip(last * 48 + 128, 0, 255).astype(np.uint8)]
+    else:
+        stored = data.load(i)
+        if data.kind == "images":
+            _check_takes_images(spec)
+            stored = [resize_to_cover(image, geometry.canvas, recipe.interpolation) for image in stored]
+        members = [_fit(channels_last(raw, spec), geometry) for raw in stored]
+    canvas, *distorted = (to_model_units(member, spec, recipe) for member in members)
+    return Sample(i, canvas, _picture(members[0]), tuple(distorted))
 
 
-def _finish(i: int, canvas: Array, spec: InputSpec, recipe: Preprocess) -> Sample:
-    # channels_last has been applied: hand it on in a layout to_model_units reads without doubt.
-    raw = canvas[..., 0] if spec.channel_axis is None or spec.channels == 1 else canvas
-    if raw is canvas and not (len(spec.axes) == 2 or spec.layout.endswith("c")):
-        raw = np.moveaxis(canvas, -1, 0)
-    return Sample(i, to_model_units(raw, spec, recipe), _picture(canvas))
+def _check_takes_images(spec: InputSpec) -> None:
+    if len(spec.axes) != 2:
+        raise CannotHandle(f"input {spec.name!r} ({spec.describe()}) takes no images", "give an .npz of signals")
+    if spec.channels not in (None, 1, 3):
+        raise CannotHandle(
+            f"input {spec.name!r} ({spec.describe()}) has {spec.channels} channels, images have 3", "give an .npz"
+        )
+
+
+def _in_range(noise: Array, dtype: DType) -> Array:
+    """Noise over the whole range of an integer type, three standard deviations to each side."""
+    limits = np.iinfo(dtype)
+    spread = np.clip((noise + 3) / 6, 0, 1) * (limits.max - limits.min) + limits.min
+    return np.rint(spread).astype(dtype)
 
 
 def _fit(values: Array, geometry: Geometry) -> Array:
@@ -168,8 +168,7 @@ def _fit(values: Array, geometry: Geometry) -> Array:
     for axis, want in enumerate(geometry.canvas):
         have = values.shape[axis]
         if have > want:
-            start = (have - want) // 2
-            values = values[(slice(None),) * axis + (slice(start, start + want),)]
+            values = window(values, [axis], [(have - want) // 2], [want])
         elif have < want:
             pads = [(0, 0)] * values.ndim
             pads[axis] = ((want - have) // 2, (want - have + 1) // 2)
@@ -184,10 +183,8 @@ def resize_to_cover(image: Array, canvas: tuple[int, ...], interpolation: str) -
     target = (max(canvas[0], round(height * factor)), max(canvas[1], round(width * factor)))
     if target == (height, width):
         return image
-    try:
-        from PIL import Image
-    except ImportError:
-        raise CannotHandle("resizing images needs Pillow, which is not installed", INSTALL_REPORT) from None
+    from PIL import Image  # there: it has read the image
+
     return np.asarray(Image.fromarray(image).resize((target[1], target[0]), Image.Resampling[interpolation.upper()]))
 
 

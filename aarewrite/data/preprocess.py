@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aarewrite.data.arrays import Array
+from aarewrite.data.arrays import Array, along
 from aarewrite.errors import UsageError
 from aarewrite.options import option, read
 
@@ -104,22 +104,13 @@ def load_preprocess(choice: str) -> Preprocess:
     return read(Preprocess, start | table, choice, also=("preset",), **own)
 
 
-def to_model_units(raw: Array, spec: InputSpec, recipe: Preprocess) -> Array:
-    """Turn one raw sample into one model input without its batch axis.
-
-    Args:
-        raw: For 2-D models `(H, W)`, `(H, W, C)` or `(C, H, W)`; otherwise the model's own layout.
-        spec: The input it is for: layout, channels, dtype.
-        recipe: What to apply.
+def to_model_units(last: Array, spec: InputSpec, recipe: Preprocess) -> Array:
+    """Turn one sample, `(spatial..., C)`, into one model input without its batch axis.
 
     Returns:
         Array in the model's layout; float32 for float16/32/64 inputs (the runner casts on the way in),
         the model's own dtype, rounded and clipped, for integer inputs.
-
-    Raises:
-        UsageError: The sample's shape cannot be brought to the model's layout, with both named.
     """
-    last = channels_last(raw, spec)
     channels = last.shape[-1]
     if recipe.apply and channels == 3 and recipe.channels == "bgr":
         last = last[..., ::-1]
@@ -127,11 +118,9 @@ def to_model_units(raw: Array, spec: InputSpec, recipe: Preprocess) -> Array:
     out = np.array(moved, dtype=np.float32, order="C")
     if recipe.apply:
         mean, std = (_per_channel(values, channels, recipe) for values in (recipe.mean, recipe.std))
-        shape = [1] * out.ndim
-        if spec.channel_axis is not None:
-            shape[spec.channel_axis - 1] = channels
-        out *= (recipe.scale / std).astype(np.float32).reshape(shape)  # in place: this runs beside the model
-        out -= (mean / std).astype(np.float32).reshape(shape)
+        axis = out.ndim - 1 if spec.channel_axis is None else spec.channel_axis - 1
+        out *= along((recipe.scale / std).astype(np.float32), axis, out.ndim)  # in place: this runs beside the model
+        out -= along((mean / std).astype(np.float32), axis, out.ndim)
     if np.issubdtype(spec.dtype, np.integer):
         limits = np.iinfo(spec.dtype)
         return np.ascontiguousarray(np.clip(np.rint(out), limits.min, limits.max).astype(spec.dtype))
@@ -151,7 +140,15 @@ def _per_channel(values: tuple[float, ...], channels: int, recipe: Preprocess) -
 
 
 def channels_last(raw: Array, spec: InputSpec) -> Array:
-    """Bring one raw sample to `(spatial..., C)`; see `to_model_units` for what is accepted."""
+    """Bring one raw sample to `(spatial..., C)`.
+
+    Args:
+        raw: For 2-D models `(H, W)`, `(H, W, C)` or `(C, H, W)`; otherwise the model's own layout.
+        spec: The input it is for: layout and channels.
+
+    Raises:
+        UsageError: The sample's shape cannot be brought to the model's layout, with both named.
+    """
     spatial, channels = len(spec.axes), spec.channels
     if spec.channel_axis is None:
         if raw.ndim == spatial:

@@ -13,7 +13,7 @@ from aarewrite.data.arrays import Array
 from aarewrite.data.geometry import Geometry, Sample, plan_geometry, prepare
 from aarewrite.data.preprocess import PRESETS, Preprocess, load_preprocess
 from aarewrite.data.sources import Data, open_data, prefetch
-from aarewrite.data.views import CropViews
+from aarewrite.data.views import Views
 from aarewrite.errors import CannotHandle
 from aarewrite.model.runner import InputSpec, Model, ModelLike, cuda_available
 from aarewrite.options import check_fields
@@ -65,8 +65,8 @@ class Setup:
 
     def centre(self, sample: Sample) -> tuple[Array, ...]:
         """The centre crop of each of the sample's canvases, one array an image input, batch axis 1."""
-        views = CropViews(self.geometry, self.axes)
-        canvases = (sample.canvas, *(sample.pair or ()))[: len(self.models[0].image_inputs)]
+        views = Views("crop", self.geometry, self.axes)
+        canvases = (sample.canvas, *sample.pair)[: len(self.models[0].image_inputs)]
         return tuple(np.ascontiguousarray(views.centre(canvas))[None] for canvas in canvases)
 
 

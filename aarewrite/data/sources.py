@@ -16,15 +16,15 @@ from typing import TypeVar
 
 import numpy as np
 
-from aarewrite.data.arrays import Array
+from aarewrite.data.arrays import Array, along
 from aarewrite.errors import CannotHandle, UsageError
 
 T = TypeVar("T")
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
 SAMPLE_KEYS = ("x", "images", "inputs", "input", "data", "x_test")
+TRIPLET = ("ref", "p0", "p1")  # a reference and its two distorted versions
 LABEL_KEYS = ("labels", "label", "y", "y_test")
 LABEL_COLUMNS = ("class_index", "label", "class", "index")
-INSTALL_REPORT = "pip install 'aarewrite[report]'"
 
 
 @dataclass(frozen=True)
@@ -35,25 +35,26 @@ class Data:
         kind: `images`, `arrays` or `synthetic`.
         description: One line for reports.
         names: One name a sample.
-        load: Decodes sample i: `(H, W, 3)` uint8 for images, else the array as stored. Called once a sample.
+        load: Decodes sample i: `(H, W, 3)` uint8 for images, else the array as stored; for two-input metrics `ref`,
+            `p0` and `p1`. Called once a sample.
         labels: Class index a sample, or None.
         class_names: Names of classes by index, as far as the labels file gives them.
         sample_shape: Shape of one stored sample for arrays, None where samples differ.
         is_float: The samples are floating-point numbers, taken to be in the model's units by default.
         constants: Arrays of an .npz that are named like an input of the model and are no samples.
-        triplets: Loads (`ref`, `p0`, `p1`) of sample i, for two-input metrics.
+        triplets: Whether a sample is three arrays.
     """
 
     kind: str
     description: str
     names: tuple[str, ...]
-    load: Callable[[int], Array]
+    load: Callable[[int], list[Array]]
     labels: tuple[int, ...] | None = None
     class_names: Mapping[int, str] = field(default_factory=dict)
     sample_shape: tuple[int, ...] | None = None
     is_float: bool = False
     constants: Mapping[str, Array] = field(default_factory=dict)
-    triplets: Callable[[int], tuple[Array, Array, Array]] | None = None
+    triplets: bool = False
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -106,7 +107,9 @@ def read_image(path: Path) -> Array:
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError:
-        raise CannotHandle("reading images needs Pillow, which is not installed", INSTALL_REPORT) from None
+        raise CannotHandle(
+            "reading images needs Pillow, which is not installed", "pip install 'aarewrite[report]'"
+        ) from None
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert("RGB"))
@@ -135,7 +138,7 @@ def _folder(path: Path, labels: str | Path | None, limit: int | None) -> Data:
         "images",
         f"{len(files)} of {found} images in {path.name}/",
         tuple(file.name for file in files),
-        lambda i: read_image(files[i]),
+        lambda i: [read_image(files[i])],
         indices,
         class_names,
     )
@@ -174,18 +177,13 @@ def _label(text: str | int, where: str) -> int:
 
 def _arrays(path: Path, labels: str | Path | None, limit: int | None, input_names: tuple[str, ...]) -> Data:
     arrays = read_arrays(path)
-    triplets = None
-    if {"ref", "p0", "p1"} <= set(arrays):
-        ref, p0, p1 = (arrays[key] for key in ("ref", "p0", "p1"))
-        if not ref.shape == p0.shape == p1.shape:
-            raise UsageError(f"{path}: ref {ref.shape}, p0 {p0.shape}, p1 {p1.shape} differ", "give equal shapes")
-        key, samples = "ref", ref
-
-        def triplets(i: int) -> tuple[Array, Array, Array]:
-            return ref[i], p0[i], p1[i]
-
-    else:
-        key, samples = _sample_array(path, arrays, input_names)
+    triplets = set(TRIPLET) <= set(arrays)
+    keys = TRIPLET if triplets else (_sample_key(path, arrays, input_names),)
+    members = [arrays[key] for key in keys]
+    if len({member.shape for member in members}) > 1:
+        shapes = ", ".join(f"{key} {member.shape}" for key, member in zip(keys, members, strict=True))
+        raise UsageError(f"{path}: {shapes} differ", "give equal shapes")
+    key, samples = keys[0], members[0]
     if samples.ndim < 2 or 0 in samples.shape:
         raise UsageError(
             f"{path}: array {key!r} has shape {samples.shape}", "samples need a first axis that counts them"
@@ -198,7 +196,7 @@ def _arrays(path: Path, labels: str | Path | None, limit: int | None, input_name
         "arrays",
         f"{count} of {len(samples)} samples {samples.shape[1:]} {samples.dtype} in {path.name}:{key}",
         tuple(f"{path.stem}[{i}]" for i in range(count)),
-        lambda i: np.asarray(samples[i]),
+        lambda i: [np.asarray(member[i]) for member in members],
         None if indices is None else indices[:count],
         class_names,
         samples.shape[1:],
@@ -228,13 +226,11 @@ def read_arrays(path: Path) -> dict[str, Array]:
     return arrays
 
 
-def _sample_array(path: Path, arrays: Mapping[str, Array], input_names: tuple[str, ...]) -> tuple[str, Array]:
-    for key in (*input_names, *SAMPLE_KEYS):
-        if key in arrays:
-            return key, arrays[key]
+def _sample_key(path: Path, arrays: Mapping[str, Array], input_names: tuple[str, ...]) -> str:
+    named = [key for key in (*input_names, *SAMPLE_KEYS) if key in arrays]
     rest = [key for key in arrays if key not in LABEL_KEYS]
-    if len(rest) == 1:
-        return rest[0], arrays[rest[0]]
+    if named or len(rest) == 1:
+        return (*named, *rest)[0]
     raise UsageError(
         f"{path}: cannot tell the samples among arrays {', '.join(arrays)}",
         f"name them x or like the model's input ({', '.join(input_names)})",
@@ -267,14 +263,11 @@ def _synthetic(text: str, limit: int | None, seed: int) -> Data:
         raise UsageError(f"--data {text}: {number!r} is not a count", "write synthetic:64")
     count = min(int(number), limit or int(number))
 
-    def not_yet(i: int) -> Array:
-        raise AssertionError("synthetic samples take their shape from the model: see with_shape")
-
     return Data(
         "synthetic",
         f"{count} synthetic 1/f noise samples (seed {seed}), not real data",
         tuple(f"noise[{i}]" for i in range(count)),
-        not_yet,
+        lambda i: [],  # `prepare` makes them, in the shape that the model wants
         is_float=True,
     )
 
@@ -288,13 +281,9 @@ def pink_noise(shape: tuple[int, ...], seed: tuple[int, int], axes: tuple[int, .
         axes: Spatial axes; other axes (channels) are independent.
     """
     white = np.random.default_rng(seed).standard_normal(shape)
-    grids = np.meshgrid(*(np.fft.fftfreq(shape[axis]) for axis in axes), indexing="ij")
-    frequency = np.sqrt(sum(grid**2 for grid in grids))
-    frequency[(0,) * len(axes)] = np.inf  # removes the mean
-    weight = np.ones(len(shape), int).tolist()
-    for axis in axes:
-        weight[axis] = shape[axis]
-    spectrum = np.fft.fftn(white, axes=axes) / frequency.reshape(weight)
+    frequency = np.sqrt(sum(along(np.fft.fftfreq(shape[axis]), axis, len(shape)) ** 2 for axis in axes))
+    frequency[frequency == 0] = np.inf  # removes the mean
+    spectrum = np.fft.fftn(white, axes=axes) / frequency
     noise = np.fft.ifftn(spectrum, axes=axes).real
     result: Array = (noise / (noise.std() + 1e-12)).astype(np.float32)
     return result

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
 
 import numpy as np
 
-from aarewrite.data.arrays import Array, Offset
+from aarewrite.data.arrays import Array, Offset, along, window
 from aarewrite.data.geometry import Geometry
 
 DIRECTIONS: dict[int, dict[str, tuple[int, ...]]] = {
@@ -23,104 +22,61 @@ DIRECTIONS: dict[int, dict[str, tuple[int, ...]]] = {
 }
 
 
-class Views(Protocol):
-    """Cuts views out of one canvas."""
-
-    circular: bool
-
-    def prepare(self, canvas: Array) -> Array:
-        """Do once for a canvas what all its views share."""
-
-    def at(self, state: Array, offset: Offset) -> Array:
-        """Return the view at an offset, shaped like one model input without its batch axis."""
-
-
 @dataclass(frozen=True)
-class CropViews:
-    """Crops of the canvas: what a moving camera sees."""
+class Views:
+    """Cuts a protocol's views out of one canvas.
 
+    Attributes:
+        protocol: `crop`, what a moving camera sees; `circular`, the centre crop rolled by whole pixels; `fractional`,
+            the centre crop shifted by any fraction of a pixel.
+        geometry: Sizes.
+        axes: Spatial axes of the canvas, which has no batch axis.
+    """
+
+    protocol: str
     geometry: Geometry
-    axes: tuple[int, ...]  # spatial axes of the canvas (no batch axis)
-    circular = False
+    axes: tuple[int, ...]
 
-    def prepare(self, canvas: Array) -> Array:
-        """Return the canvas itself; crops are slices of it."""
-        return canvas
-
-    def at(self, state: Array, offset: Offset) -> Array:
-        """Return the crop whose corner lies at base + offset."""
-        index = [slice(None)] * state.ndim
-        for axis, base, size, shift in zip(self.axes, self.geometry.base, self.geometry.size, offset, strict=True):
-            index[axis] = slice(base + int(shift), base + int(shift) + size)
-        return state[tuple(index)]
+    @property
+    def circular(self) -> bool:
+        """Whether nothing enters and nothing leaves."""
+        return self.protocol != "crop"
 
     def centre(self, canvas: Array) -> Array:
         """Return the centre crop."""
-        return self.at(canvas, (0,) * len(self.axes))
-
-
-@dataclass(frozen=True)
-class RollViews:
-    """The centre crop rolled by whole pixels: nothing enters, nothing leaves."""
-
-    geometry: Geometry
-    axes: tuple[int, ...]
-    circular = True
+        return window(canvas, self.axes, self.geometry.base, self.geometry.size)
 
     def prepare(self, canvas: Array) -> Array:
-        """Return the centre crop."""
-        return CropViews(self.geometry, self.axes).centre(canvas)
+        """Do once for a canvas what all its views share: cut the centre, take its spectrum."""
+        if self.protocol == "crop":
+            return canvas
+        crop = self.centre(canvas)
+        return crop if self.protocol == "circular" else np.fft.fftn(crop.astype(np.float64), axes=self.axes)
 
     def at(self, state: Array, offset: Offset) -> Array:
-        """Return the centre crop rolled by -offset."""
-        return np.roll(state, tuple(-int(shift) for shift in offset), self.axes)
-
-
-@dataclass(frozen=True)
-class FourierViews:
-    """The centre crop shifted by any fraction of a pixel: the band-limited (sinc) circular shift.
-
-    For even sizes the Nyquist component of a real signal has no phase; it is scaled by cos(pi d), the only
-    real choice, so that whole-pixel shifts equal the roll exactly.
-    """
-
-    geometry: Geometry
-    axes: tuple[int, ...]
-    circular = True
-
-    def prepare(self, canvas: Array) -> Array:
-        """Return the centre crop's spectrum."""
-        crop = CropViews(self.geometry, self.axes).centre(canvas)
-        return np.fft.fftn(crop.astype(np.float64), axes=self.axes)
-
-    def at(self, state: Array, offset: Offset) -> Array:
-        """Return the centre crop moved by -offset."""
+        """Return the view at an offset of what `prepare` returned, shaped like one input without its batch axis."""
+        if self.protocol == "crop":
+            return window(state, self.axes, np.add(self.geometry.base, offset).tolist(), self.geometry.size)
+        if self.protocol == "circular":
+            return np.roll(state, [-int(shift) for shift in offset], self.axes)
         return fourier_shift(state, offset, self.axes).astype(np.float32)
 
 
 def fourier_shift(spectrum: Array, offset: Offset, axes: tuple[int, ...]) -> Array:
-    """Return the real signal with this spectrum, sampled at p + offset (circular)."""
+    """Return the real signal with this spectrum, sampled at p + offset: the band-limited (sinc) circular shift.
+
+    For even sizes the Nyquist component of a real signal has no phase; it is scaled by cos(pi d), the only
+    real choice, so that whole-pixel shifts equal the roll exactly.
+    """
     shifted = spectrum
     for axis, shift in zip(axes, offset, strict=True):
         n = spectrum.shape[axis]
         phase = np.exp(2j * np.pi * np.fft.fftfreq(n) * shift)
         if n % 2 == 0:
             phase[n // 2] = np.cos(np.pi * shift)
-        shape = [1] * spectrum.ndim
-        shape[axis] = n
-        shifted = shifted * phase.reshape(shape)
+        shifted = shifted * along(phase, axis, spectrum.ndim)
     result: Array = np.fft.ifftn(shifted, axes=axes).real
     return result
-
-
-def make_views(protocol: str, geometry: Geometry, axes: tuple[int, ...]) -> Views:
-    """Return the views of a protocol; `axes` are the canvas's spatial axes."""
-    kinds: dict[str, type[CropViews | RollViews | FourierViews]] = {
-        "crop": CropViews,
-        "circular": RollViews,
-        "fractional": FourierViews,
-    }
-    return kinds[protocol](geometry, axes)
 
 
 @lru_cache(maxsize=16)  # an image's pairs are asked for a few times; starting a generator takes 0.4 ms

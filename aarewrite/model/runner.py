@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -138,6 +138,10 @@ class Model:
         Constants (a recurrent state, say) come with one sample's size, so they pin the batch to 1.
         """
         return 1 if self.constants else self.image_inputs[0].batch
+
+    def feed(self, arrays: Iterable[Array]) -> dict[str, Array]:
+        """Name one array an image input."""
+        return {spec.name: array for spec, array in zip(self.image_inputs, arrays, strict=True)}
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Run a batch of any size, in pieces where the model's batch size is fixed.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -13,7 +13,7 @@ from aarewrite.data.arrays import Array, Offset
 from aarewrite.data.geometry import Sample
 from aarewrite.data.views import Views
 from aarewrite.errors import CheckFailed, UsageError
-from aarewrite.verification.engine import Study
+from aarewrite.verification.engine import Result, Study
 from aarewrite.verification.protocols import ShiftPlan
 from aarewrite.verification.statistics import Difference, Mean, Proportion, difference
 
@@ -31,14 +31,10 @@ class Agreement:
 
 
 @dataclass(frozen=True)
-class Classification:
+class Classification(Result):
     """What one protocol says about one classifier.
 
     Attributes:
-        model: Label of the model.
-        protocol: `crop`, `circular` or `fractional`.
-        description: Geometry and sampling in one line.
-        seed: Seed of the random offsets.
         consistency: Share of pairs of random views with equal classes (Zhang 2019), an image by the mean of its pairs.
         agreement: One entry a direction and distance.
         worst_radius: r of `worst_case`, px.
@@ -52,11 +48,6 @@ class Classification:
         same_as_against: Share with the other model's class at the centre crop, None without another model.
     """
 
-    model: str
-    protocol: str
-    description: str
-    seed: int
-    n: int
     consistency: Proportion
     agreement: tuple[Agreement, ...]
     worst_radius: float
@@ -115,11 +106,10 @@ class ClassifyStudy(Study):
         labels: Sequence[int] | None,
     ) -> None:
         super().__init__(plan, views, models)
-        self._outputs, self._names, self._labels = tuple(outputs), names, labels
-        self._steady: list[list[float]] = [[] for _ in models]  # per image, the share of its pairs with equal classes
+        self._outputs, self._names, self._labels = outputs, names, labels
         self._probabilities = [True for _ in models]
-        self._rows: dict[Offset, list[Array]] = {}
-        self._pairs: list[tuple[bool, ...]] = []
+        self._rows: dict[Offset, list[Array]] = {}  # of the image in work
+        self._flipped: Counter[tuple[bool, ...]] = Counter()  # images by the models whose class flips
         self.flips: list[Flip] = []
 
     def offsets(self, i: int) -> Sequence[Offset]:
@@ -127,110 +117,110 @@ class ClassifyStudy(Study):
         return self.plan.offsets(i)
 
     def receive(self, sample: Sample, offset: Offset, results: Sequence[dict[str, Array]]) -> None:
-        """Take every model's outputs (one row each) for one view."""
-        rows = []
-        for model, output, result in zip(self.models, self._outputs, results, strict=True):
-            row = result[output].reshape(-1).astype(np.float64)
+        """Take every model's scores for one view."""
+        rows = [
+            result[name].reshape(-1).astype(np.float64) for name, result in zip(self._outputs, results, strict=True)
+        ]
+        for model, output, row in zip(self.models, self._outputs, rows, strict=True):
             if np.isnan(row).any():
                 raise CheckFailed(
                     f"{model}: output {output!r} is NaN for {self._names[sample.index]} shifted by {offset}",
                     "check the preprocessing and the model",
                 )
-            rows.append(row)
         self._rows[offset] = rows
 
     def finish(self, sample: Sample) -> None:
-        """Count the image, all its views having been received."""
-        tables = [{offset: rows[m] for offset, rows in self._rows.items()} for m in range(len(self.models))]
+        """Count the image."""
+        scores = [np.stack(rows) for rows in zip(*self._rows.values(), strict=True)]
+        tops = [dict(zip(self._rows, top_classes(table).tolist(), strict=True)) for table in scores]
         self._rows = {}
-        centres = [self._count(m, table, sample) for m, table in enumerate(tables)]
-        self.tally.add("same", len(set(centres)) == 1)
+        self.tally.add("same", len({top[self.plan.centre] for top in tops}) == 1)
+        for m, (table, top) in enumerate(zip(scores, tops, strict=True)):
+            for name, values in self._figures(table, top, sample).items():
+                self.tally.add((m, name), values)
+            self._probabilities[m] &= bool((table[0] >= 0).all()) and abs(float(table[0].sum()) - 1) < 1e-2
         first, second = self.plan.pairs(sample.index)[0]
-        classes = tuple((_top(table[first]), _top(table[second])) for table in tables)
+        classes = tuple((top[first], top[second]) for top in tops)
         flipped = tuple(a != b for a, b in classes)
-        self._pairs.append(flipped)
+        self._flipped[flipped] += 1
         # The reference's flips are what a rewrite should cure; show those the rewrite causes too.
-        group = sum(tuple(a != b for a, b in flip.classes) == flipped for flip in self.flips)
-        if any(flipped) and group < SHOWN_FLIPS:
+        if any(flipped) and self._flipped[flipped] <= SHOWN_FLIPS:
             pictures = _crops(sample, self.plan, (first, second))
             self.flips.append(Flip(self._names[sample.index], (first, second), classes, pictures))
 
-    def _count(self, m: int, table: dict[Offset, Array], sample: Sample) -> int:
-        plan, base = self.plan, next(iter(table.values()))  # the centre comes first
-        tops = {offset: _top(row) for offset, row in table.items()}
-        pans = {name: [tops[plan.step(name, d)] for d in (0, *plan.distances)] for name in plan.directions}
-        shifted = np.stack([row for offset, row in table.items() if any(offset)])
-        change = np.abs(shifted - base) / (float(np.ptp(base)) or 1.0)
+    def _figures(
+        self, scores: Array, tops: Mapping[Offset, int], sample: Sample
+    ) -> dict[Hashable, float | Sequence[float]]:
+        """What is counted of one image and model; `scores` has one row a view, the centre first."""
+        plan, centre = self.plan, tops[self.plan.centre]
+        pans = [[tops[plan.step(name, d)] for d in (0, *plan.distances)] for name in plan.directions]
+        change = np.abs(scores[1:] - scores[0]) / (float(np.ptp(scores[0])) or 1.0)
         pairs = np.array([[tops[offset] for offset in pair] for pair in plan.pairs(sample.index)])
-        centre = _top(base)
-        self._steady[m].append(float(consistency(pairs)))
-        figures: dict[object, float | Sequence[float]] = {
-            (name, d): top == centre
-            for name, pan in pans.items()
-            for d, top in zip(plan.distances, pan[1:], strict=True)
+        figures: dict[Hashable, float | Sequence[float]] = {
+            "consistency": float(consistency(pairs)),
+            "unstable": any(tops[offset] != centre for offset in plan.neighbourhood()),
+            "flips": [a != b for pan in pans for a, b in pairwise(pan)],
+            "drift mean": float(change.mean()),
+            "drift max": float(change.max()),
         }
-        figures["flips"] = [a != b for pan in pans.values() for a, b in pairwise(pan)]
-        figures["unstable"] = any(tops[offset] != centre for offset in plan.neighbourhood())
-        figures["drift mean"], figures["drift max"] = float(change.mean()), float(change.max())
+        figures |= {line: tops[offset] == centre for offset, line in self.lines.items()}
         if self._labels is not None:
-            label = self._labels[sample.index]
-            if label >= base.size:
+            label, size = self._labels[sample.index], scores.shape[1]
+            if label >= size:
                 raise UsageError(
-                    f"label {label} of {self._names[sample.index]} does not fit {base.size} classes",
+                    f"label {label} of {self._names[sample.index]} does not fit {size} classes",
                     "check the labels against the model, or label_offset in the preprocessing file",
                 )
-            figures["top1"], figures["top5"] = centre == label, label in np.argsort(-base, kind="stable")[:5]
-        for name, values in figures.items():
-            self.tally.add((m, name), values)
-        self._probabilities[m] &= bool((base >= 0).all()) and abs(float(base.sum()) - 1) < 1e-2
-        return centre
+            highest = np.argsort(-scores[0], kind="stable")[:5]
+            figures |= {"top1": centre == label, "top5": label in highest}
+        return figures
 
     def results(self) -> tuple[Classification, ...]:
-        """Return one result a model, in the models' order."""
-        plan, tally = self.plan, self.tally
+        """Return one result a model."""
+        return tuple(self._result(m, model) for m, model in enumerate(self.models))
+
+    def _result(self, m: int, model: str) -> Classification:
+        plan = self.plan
+
+        def share(name: Hashable) -> Proportion:
+            return self.tally.share((m, name))
+
+        def mean(name: Hashable) -> Mean:
+            return self.tally.mean((m, name))
+
         labelled = self._labels is not None
-        return tuple(
-            Classification(
-                model,
-                plan.protocol,
-                describe(plan),
-                plan.seed,
-                len(self._steady[m]),
-                Proportion.of(math.fsum(self._steady[m]), len(self._steady[m])),
-                tuple(
-                    Agreement(name, d, tally.share((m, (name, d)))) for name in plan.directions for d in plan.distances
-                ),
-                plan.worst_radius,
-                tally.share((m, "unstable")),
-                tally.mean((m, "flips")),
-                tally.mean((m, "drift mean")),
-                tally.mean((m, "drift max")),
-                "probabilities" if self._probabilities[m] else "logits",
-                tally.share((m, "top1")) if labelled else None,
-                tally.share((m, "top5")) if labelled else None,
-                tally.share("same") if len(self.models) == 2 else None,
-            )
-            for m, model in enumerate(self.models)
+        return Classification(
+            model,
+            plan.protocol,
+            describe(plan),
+            plan.seed,
+            share("consistency").n,
+            share("consistency"),
+            tuple(Agreement(*line, share(line)) for line in self.lines.values()),
+            plan.worst_radius,
+            share("unstable"),
+            mean("flips"),
+            mean("drift mean"),
+            mean("drift max"),
+            "probabilities" if self._probabilities[m] else "logits",
+            share("top1") if labelled else None,
+            share("top5") if labelled else None,
+            self.tally.share("same") if len(self.models) == 2 else None,
         )
 
     def changes(self) -> tuple[Difference, ...]:
         """Return the paired change of consistency from the second model to the first, none for a single model."""
         if len(self.models) != 2:
             return ()
-        after, before = self._steady
+        after, before = (self.tally.values[m, "consistency"] for m in (0, 1))
         return (difference(f"{self.plan.protocol} consistency", before, after, self.plan.seed),)
 
     def flip_counts(self) -> FlipCounts | None:
         """Return how the images divide between the two models, None for a single model."""
         if len(self.models) != 2:
             return None
-        count = self._pairs.count
-        return FlipCounts(
-            both_steady=count((False, False)),
-            only_against_flips=count((False, True)),
-            only_model_flips=count((True, False)),
-            both_flip=count((True, True)),
-        )
+        patterns = ((False, False), (False, True), (True, False), (True, True))  # (model, against)
+        return FlipCounts(*(self._flipped[pattern] for pattern in patterns))
 
 
 def describe(plan: ShiftPlan) -> str:
@@ -258,24 +248,12 @@ def consistency(classes: Array) -> Array:
     return share
 
 
-def _top(row: Array) -> int:
-    return int(top_classes(row[None])[0])
-
-
 def _crops(sample: Sample, plan: ShiftPlan, offsets: tuple[Offset, Offset]) -> tuple[Array, ...]:
     if sample.picture is None or plan.protocol == "fractional":
         return ()
-    (height, width), base = plan.geometry.size, plan.geometry.base
-    crops = []
-    for offset in offsets:
-        if plan.protocol == "crop":
-            top, left = (int(b + o) for b, o in zip(base, offset, strict=True))
-            crop = sample.picture[top : top + height, left : left + width]
-        else:
-            crop = sample.picture[base[0] : base[0] + height, base[1] : base[1] + width]
-            crop = np.roll(crop, tuple(-int(o) for o in offset), (0, 1))
-        crops.append(_thumbnail(crop))
-    return tuple(crops)
+    views = Views(plan.protocol, plan.geometry, (0, 1))
+    state = views.prepare(sample.picture)
+    return tuple(_thumbnail(views.at(state, offset)) for offset in offsets)
 
 
 def _thumbnail(picture: Array) -> Array:

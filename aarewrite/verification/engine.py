@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
 
 import numpy as np
 
@@ -20,8 +20,27 @@ from aarewrite.verification.statistics import Tally
 BATCH = {"cpu": 16, "cuda": 64}  # see benchmarks/verify_throughput.py
 
 
+@dataclass(frozen=True)
+class Result:
+    """What one protocol says about one model.
+
+    Attributes:
+        model: Label of the model.
+        protocol: `crop`, `circular` or `fractional`.
+        description: Geometry and sampling in one line.
+        seed: Seed of the random offsets.
+        n: Images.
+    """
+
+    model: str
+    protocol: str
+    description: str
+    seed: int
+    n: int
+
+
 class Study(ABC):
-    """One measure: it asks for views of a sample and takes the models' outputs for them.
+    """One measure: it asks for views of a sample, takes the models' outputs for them, and counts each sample once.
 
     Args:
         plan: Which shifts.
@@ -30,15 +49,15 @@ class Study(ABC):
     """
 
     def __init__(self, plan: ShiftPlan, views: Views, models: Sequence[str]) -> None:
-        self.plan, self.views, self.models = plan, views, tuple(models)
-        self.tally, self.n = Tally(), 0
+        self.plan, self.views, self.models, self.tally = plan, views, tuple(models), Tally()
+        self.lines = plan.lines(plan.distances)
 
-    @abstractmethod
     def offsets(self, i: int) -> Sequence[Offset]:
         """Return every offset sample i is viewed at, the centre first."""
+        return (self.plan.centre, *self.lines)
 
-    def requests(self, sample: Sample) -> Iterator[tuple[Any, tuple[Array, ...]]]:
-        """Yield (key, one array per model input) for every view; here the key is the offset."""
+    def requests(self, sample: Sample) -> Iterator[tuple[Offset, tuple[Array, ...]]]:
+        """Yield the offset and one array per model input for every view."""
         state = self.views.prepare(sample.canvas)
         for offset in self.offsets(sample.index):
             yield offset, (self.views.at(state, offset),)
@@ -48,19 +67,23 @@ class Study(ABC):
         return len(self.offsets(i))
 
     @abstractmethod
-    def receive(self, sample: Sample, key: Any, results: Sequence[dict[str, Array]]) -> None:
-        """Take every model's outputs for one view, with a batch axis of 1."""
+    def receive(self, sample: Sample, offset: Offset, results: Sequence[dict[str, Array]]) -> None:
+        """Take every model's outputs for one view, with a batch axis of 1; views come in the order asked for."""
 
     @abstractmethod
     def finish(self, sample: Sample) -> None:
         """Count the sample, all its views having been received."""
+
+    @abstractmethod
+    def results(self) -> Sequence[Result]:
+        """Return what was found, in the models' order."""
 
 
 @dataclass(frozen=True)
 class _Request:
     study: Study
     sample: Sample
-    key: Any
+    offset: Offset
     arrays: tuple[Array, ...]
     last: bool
 
@@ -84,50 +107,33 @@ def run_studies(
     Raises:
         CannotHandle: A model refuses the views, or an output has no batch axis.
     """
-    buffers: list[Array] = []
-    waiting: list[_Request] = []
-    for request in _requests(samples, studies):
-        if not buffers:
-            buffers = [np.empty((batch, *array.shape), array.dtype) for array in request.arrays]
-        for buffer, array in zip(buffers, request.arrays, strict=True):
-            buffer[len(waiting)] = array
-        waiting.append(request)
-        if len(waiting) == batch:
-            _flush(models, buffers, waiting)
-            advance(len(waiting))
-            waiting.clear()
-    if waiting:
-        _flush(models, buffers, waiting)
+    requests = _requests(samples, studies)
+    while waiting := list(islice(requests, batch)):
+        _run(models, waiting)
         advance(len(waiting))
 
 
 def _requests(samples: Iterable[Sample], studies: Sequence[Study]) -> Iterator[_Request]:
     for sample in samples:
         for study in studies:
-            held: _Request | None = None
-            for key, arrays in study.requests(sample):
-                if held is not None:
-                    yield held
-                held = _Request(study, sample, key, arrays, last=False)
-            if held is not None:
-                yield _Request(study, sample, held.key, held.arrays, last=True)
+            count = study.count(sample.index)
+            for number, (offset, arrays) in enumerate(study.requests(sample), start=1):
+                yield _Request(study, sample, offset, arrays, last=number == count)
 
 
-def _flush(models: Sequence[Model], buffers: Sequence[Array], waiting: Sequence[_Request]) -> None:
-    n = len(waiting)
-    outputs = []
-    for model in models:
-        names = (spec.name for spec in model.image_inputs)
-        found = model.run({name: buffer[:n] for name, buffer in zip(names, buffers, strict=True)})
+def _run(models: Sequence[Model], requests: Sequence[_Request]) -> None:
+    n = len(requests)
+    stacked = [np.stack(views) for views in zip(*(request.arrays for request in requests), strict=True)]
+    outputs = [model.run(model.feed(stacked)) for model in models]
+    for model, found in zip(models, outputs, strict=True):
         for name, array in found.items():
             if n > 1 and (array.ndim == 0 or len(array) != n):
                 raise CannotHandle(
                     f"{model.label}: output {name!r} of shape {array.shape} has no batch axis for {n} inputs",
                     "use --batch 1",
                 )
-        outputs.append(found)
-    for j, request in enumerate(waiting):
+    for j, request in enumerate(requests):
         rows = [{name: a[j : j + 1] if n > 1 else a for name, a in found.items()} for found in outputs]
-        request.study.receive(request.sample, request.key, rows)
+        request.study.receive(request.sample, request.offset, rows)
         if request.last:
             request.study.finish(request.sample)

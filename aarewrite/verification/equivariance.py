@@ -17,7 +17,7 @@ import onnx
 
 from aarewrite.data.arrays import Array
 from aarewrite.data.geometry import Geometry
-from aarewrite.data.views import DIRECTIONS, RollViews, fourier_shift
+from aarewrite.data.views import DIRECTIONS, Views, fourier_shift
 from aarewrite.errors import CannotHandle, UsageError
 from aarewrite.model.graph import GraphEditor
 from aarewrite.model.index import OpenGraph, label, open_graph
@@ -161,7 +161,7 @@ def measure_layers(
         UsageError: `chosen` is no downsampling layer; the message lists those there are.
         CannotHandle: A model's graph cannot be read or opened.
     """
-    views = RollViews(geometry, tuple(axis - 1 for axis in models[0].image_inputs[0].axes))
+    views = Views("circular", geometry, tuple(axis - 1 for axis in models[0].image_inputs[0].axes))
     states = [views.prepare(canvas) for canvas in canvases]
     probes = [_Probe(model, geometry) for model in models]
     results = [probe.curve(views, states, advance) for probe in probes]
@@ -219,7 +219,7 @@ class _Probe:
         self.input = self.model.image_inputs[0].name
         self.axes = tuple(range(2, 2 + self.rank))
 
-    def curve(self, views: RollViews, states: Sequence[Array], advance: Callable[[int], None]) -> LayerResult:
+    def curve(self, views: Views, states: Sequence[Array], advance: Callable[[int], None]) -> LayerResult:
         """Measure every layer at a few shifts below its stride, along every direction."""
         tally = Tally()
         wanted = [_shifts(max(layer.stride)) for layer in self.layers]
@@ -245,7 +245,7 @@ class _Probe:
         return LayerResult(self.label, description, len(states), tuple(layers), None)
 
     def heat_map(
-        self, views: RollViews, states: Sequence[Array], index: int | None, advance: Callable[[int], None]
+        self, views: Views, states: Sequence[Array], index: int | None, advance: Callable[[int], None]
     ) -> HeatMap | None:
         """Measure one layer for shifts over two strides on both axes (one axis for 1-D models)."""
         if index is None or self.rank > 2:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 
-from aarewrite.data.arrays import Array, Offset
+from aarewrite.data.arrays import Array, Offset, window
 from aarewrite.data.geometry import Sample
 from aarewrite.data.views import Views, fourier_shift
 from aarewrite.errors import CannotHandle
-from aarewrite.verification.engine import Study
+from aarewrite.verification.engine import Result, Study
 from aarewrite.verification.protocols import ShiftPlan
 from aarewrite.verification.statistics import Mean
 
-Key = tuple[int, str, str, float, str]  # model, output, direction, distance, measure
 MEASURES = ("relative_error", "psnr", "agreement", "cosine")  # fields of `MapPoint`
-ALL_SHIFTS = ("all", 0.0)  # stands for direction and distance
+ALL_SHIFTS = ("all", 0.0)  # stands for a direction and distance
 PSNR_CAP = 200.0  # dB, stands for "identical": a mean over images needs a finite number
 
 
@@ -65,20 +65,14 @@ class MapPoint:
 
 
 @dataclass(frozen=True)
-class MapResult:
+class MapResult(Result):
     """What one protocol says about one output of one model.
 
     Attributes:
-        n: Images.
         points: One entry a shift.
         pixel_agreement, relative_error: Means over images of each image's mean over shifts.
     """
 
-    model: str
-    protocol: str
-    description: str
-    seed: int
-    n: int
     output: str
     task: str
     points: tuple[MapPoint, ...]
@@ -106,13 +100,12 @@ def find_grid(
         extents = [shape[axis] for axis in axes]
         if min(extents) < 2 or (rank == 2 and extents[0] != size[0]):  # (N, K) is a map only with K time steps
             continue
-        ratio = tuple(_ratio(out, into) for out, into in zip(extents, size, strict=True))
-        if all(ratio) and len({round(float(r), 2) for r in ratio if r}) == 1:
+        found = [_ratio(out, into) for out, into in zip(extents, size, strict=True)]
+        ratio = tuple(r for r in found if r is not None)
+        if len(ratio) == spatial and len({round(float(r), 2) for r in ratio}) == 1:
             channel = next((axis for axis in range(1, rank) if axis not in axes), None)
-            classes = channel is not None and shape[channel] >= 2 and shape[channel] != 3
-            if np.issubdtype(dtype, np.integer):
-                return MapGrid(output, axes, tuple(r for r in ratio if r), None)
-            return MapGrid(output, axes, tuple(r for r in ratio if r), channel if classes else None)
+            scores = channel is not None and shape[channel] >= 2 and shape[channel] != 3
+            return MapGrid(output, axes, ratio, channel if scores and not np.issubdtype(dtype, np.integer) else None)
     return None
 
 
@@ -140,77 +133,73 @@ class MapStudy(Study):
         super().__init__(plan, views, models)
         self._grids, self._task = grids, task
         self._centre: Sequence[dict[str, Array]] = ()
-        self._image: dict[Key, list[float]] = {}  # of the image in work
-        every = [grid for per_model in grids for grid in per_model]
-        step = math.lcm(*(grid.step for grid in every)) if every else 1
-        distances: tuple[float, ...] = plan.distances
+        self._image = defaultdict[tuple[int, str, str], list[float]](list)  # model, output, measure; of the one in work
+        step = math.lcm(*(grid.step for per_model in grids for grid in per_model))
         if step > 1 and plan.protocol != "fractional":
             reach = plan.geometry.reach if plan.protocol == "crop" else min(plan.geometry.size) // 2
-            largest = max(plan.distances[-1], step)
-            distances = tuple(range(step, min(int(largest), reach) + 1, step))
-            if not distances:
+            if step > reach:
                 raise CannotHandle(
                     f"the output's stride is {step} px, the canvas leaves {reach} px around the centre",
                     "give larger samples, or use --protocol circular",
                 )
-        self._lines = plan.lines(distances)
-
-    def offsets(self, i: int) -> Sequence[Offset]:
-        """Return every offset a sample is viewed at, the centre first."""
-        return (self.plan.centre, *self._lines)
+            largest = min(max(int(plan.distances[-1]), step), reach)
+            self.lines = plan.lines(range(step, largest + 1, step))
 
     def receive(self, sample: Sample, offset: Offset, results: Sequence[dict[str, Array]]) -> None:
         """Take every model's outputs for one view."""
         if not any(offset):
             self._centre = results
             return
-        name, distance = self._lines[offset]
         for m, (grids, base, shifted) in enumerate(zip(self._grids, self._centre, results, strict=True)):
             for grid in grids:
                 pair = self._align(base[grid.output], shifted[grid.output], grid, offset)
                 for measure, value in _compare(*pair, grid, self._task).items():
-                    for key in ((m, grid.output, name, distance, measure), (m, grid.output, *ALL_SHIFTS, measure)):
-                        self._image.setdefault(key, []).append(value)
+                    self.tally.add((m, grid.output, measure, self.lines[offset]), value)
+                    self._image[m, grid.output, measure].append(value)
 
     def finish(self, sample: Sample) -> None:
-        """Count the image, once over all of its shifts, too: they are not independent."""
-        self.n += 1
+        """Count the image once over all of its shifts, too: they are not independent."""
         for key, values in self._image.items():
-            self.tally.add(key, values)
-        self._image = {}
+            self.tally.add((*key, ALL_SHIFTS), values)
+        self._image.clear()
 
     def _align(self, base: Array, shifted: Array, grid: MapGrid, offset: Offset) -> tuple[Array, Array]:
         """Shift the shifted output back and cut both to what they share (arrays of one row each)."""
         if not grid.axes:
             return base, shifted
-        for axis, ratio, shift in zip(grid.axes, grid.ratio, offset, strict=True):
-            moved = Fraction(shift) * ratio
-            if self.views.circular:
+        moves = [Fraction(shift) * ratio for ratio, shift in zip(grid.ratio, offset, strict=True)]
+        if self.views.circular:
+            for axis, moved in zip(grid.axes, moves, strict=True):
                 shifted = np.roll(shifted, int(moved), axis) if moved.denominator == 1 else _roll(shifted, moved, axis)
-            else:
-                count = int(moved)
-                keep = base.shape[axis] - count
-                base = base[(slice(None),) * axis + (slice(count, None),)]
-                shifted = shifted[(slice(None),) * axis + (slice(0, keep),)]
-        return base, shifted
+            return base, shifted
+        corner = [int(moved) for moved in moves]
+        shared = [base.shape[axis] - lost for axis, lost in zip(grid.axes, corner, strict=True)]
+        return window(base, grid.axes, corner, shared), window(shifted, grid.axes, [0] * len(corner), shared)
 
     def results(self) -> tuple[MapResult, ...]:
         """Return one result a model and output."""
-        return tuple(
-            self._result(m, model, grid)
-            for m, (model, grids) in enumerate(zip(self.models, self._grids, strict=True))
-            for grid in grids
+        return tuple(self._result(m, grid) for m, grids in enumerate(self._grids) for grid in grids)
+
+    def _result(self, m: int, grid: MapGrid) -> MapResult:
+        plan = self.plan
+
+        def measured(shift: Hashable) -> dict[str, Mean]:
+            keys = {measure: (m, grid.output, measure, shift) for measure in MEASURES}
+            return {measure: self.tally.mean(key) for measure, key in keys.items() if key in self.tally.values}
+
+        total = measured(ALL_SHIFTS)
+        return MapResult(
+            self.models[m],
+            plan.protocol,
+            _describe(plan, grid, self._task),
+            plan.seed,
+            total["relative_error"].n,
+            grid.output,
+            self._task,
+            tuple(MapPoint(name, d, **measured((name, d))) for name, d in self.lines.values()),
+            total.get("agreement"),
+            total["relative_error"],
         )
-
-    def _result(self, m: int, model: str, grid: MapGrid) -> MapResult:
-        def measured(name: str, distance: float) -> dict[str, Mean]:
-            keys = {measure: (m, grid.output, name, distance, measure) for measure in MEASURES}
-            return {measure: self.tally.mean(key) for measure, key in keys.items() if key in self.tally}
-
-        points = tuple(MapPoint(name, d, **measured(name, d)) for name, d in self._lines.values())
-        total, plan = measured(*ALL_SHIFTS), self.plan
-        what = (model, plan.protocol, _describe(plan, grid, self._task), plan.seed, self.n, grid.output, self._task)
-        return MapResult(*what, points, total.get("agreement"), total["relative_error"])
 
 
 def _roll(values: Array, shift: Fraction, axis: int) -> Array:

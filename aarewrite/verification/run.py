@@ -14,7 +14,7 @@ from aarewrite.data.arrays import Array
 from aarewrite.data.geometry import Sample
 from aarewrite.data.preprocess import Preprocess
 from aarewrite.data.setup import Setup, open_setup
-from aarewrite.data.views import make_views
+from aarewrite.data.views import Views
 from aarewrite.errors import CannotHandle, UsageError
 from aarewrite.model.index import open_graph
 from aarewrite.model.runner import Model, ModelLike, cuda_available
@@ -218,11 +218,11 @@ def _studies(
     studies: list[Study] = []
     for protocol in dict.fromkeys(protocols):
         plan = plan_shifts(protocol, setup.geometry, max_shift, setup.seed, batch_offsets, worst_radius, pairs)
-        views = make_views(protocol, setup.geometry, setup.axes)
+        views = Views(protocol, setup.geometry, setup.axes)
         if name == "classify":
             studies.append(ClassifyStudy(plan, views, labels, outputs, setup.data.names, setup.data.labels))
         elif name == "metric":
-            if setup.data.triplets is None and setup.data.kind == "arrays":
+            if not setup.data.triplets and setup.data.kind == "arrays":
                 raise UsageError("a two-input metric needs arrays ref, p0 and p1 in the .npz", "add them")
             plan = plan_shifts(protocol, setup.geometry, max_shift or min(3, setup.geometry.reach), setup.seed)
             studies.append(MetricStudy(plan, views, labels, outputs))

@@ -6,6 +6,8 @@ The image is the unit that is counted: what is seen of one image, its shifts and
 from __future__ import annotations
 
 import math
+from array import array
+from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
@@ -56,56 +58,35 @@ class Mean:
     high: float
     largest: float
 
-
-class RunningMean:
-    """Welford's running mean and variance: memory does not grow with the number of values."""
-
-    def __init__(self) -> None:
-        self.n = 0
-        self.total = 0.0
-        self._mean = self._m2 = 0.0
-        self._largest = -math.inf
-
-    def add(self, value: float) -> None:
-        """Count one more value."""
-        self.n += 1
-        self.total += value
-        step = value - self._mean
-        self._mean += step / self.n
-        self._m2 += step * (value - self._mean)
-        self._largest = max(self._largest, value)
-
-    def result(self) -> Mean:
-        """Return the mean so far; NaN without any value, an interval of zero width for one."""
-        if self.n == 0:
-            return Mean(math.nan, 0, math.nan, math.nan, math.nan)
-        error = math.sqrt(self._m2 / (self.n - 1) / self.n) if self.n > 1 else 0.0
-        return Mean(self._mean, self.n, self._mean - Z95 * error, self._mean + Z95 * error, self._largest)
+    @classmethod
+    def of(cls, values: Sequence[float] | Array) -> Mean:
+        """Return the mean; NaN without any value, an interval of zero width for one."""
+        n = len(values)
+        if n == 0:
+            return cls(math.nan, 0, math.nan, math.nan, math.nan)
+        with np.errstate(invalid="ignore"):  # an infinite value has no interval
+            error = float(np.std(values, ddof=1)) / math.sqrt(n) if n > 1 else 0.0
+        mean = float(np.mean(values))
+        return cls(mean, n, mean - Z95 * error, mean + Z95 * error, float(np.max(values)))
 
 
 class Tally:
-    """Means and shares over images by key: what studies add one value an image to."""
+    """Figures by what they are of, one an image: what studies count, and take means and shares from."""
 
     def __init__(self) -> None:
-        self._means: dict[Hashable, RunningMean] = {}
+        self.values = defaultdict[Hashable, "array[float]"](lambda: array("d"))
 
     def add(self, key: Hashable, values: float | Sequence[float]) -> None:
         """Count an image: by its value, or by the mean of several, which are not independent."""
-        value = sum(values) / len(values) if isinstance(values, Sequence) else float(values)
-        self._means.setdefault(key, RunningMean()).add(value)
-
-    def __contains__(self, key: Hashable) -> bool:
-        """Whether anything was added."""
-        return key in self._means
+        self.values[key].append(sum(values) / len(values) if isinstance(values, Sequence) else values)
 
     def mean(self, key: Hashable) -> Mean:
         """The mean over images."""
-        return self._means.get(key, RunningMean()).result()
+        return Mean.of(self.values[key])
 
     def share(self, key: Hashable) -> Proportion:
         """The share of images, of values in 0..1."""
-        mean = self._means.get(key, RunningMean())
-        return Proportion.of(mean.total, mean.n)
+        return Proportion.of(math.fsum(self.values[key]), len(self.values[key]))
 
 
 @dataclass(frozen=True)
@@ -139,10 +120,8 @@ def difference(
 ) -> Difference:
     """The change of a per-image measure (0..1), with its interval and a sign-flip test."""
     old, new = 100 * np.asarray(before, float), 100 * np.asarray(after, float)
-    change, mean = new - old, RunningMean()
-    for value in change.tolist():
-        mean.add(value)
-    found = mean.result()
+    change = new - old
+    found = Mean.of(change)
     moved, rng, extreme = change[change != 0], np.random.default_rng(seed), 0
     for _ in range(0, rounds, 100):  # a few rounds at a time: memory does not grow with rounds x images
         signs = rng.choice([-1.0, 1.0], (100, len(moved)))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from refusals import refused
 
-from aarewrite.data.preprocess import PRESETS, load_preprocess, to_model_units
+from aarewrite.data.preprocess import PRESETS, channels_last, load_preprocess, to_model_units
 from aarewrite.model.runner import InputSpec
 
 
@@ -14,9 +14,13 @@ def spec(layout="nchw", channels=3, size=(16, 16), dtype=np.float32):
     return InputSpec("x", np.dtype(dtype), layout, None, channels, size)
 
 
+def in_units(raw, spec, recipe):
+    return to_model_units(channels_last(raw, spec), spec, recipe)
+
+
 def test_caffe_preset_is_bgr_minus_means():
     pixel = np.array([[[10, 20, 30]]], np.uint8)
-    out = to_model_units(pixel, spec(size=(1, 1)), PRESETS["caffe"])
+    out = in_units(pixel, spec(size=(1, 1)), PRESETS["caffe"])
     np.testing.assert_allclose(out.ravel(), [30 - 104, 20 - 117, 10 - 123])
 
 
@@ -24,7 +28,7 @@ def test_imagenet_preset_and_layouts():
     pixel = np.array([[[255, 0, 51]]], np.uint8)
     expected = (np.array([1.0, 0.0, 0.2]) - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     for layout, shape in (("nchw", (3, 1, 1)), ("nhwc", (1, 1, 3))):
-        out = to_model_units(pixel, spec(layout, size=(1, 1)), PRESETS["imagenet"])
+        out = in_units(pixel, spec(layout, size=(1, 1)), PRESETS["imagenet"])
         assert out.shape == shape
         np.testing.assert_allclose(out.ravel(), expected, rtol=1e-5)
 
@@ -32,8 +36,8 @@ def test_imagenet_preset_and_layouts():
 def test_integer_inputs_are_rounded_and_clipped():
     pixel = np.array([[[0, 200, 255]]], np.uint8)
     recipe = load_preprocess("raw255")
-    assert to_model_units(pixel, spec(dtype=np.uint8, size=(1, 1)), recipe).ravel().tolist() == [0, 200, 255]
-    assert to_model_units(pixel, spec(dtype=np.int8, size=(1, 1)), recipe).ravel().tolist() == [0, 127, 127]
+    assert in_units(pixel, spec(dtype=np.uint8, size=(1, 1)), recipe).ravel().tolist() == [0, 200, 255]
+    assert in_units(pixel, spec(dtype=np.int8, size=(1, 1)), recipe).ravel().tolist() == [0, 127, 127]
 
 
 def test_preprocess_file(tmp_path):

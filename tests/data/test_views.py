@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from aarewrite.data.geometry import Geometry
-from aarewrite.data.views import draw_pairs, fourier_shift, make_views
+from aarewrite.data.views import Views, draw_pairs, fourier_shift
 
 
 def test_fourier_shift_rolls_and_interpolates():
@@ -47,7 +47,7 @@ def test_offsets_are_the_papers():
 @pytest.mark.parametrize("protocol", ["crop", "circular", "fractional"])
 def test_every_view_shows_the_scene_moved_by_its_offset(protocol):
     canvas = np.random.default_rng(0).standard_normal((1, 20, 20)).astype(np.float32)
-    views = make_views(protocol, Geometry((16, 16), (20, 20)), (1, 2))
+    views = Views(protocol, Geometry((16, 16), (20, 20)), (1, 2))
     state = views.prepare(canvas)
     np.testing.assert_allclose(views.at(state, (0, 0)), canvas[:, 2:18, 2:18], atol=1e-6)
     moved = canvas[:, 3:19, 1:17] if protocol == "crop" else np.roll(canvas[:, 2:18, 2:18], (-1, 1), (1, 2))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aarewrite.verification.statistics import Proportion, RunningMean, difference
+from aarewrite.verification.statistics import Mean, Proportion, difference
 
 
 def test_wilson_interval_is_the_textbook_one():
@@ -22,13 +22,10 @@ def test_an_image_counts_once_by_its_share():
 
 
 def test_mean_has_the_normal_interval():
-    mean = RunningMean()
-    for value in (1.0, 2.0, 6.0):
-        mean.add(value)
-    found = mean.result()
+    found = Mean.of([1.0, 2.0, 6.0])
     assert (found.value, found.n, found.largest) == (3.0, 3, 6.0)
     assert found.high - found.value == pytest.approx(1.959964 * np.sqrt(7 / 3))
-    assert RunningMean().result().n == 0
+    assert Mean.of([]).n == 0
 
 
 def test_difference_states_interval_and_chance():

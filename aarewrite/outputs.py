@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import stat
 import sys
 import tempfile
 import unicodedata
+import uuid
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
@@ -15,10 +17,11 @@ from aarewrite.errors import UsageError
 
 STDOUT = "-"
 PIECE = 1 << 20  # bytes
-_KINDS = {
-    stat.S_IFDIR: "it is a folder", stat.S_IFCHR: "it is a device", stat.S_IFBLK: "it is a device",
-    stat.S_IFIFO: "it is a fifo", stat.S_IFSOCK: "it is a socket",
+NO_FILES = {
+    stat.S_IFDIR: "a folder", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFIFO: "a fifo",
+    stat.S_IFSOCK: "a socket",
 }  # fmt: skip
+Key = tuple[object, ...]  # equal for two paths that lead to one file
 
 
 def check_outputs(
@@ -39,30 +42,26 @@ def check_outputs(
     Raises:
         UsageError: The message names the output's path, what is in the way, and the option.
     """
-    taken = dict[tuple[object, ...], str]()
-    folders = dict[tuple[object, ...], str]()
+    taken, folders = dict[Key, str](), dict[Key, str]()
     for what, path in inputs:
         with contextlib.suppress(OSError):  # what cannot be read says so when it is read
-            found = {_identity(path): what} if path.exists() else {}
+            found = {_key(path): what} if path.exists() else {}
             if path.is_dir():
                 folders |= found
                 images = (file for file in path.iterdir() if file.suffix.lower() in image_suffixes)
-                found |= {_identity(file): f"among {what}" for file in images if file.exists()}
+                found |= {_key(file): f"among {what}" for file in images if file.exists()}
             taken = found | taken
     for option, given in outputs:
         if given is None:
             continue
-        if str(given) == STDOUT:
-            key: tuple[object, ...] = (STDOUT,)
-        else:
-            path = Path(given)
-            target = _target(path)
-            with _refusing(path), tempfile.TemporaryFile(dir=target.parent):
+        key: Key = (STDOUT,)
+        if str(given) != STDOUT:
+            with _target(Path(given)) as target, tempfile.TemporaryFile(dir=target.parent):
                 pass  # on Linux such a file never has a name
-            key = _identity(target)
-            folder = folders.get(_identity(target.parent))
+            key = _key(target)
+            folder = folders.get(_key(target.parent))
             if folder and target.suffix.lower() in image_suffixes and key not in taken:
-                raise UsageError(f"{path}: would be among {folder}", f"choose another {option}")
+                raise UsageError(f"{given}: would be among {folder}", f"choose another {option}")
         if key in taken:
             raise UsageError(f"{given}: is {taken[key]}", f"choose another {option}")
         taken[key] = f"the file of {option}"
@@ -77,14 +76,13 @@ def atomic_file(path: Path) -> Iterator[Path]:
     Raises:
         UsageError: The place cannot be written, or is no file.
     """
-    target = _target(path)
-    with _refusing(path):
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=".aarewrite-", suffix=".part")
-        os.close(handle)
-        temporary = Path(name)
+    with _target(path) as target:
+        temporary = target.with_name(f".aarewrite-{uuid.uuid4().hex}.part")
+        temporary.touch(0o600 if target.exists() else 0o666, exist_ok=False)
         try:
             yield temporary
-            temporary.chmod(stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o666 & ~_umask())
+            if target.exists():
+                shutil.copymode(target, temporary)
             os.replace(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)
@@ -126,42 +124,31 @@ def text_output(path: Path | str | None, text: str) -> Iterator[None]:
         yield
 
 
-def _target(path: Path) -> Path:
-    """The file that would be replaced: what a link leads to, absent or a plain file that may be written."""
-    with _refusing(path):
-        target = Path(os.path.realpath(path))
-        try:
-            kind = stat.S_IFMT(path.stat().st_mode)
-        except FileNotFoundError:
-            return target
-        if kind != stat.S_IFREG:
-            raise OSError(0, _KINDS.get(kind, "it is no file"))
-        if not os.access(target, os.W_OK):
-            raise PermissionError(0, "Permission denied")
-        return target
-
-
-def _identity(path: Path) -> tuple[object, ...]:
-    """Equal for two paths that lead to one file."""
-    try:
-        found, name = path.stat(), ""
-    except FileNotFoundError:
-        folder, name = os.path.split(os.path.realpath(path))
-        found, name = os.stat(folder), unicodedata.normalize("NFC", name).casefold()
-    return found.st_dev, found.st_ino, name
-
-
 @contextlib.contextmanager
-def _refusing(path: Path) -> Iterator[None]:
+def _target(path: Path) -> Iterator[Path]:
+    """The file that would be replaced: what a link leads to, absent or a plain file that may be written.
+
+    What keeps it from being written, then or in the block, is a UsageError.
+    """
     try:
-        yield
+        target = Path(os.path.realpath(path))
+        with contextlib.suppress(FileNotFoundError):
+            kind = stat.S_IFMT(path.stat().st_mode)
+            if kind != stat.S_IFREG:
+                raise OSError(0, f"it is {NO_FILES.get(kind, 'no file')}")
+            if not os.access(target, os.W_OK):
+                raise PermissionError(0, "Permission denied")
+        yield target
     except BrokenPipeError:  # stdout, not the file
         raise
     except OSError as error:
         raise UsageError(f"{path}: cannot be written ({error.strerror})", "choose another place") from None
 
 
-def _umask() -> int:
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask
+def _key(path: Path) -> Key:
+    try:
+        found, name = path.stat(), ""
+    except FileNotFoundError:
+        folder, name = os.path.split(os.path.realpath(path))
+        found, name = os.stat(folder), unicodedata.normalize("NFC", name).casefold()
+    return found.st_dev, found.st_ino, name

@@ -7,42 +7,21 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
 BAR = 24  # columns
 PAUSE = 0.1  # seconds between two drawings
 
 
-class Advance(Protocol):
-    """Advances a bar by so many steps; `title` and `total` change what it says."""
+class Bar:
+    """A line, drawn over itself; a total of None only shows life."""
 
-    def __call__(self, steps: int, *, title: str | None = None, total: int | None = None) -> None:
-        """Advance."""
-
-
-@contextmanager
-def progress_bar(title: str, total: int | None, wanted: bool) -> Iterator[Advance]:
-    """Show a bar while the block runs and yield the function that advances it; a total of None only shows life."""
-    if not (wanted and sys.stderr.isatty()):
-        yield lambda steps, **said: None
-        return
-    bar = _Bar(title, total)
-    try:
-        yield bar
-    finally:
-        bar.draw("")
-        sys.stderr.write("\r")
-
-
-class _Bar:
-    """One line, drawn over itself at most ten times a second."""
-
-    def __init__(self, title: str, total: int | None) -> None:
-        self.title, self.total, self.done = title, total, 0
+    def __init__(self, title: str, total: int | None, shown: bool) -> None:
+        self.title, self.total, self.shown, self.done = title, total, shown, 0
         self.began, self.drawn = time.monotonic(), 0.0
         self(0)
 
     def __call__(self, steps: int, *, title: str | None = None, total: int | None = None) -> None:
+        """Advance by so many steps; `title` and `total` change what the line says."""
         self.title, self.total, self.done = title or self.title, total or self.total, self.done + steps
         now = time.monotonic()
         if now - self.drawn >= PAUSE:
@@ -58,7 +37,17 @@ class _Bar:
         return f"{self.title}  [{'#' * int(BAR * share):{BAR}}] {self.done}/{self.total}  {left}"
 
     def draw(self, line: str) -> None:
-        """Draw over what stands there."""
-        width = shutil.get_terminal_size().columns - 1
-        sys.stderr.write("\r" + line[:width].ljust(width))
-        sys.stderr.flush()
+        """Draw over what stands there; an empty line leaves no trace."""
+        if self.shown:
+            width = shutil.get_terminal_size().columns - 1
+            print("\r" + line[:width].ljust(width), end="" if line else "\r", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def progress_bar(title: str, total: int | None, wanted: bool) -> Iterator[Bar]:
+    """Show a bar while the block runs, where stderr is a terminal, and yield it."""
+    bar = Bar(title, total, wanted and sys.stderr.isatty())
+    try:
+        yield bar
+    finally:
+        bar.draw("")

@@ -77,7 +77,7 @@ def heat_map(errors: Sequence[Sequence[float]], rows: Sequence[int], columns: Se
         for j, (column, error) in enumerate(zip(columns, line, strict=True)):
             tip = f"{column} px right, {row} px down: {error:.3f}"
             colour = _heat(error / largest if largest else 0)
-            parts.append(_square(44 + j * cell, 24 + i * cell, cell, tip, fill=colour, stroke="#fff"))
+            parts.append(_square(44 + j * cell, 24 + i * cell, cell, tip, colour, stroke="#fff"))
     parts += [_text(44 + (j + 0.5) * cell, height - 24, str(column)) for j, column in enumerate(columns)]
     parts.append(_text(44 + cell * len(columns) / 2, height - 6, "px moved to the side", bold=True))
     parts.append(_text(4, 14, "px moved down" if len(rows) > 1 else "", "start", bold=True))
@@ -91,8 +91,8 @@ def waffle(groups: Sequence[tuple[str, str, int]]) -> Markup:
     colours = [(label, colour) for label, colour, count in groups for _ in range(round(count / step))]
     columns, cell = (50, 14) if total > 100 else (25, 18)
     parts = [
-        _square(k % columns * cell + 1, k // columns * cell + 1, cell - 2, label, rx=2, fill=colour)
-        for k, (label, colour) in enumerate(colours)
+        _square(k % columns * cell + 1, k // columns * cell + 1, cell - 2, *look, rx=2)
+        for k, look in enumerate(colours)
     ]
     return _svg(columns * cell + 2, -(-len(colours) // columns) * cell + 2, parts, "one square an image")
 
@@ -154,8 +154,8 @@ def _points(points: Iterable[tuple[float, float]]) -> str:
     return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
 
 
-def _square(x: float, y: float, size: int, tip: str, **look: str | int) -> Markup:
-    return _tag("rect", _tag("title", tip), x=x, y=y, width=size, height=size, **look)
+def _square(x: float, y: float, size: int, tip: str, colour: str, **look: str | int) -> Markup:
+    return _tag("rect", _tag("title", tip), x=x, y=y, width=size, height=size, fill=colour, **look)
 
 
 def _text(x: float, y: float, text: str, anchor: str = "middle", colour: str = INK, bold: bool = False) -> Markup:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from importlib.resources import files
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from aarewrite.show import charts
@@ -29,7 +28,10 @@ MOVES = {1: ("in time",), 2: ("vertically", "sideways")}
 
 def render_html(report: VerifyReport) -> str:
     """Return a self-contained page: no script, no network, pictures inside."""
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    environment = Environment(
+        loader=PackageLoader(__package__, ""), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )  # fmt: skip
     environment.filters |= {"percent": _percent, "data_uri": data_uri}
     results = [result for result in report.classification if result.protocol == report.protocols[0]]
     values = {
@@ -48,8 +50,7 @@ def render_html(report: VerifyReport) -> str:
         **_layers(report),
         **_trials(report),
     }
-    page = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
-    return environment.from_string(page).render(report=report, **values)
+    return environment.get_template("page.html").render(report=report, **values)
 
 
 def _squares(report: VerifyReport) -> list[tuple[str, str, int]]:
@@ -75,16 +76,14 @@ def _curves(report: VerifyReport) -> list[tuple[str, str, Markup]]:
     for m in report.maps:
         line = _series(report, m.model, [], ((p.distance, p.relative_error) for p in m.points))
         groups.setdefault((f"{m.output}, {m.protocol}", m.protocol), []).append(line)
-    found = []
-    for (name, protocol), lines in groups.items():
+
+    def chart(lines: list[charts.Series]) -> Markup:
         if report.maps:
-            chart = charts.line_chart(lines, ("pixels moved", "relative error"), _from_zero(lines), "{:.2g}".format)
-        else:
-            floor = math.floor(10 * min(low for line in lines for _, _, low, _ in line.points)) / 10
-            titles = "pixels moved", "pictures that keep their answer"
-            chart = charts.line_chart(lines, titles, (floor, 1.0), _percent)
-        found.append((name, PROTOCOL_WORDS[protocol], chart))
-    return found
+            return charts.line_chart(lines, ("pixels moved", "relative error"), _from_zero(lines), "{:.2g}".format)
+        floor = math.floor(10 * min(low for line in lines for _, _, low, _ in line.points)) / 10
+        return charts.line_chart(lines, ("pixels moved", "pictures that keep their answer"), (floor, 1.0), _percent)
+
+    return [(name, PROTOCOL_WORDS[protocol], chart(lines)) for (name, protocol), lines in groups.items()]
 
 
 def _flip_groups(report: VerifyReport) -> list[tuple[str, list[object]]]:
@@ -136,11 +135,8 @@ def _layers(report: VerifyReport) -> dict[str, object]:
 
 
 def _trials(report: VerifyReport) -> dict[str, object]:
-    trials = [
-        ("; ".join(f"{site}: {label}" for site, label in trial["chosen"]), trial)
-        for trial in report.trials
-        if trial["noise"] is not None
-    ]
+    measured = (trial for trial in report.trials if trial["noise"] is not None)
+    trials = [("; ".join(f"{site}: {label}" for site, label in trial["chosen"]), trial) for trial in measured]
     if not trials:
         return {"trials": ()}
     dots = [(t["cost"], t["noise"], charts.AFTER if t["accepted"] else "#8a949b", words) for words, t in trials]

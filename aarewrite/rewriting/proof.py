@@ -156,17 +156,10 @@ def prove(original: Model, twin: Model, rewritten: Model, claim: Claim, seed: in
         original, twin, rewritten = single, in_float32(twin), in_float32(rewritten)
         before = open_session(with_outputs(original, claim.watched))
         notes.append("run in float32: ONNX Runtime's CPU provider has no kernels for the model's type")
-    try:
-        after = open_session(with_outputs(twin, claim.watched))
-    except CannotHandle as error:
-        raise CheckFailed(f"identity proof: the twin: {error.message}", error.next_step) from None
     runs = accepted(before, original, claim.input_shapes, not claim.unproven, seed)
     comparisons: list[Comparison] = []
-    for feeds, expected in runs:
-        try:
-            actual = run(after, feeds)
-        except Exception as error:  # ONNX Runtime raises a dozen private types
-            raise CheckFailed(f"identity proof: the twin does not run: {first_line(error)}", _way_out(error)) from None
+    found = _outputs("identity proof: the twin", with_outputs(twin, claim.watched), runs)
+    for (_, expected), actual in zip(runs, found, strict=True):
         comparisons += _compare(expected, actual, claim.watched)
     judged = "whole"
     first = next((c for c in comparisons if c.problem), None)
@@ -174,8 +167,8 @@ def prove(original: Model, twin: Model, rewritten: Model, claim: Claim, seed: in
         comparisons, judged = apart, "site by site"
         if not any(c.problem for c in apart):
             notes += _explained(first, apart, before, runs)
-    del after, before
-    _run_result(rewritten, runs)
+    del before
+    _compare_signature(rewritten, runs)
     if claim.in_branches:
         notes.append("sites in branches are covered where the random input takes the branch")
     return Proof(
@@ -236,24 +229,28 @@ def _explained(first: Comparison, apart: list[Comparison], before: Session, runs
             )
 
 
-def _run_result(model: Model, runs: list[Run]) -> None:
+def _compare_signature(model: Model, runs: list[Run]) -> None:
     """Load and run the rewritten model as a user would, and compare its signature at run time."""
+    found = _outputs("the rewritten model", model, runs, optimise=True)
+    for (_, expected), actual in zip(runs, found, strict=True):
+        for name, value in actual.items():
+            wanted = expected[name]
+            if any(getattr(value, key, None) != getattr(wanted, key, None) for key in ("shape", "dtype")):
+                raise CheckFailed(f"the rewritten model: output {name!r} is {value.shape} instead of {wanted.shape}")
+
+
+def _outputs(what: str, model: Model, runs: list[Run], optimise: bool = False) -> Iterator[dict[str, Array]]:
+    """A model's outputs on the inputs of each run; `what` is what errors call it."""
     try:
-        session = open_session(model, optimise=True)
-        for feeds, expected in runs:
-            for name, value in run(session, feeds).items():
-                wanted = expected[name]
-                if any(getattr(value, key, None) != getattr(wanted, key, None) for key in ("shape", "dtype")):
-                    raise CheckFailed(f"output {name!r} is {value.shape} instead of {wanted.shape}")
-    except (CannotHandle, CheckFailed) as error:
-        raise CheckFailed(f"the rewritten model: {error.message}") from None
+        session = open_session(model, optimise)
+        for feeds, _ in runs:
+            yield run(session, feeds)
+    except CannotHandle as error:
+        raise CheckFailed(f"{what}: {error.message}", error.next_step) from None
     except Exception as error:  # ONNX Runtime raises a dozen private types
-        raise CheckFailed(f"the rewritten model does not run: {first_line(error)}", _way_out(error)) from None
-
-
-def _way_out(error: Exception) -> str:
-    small = "reflect" in str(error)
-    return "a map is too small: use --pad edge, a smaller --filter, or --skip the node" if small else ""
+        small = "a map is too small: use --pad edge, a smaller --filter, or --skip the node"
+        hint = small if "reflect" in str(error) else ""
+        raise CheckFailed(f"{what} does not run: {first_line(error)}", hint) from None
 
 
 def _compare(expected: dict[str, Array], actual: dict[str, Array], watched: Iterable[str]) -> Iterator[Comparison]:

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
-import onnx
 
 from aarewrite.errors import CannotHandle
-from aarewrite.model.external import is_external
+from aarewrite.model.index import Constants
 from aarewrite.model.model_file import Model
 from aarewrite.model.runtime import Port, Session, dtype_of, first_line
 from aarewrite.model.types import Array
+from aarewrite.sites.reading import InputShapes
 
 Feeds = dict[str, Array]
 Run = tuple[Feeds, dict[str, Array]]  # inputs, and the outputs they give
 Shape = Sequence[int | str | None]  # of an input: sizes, names of open axes, None or -1
-InputShapes = Mapping[str, Sequence[int]]
 
 VOLUME_SIZE = 40  # of symbolic axes of inputs with three spatial axes
 IMAGE_SIZES = (160, 224, 256, 320, 640, 512, 128, 64, 32)
@@ -73,7 +72,9 @@ def _first_that_runs(
 ) -> tuple[list[Run], str]:
     """A run of the first shapes that the model accepts for each of the `switches`, and why others were refused."""
     inputs = session.get_inputs()
-    lengths = SEQUENCE_LENGTHS if any(_open_sequence(port, given) for port in inputs) else SEQUENCE_LENGTHS[:1]
+    open_shapes = [port.shape for port in inputs if port.name not in given]
+    sequences = any(1 < len(shape) <= 3 and _is_open(shape[-1]) for shape in open_shapes)
+    lengths = SEQUENCE_LENGTHS if sequences else SEQUENCE_LENGTHS[:1]
     shapes = [_concrete(inputs, given, *choice) for choice in itertools.product(sizes, lengths, ties)]
     problem, found = "no input size was tried", list[Run]()
     for values in switches:
@@ -86,10 +87,6 @@ def _first_that_runs(
             except Exception as error:  # ONNX Runtime raises a dozen private types
                 problem = first_line(error)
     return found, problem
-
-
-def _open_sequence(port: Port, given: InputShapes) -> bool:
-    return 1 < len(port.shape) <= 3 and _is_open(port.shape[-1]) and port.name not in given
 
 
 def _ties(inputs: list[Port]) -> tuple[list[set[str]], set[str]]:
@@ -144,15 +141,11 @@ def _switches(model: Model, inputs: list[Port]) -> list[Feeds]:
     """Values of scalar integer inputs that the graph compares them with: each may take another branch."""
     kinds = {port.name: dtype_of(port) for port in inputs if not port.shape}
     scalars = {name: kind for name, kind in kinds.items() if kind in (np.int64, np.int32)}
-    graph = model.proto.graph
-    tensors = [(tensor.name, tensor) for tensor in graph.initializer]
-    for node in graph.node:
-        tensors += [(node.output[0], a.t) for a in node.attribute if node.op_type == "Constant" and a.name == "value"]
-    constants = {name: tensor for name, tensor in tensors if not tensor.dims and not is_external(tensor)}
+    constants = Constants(model.proto)
     found: list[Feeds] = [{}]
-    for node in graph.node:
+    for node in model.proto.graph.node if scalars else ():
         name = next((n for n in node.input if n in scalars), "")
-        constant = next((constants[n] for n in node.input if n in constants), None)
-        if node.op_type == "Equal" and name and constant is not None:
-            found.append({name: onnx.numpy_helper.to_array(constant).astype(scalars[name])})
+        source = next(filter(None, map(constants.source, node.input)), None)
+        if node.op_type == "Equal" and name and source and not constants.tensor(source).dims:
+            found.append({name: model.array(constants.tensor(source)).astype(scalars[name])})
     return found

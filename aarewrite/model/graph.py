@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, count
 
 import numpy as np
 import onnx
@@ -157,10 +157,8 @@ class GraphEditor:
 
     def fresh_name(self, wanted: str) -> str:
         """`wanted`, or `wanted_1`, `wanted_2`, ... where the model already uses it."""
-        name, k = wanted, 0
-        while name in self._names:
-            k += 1
-            name = f"{wanted}_{k}"
+        candidates = chain([wanted], (f"{wanted}_{k}" for k in count(1)))
+        name = next(candidate for candidate in candidates if candidate not in self._names)
         self._names.add(name)
         return name
 
@@ -181,11 +179,9 @@ class GraphEditor:
         if key not in self._shared:
             name = self.fresh_name(wanted)
             if as_node:
-                output = gs.Variable(name)
-                attrs = {"value": gs.Constant(name, array)}
-                node = gs.Node("Constant", self.fresh_name(f"{name}/constant"), attrs, outputs=[output])
-                scope.nodes.insert(0, node)
-                self._shared[key] = output
+                self._shared[key] = gs.Variable(name)
+                value = gs.Constant(name, array)
+                scope.nodes.insert(0, self.node("Constant", f"{name}/constant", [], [self._shared[key]], value=value))
             else:
                 self._new_constants[name] = onnx.numpy_helper.from_array(array, name)
                 self._shared[key] = gs.Constant(name, array)
@@ -217,9 +213,8 @@ class GraphEditor:
         the model and outside, gets the anti-aliased map under the name it knows.
         """
         producer = tensor.inputs[0]
-        index = next(k for k, output in enumerate(producer.outputs) if output is tensor)
         replacement = self.variable(f"{tensor.name}/{suffix}")
-        producer.outputs[index] = replacement
+        producer.outputs[_index(producer.outputs, tensor)] = replacement
         self._touched.add(id(producer))
         return replacement
 
@@ -285,8 +280,7 @@ class GraphEditor:
         proto.graph.initializer.extend(self._new_constants.values())
         present = {entry.key: entry for entry in proto.metadata_props}
         for key, value in self.metadata.items():
-            entry = present.get(key) or proto.metadata_props.add(key=key)
-            entry.value = value
+            (present.get(key) or proto.metadata_props.add(key=key)).value = value
         return self.model.with_proto(proto)
 
     def _rebuild(self, proto: onnx.GraphProto | onnx.FunctionProto, scope: Scope) -> None:
@@ -378,14 +372,14 @@ def _synchronise(proto: onnx.NodeProto, node: Node) -> None:
 
 def _same(attribute: onnx.AttributeProto, value: object) -> bool:
     if value is None or isinstance(value, NEVER_EDITED):
-        return value is not None
+        return value is not None  # removed, or as it was
     current = onnx.helper.get_attribute_value(attribute)
     current = current.decode() if isinstance(current, bytes) else current
     return bool(list(current) == list(value) if isinstance(value, list | tuple) else current == value)
 
 
-def _index(nodes: list[Node], wanted: Node) -> int:
-    return next(k for k, node in enumerate(nodes) if node is wanted)  # identity: Node equality is structural
+def _index(items: Sequence[object], wanted: object) -> int:
+    return next(k for k, item in enumerate(items) if item is wanted)  # identity: Node equality is structural
 
 
 def _unsupported_construct(proto: onnx.ModelProto) -> str:

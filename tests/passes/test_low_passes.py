@@ -28,15 +28,19 @@ def test_every_name_means_one_filter() -> None:
 def test_another_name_is_refused_with_the_list(value: object) -> None:
     with pytest.raises(aarewrite.UsageError) as caught:
         check_filter("recipe mine: filter", value)
-    assert str(caught.value) == f"recipe mine: filter = {value!r} is not one of 1, 2, 3, 4, 5, 6, 7"
+    known = ", ".join(map(str, FILTERS))
+    assert known.startswith("1, 2, 3, 4, 5, 6, 7")
+    assert str(caught.value) == f"recipe mine: filter = {value!r} is not one of {known}"
 
 
 def test_the_option_reaches_the_graph() -> None:
     model = build(
-        "(float[1, 2, 16, 16] x) => (float[] y) { [pool] y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(x) }"
+        "(float[1, 2, 16, 16] x) => (float[] y) "
+        "{ [pool] y = MaxPool<kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]>(x) }"
     )
     for name in FILTERS:
         (planned,) = aarewrite.plan(model, filter=name).rewrites
         assert planned.match is not None
-        assert isinstance(planned.match.blur, FILTERS[name])
-        assert planned.match.blur.sizes == (name, name)
+        assert type(planned.match.blur) is FILTERS[name]
+        if isinstance(planned.match.blur, Binomial):
+            assert planned.match.blur.sizes == (name, name)

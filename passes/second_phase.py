@@ -161,7 +161,8 @@ def start(editor: GraphEditor, located: Located, rewritten: Rewritten | None = N
     n = len(site.strides)
     node = _sampling_node(located, rewritten.filter if rewritten else "")
     if rewritten and (blur := rewritten.match.blur).moves_itself and max(blur.strides) > 1:
-        chain = tuple(one for one in located.scope.nodes if one.name.startswith(f"{site.node}/blur/"))
+        made = (one for one in located.scope.nodes if one.name.startswith(f"{site.node}/blur/"))
+        chain = tuple(one for one in made if not editor.is_constant(one.outputs[0]))
         return Start(site, chain[-1], None, (0,) * n, (0,) * n, blur.strides, blur, chain)
     if node is located.node:
         return Start(site, node, None, site.dense.begin, site.dense.end, site.strides)

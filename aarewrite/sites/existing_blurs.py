@@ -16,8 +16,6 @@ from aarewrite.windows import Window
 
 BLURS = "aarewrite.blurs"  # key of the metadata: name of each blur's node -> where it comes from
 
-BLURS = "aarewrite.blurs"  # key of the metadata: name of each blur's node -> where it comes from
-
 
 def weight_of(node: Node) -> Tensor:
     """The weight of a Conv or QLinearConv."""

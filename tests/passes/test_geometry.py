@@ -73,6 +73,19 @@ def test_pads_that_change_the_size_of_some_open_maps_are_refused() -> None:
     )
 
 
+def test_pads_that_move_the_output_are_unproven_where_they_fit() -> None:
+    moved = "its pads move the output by a part of the stride: not proven"
+    found = behind(pool("17, 17"), DenseThenBlur(filter=4, pad_rule="symmetric"))
+    assert isinstance(found, Match)
+    assert (found.proven, found.notes) == (False, (moved,))
+    found = behind(
+        pool("H, W", "kernel_shape = [2, 2], strides = [2, 2]"), DenseThenBlur(filter=2, pad_rule="symmetric")
+    )
+    assert isinstance(found, Match)  # even sizes fit
+    note = "the map's size is symbolic: on odd sizes the output can differ by one from the original"
+    assert (found.proven, found.notes) == (False, (moved, note))
+
+
 def test_a_changed_operator_is_unproven_and_on_open_maps_so_noted() -> None:
     known, open_ = (
         behind(pool(size), DenseThenBlur(), proven=False, notes=("changed",)) for size in ("17, 12", "H, W")

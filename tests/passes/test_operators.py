@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from reference import build, initializer, qdq, run, weight
+from reference import attributes, build, initializer, node, qdq, run, weight
 from stages import before
 
 import aarewrite
@@ -60,3 +60,51 @@ def test_quantised_conv_fed_by_floats(source: str, recipe: str) -> None:
     assert planned.match or planned.reason
     x = weight(1, 3, 12, 12)
     assert run(result.model, x=x)[0].shape == run(model, x=x)[0].shape
+
+
+# ---- windows -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("written", "left"),
+    [
+        ("kernel_shape = [3, 3], strides = [2, 2]", {"kernel_shape": [3, 3], "strides": [1, 1]}),
+        (
+            "kernel_shape = [3, 3], strides = [2, 2], pads = [0, 0, 0, 0], ceil_mode = 0",
+            {"kernel_shape": [3, 3], "strides": [1, 1], "pads": [0, 0, 0, 0], "ceil_mode": 0},
+        ),
+        (
+            'kernel_shape = [3, 3], strides = [2, 2], auto_pad = "SAME_UPPER"',
+            {"kernel_shape": [3, 3], "strides": [1, 1], "pads": [1, 0, 1, 1]},
+        ),
+        (
+            "kernel_shape = [2, 3], strides = [2, 2], ceil_mode = 1, storage_order = 0",
+            {"kernel_shape": [2, 3], "strides": [1, 1], "pads": [0, 0, 1, 1], "storage_order": 0},
+        ),
+    ],
+)
+def test_a_window_is_written_with_explicit_pads_and_no_more_than_it_needs(
+    written: str, left: dict[str, object]
+) -> None:
+    model = build(f"(float[1, 2, 9, 8] x) => (float[] y) {{ [pool] y = MaxPool<{written}>(x) }}")
+    assert attributes(node(aarewrite.rewrite(model).model, "pool")) == left
+
+
+def test_the_kernel_of_a_conv_stays_its_weights() -> None:
+    model = build(
+        "(float[1, 2, 9, 8] x) => (float[] y) { [conv] y = Conv<strides = [2, 2]>(x, w) }", w=weight(2, 2, 3, 3)
+    )
+    result = aarewrite.rewrite(model, first_conv=True)
+    assert attributes(node(result.model, "conv")) == {"strides": [1, 1]}
+
+
+def test_a_quantised_input_is_blurred_as_integers_and_dequantised_once_more() -> None:
+    result = aarewrite.rewrite(qdq(np.uint8), recipe=before())
+    producers = {output: one for one in result.model.graph.node for output in one.output}
+    again = producers[node(result.model, "conv").input[0]]
+    assert (again.op_type, list(again.input)) == ("DequantizeLinear", ["conv/blurred_quantised", "sx", "zx"])
+    quantised = producers["conv/blurred_quantised"]
+    assert (quantised.op_type, list(quantised.input[1:])) == ("QuantizeLinear", ["sx", "zx"])
+    assert [one.name for one in result.model.graph.node if "xd" in one.input] == []
+    x = weight(1, 3, 12, 12)
+    assert run(result.model, x=x)[0].shape == run(qdq(np.uint8), x=x)[0].shape

@@ -7,8 +7,8 @@ import json
 import numpy as np
 import onnx
 import pytest
-from reference import Array, build, weight
-from stages import reasons
+from reference import Array, build, ops, qdq, weight
+from stages import reasons, site_of
 
 import aarewrite
 from aarewrite.filters import depthwise_kernel
@@ -134,3 +134,71 @@ def test_readers_of_a_map_are_known_by_their_record() -> None:
     assert aarewrite.plan(model, every).sites[0].action == "blur"
     model.metadata_props.add(key="aarewrite.blurs", value=json.dumps({"pool/blur/Low": {"samples_by": [2]}}))
     assert aarewrite.plan(model, every).sites[0].reason == "a blur is next to it already"
+
+
+# ---- beside a site -----------------------------------------------------------------------------------------
+
+BLUR = "Conv<group = 2, pads = [1, 1, 1, 1]>"
+POOLED = "MaxPool<kernel_shape = [2, 2], strides = [2, 2]>"
+
+
+@pytest.mark.parametrize(
+    ("text", "site", "found"),
+    [
+        (f"b = {BLUR}(x, taps) [site] y = Conv<strides = [2, 2]>(b, w)", "before", True),
+        ("b = Conv<group = 2>(x, single) [site] y = Conv<strides = [2, 2]>(b, w)", "before", False),
+        ("b = Conv<group = 2, strides = [2, 2]>(x, taps) [site] y = Conv<strides = [2, 2]>(b, w)", "before", False),
+        ("b = Conv(x, w) [site] y = Conv<strides = [2, 2]>(b, w)", "before", False),
+        (f"[site] a = {POOLED}(x) y = {BLUR}(a, taps)", "after", True),
+        (f"[site] a = {POOLED}(x) y = Conv<group = 2, strides = [2, 2]>(a, taps)", "after", True),
+        (f'[site] a = {POOLED}(x) p = Pad<mode = "reflect">(a, pads) y = Conv<group = 2>(p, taps)', "after", True),
+        (f"[site] a = {POOLED}(x) b = {BLUR}(a, taps) c = Relu(a) y = Add(b, c)", "after", False),
+        (f"[site] y = {POOLED}(x)", "after", False),
+        (f"[site] a = Conv<strides = [2, 2]>(x, w) r = Relu(a) y = {BLUR}(r, taps)", "after", True),
+    ],
+)
+def test_a_blur_next_to_a_site_is_seen(text: str, site: str, found: bool) -> None:
+    constants = {
+        "taps": depthwise_kernel((3, 3), 2).astype(np.float32),
+        "single": depthwise_kernel((1, 1), 2).astype(np.float32),
+        "w": weight(2, 2, 1, 1), "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]),
+    }  # fmt: skip
+    words = set(text.replace(")", " ").replace(",", " ").split())
+    used = {name: value for name, value in constants.items() if name in words}
+    sides = site_of(build(f"(float[1, 2, 16, 16] x) => (float[] y) {{ {text} }}", **used), "site")
+    assert (sides.blurred_before, sides.blurred_after) == (site == "before" and found, site == "after" and found)
+
+
+def test_a_quantised_blur_is_seen_by_its_real_taps() -> None:
+    first = aarewrite.rewrite(qdq(np.uint8), first_conv=True)
+    assert [p.reason for p in aarewrite.plan(first.model, first_conv=True).sites] == []
+    assert [s.reason for s in aarewrite.plan(first.model, first_conv=True).sources] == ["a blur already: left as it is"]
+
+
+def test_a_recorded_slice_is_told_from_any_other() -> None:
+    pooled = build(
+        "(double[1, 2, 9, 9] x) => (double[] y) { [pool] y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(x) }"
+    )
+    model = aarewrite.rewrite(pooled).model
+    assert "Slice" in ops(model)
+    assert aarewrite.plan(model).sources == ()
+    kept = [entry for entry in model.metadata_props if entry.key != "aarewrite.blurs"]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    assert {source.op for source in aarewrite.plan(model).sources} == {"Slice"}
+
+
+@pytest.mark.parametrize(
+    ("kernel", "strides", "wavelet"),
+    [
+        ([[0.5, 0.5], [0.5, -0.5]], 2, True),
+        ([[0.5, 0.5], [0.5, -0.5]], 1, False),
+        ([[1.0, 1.0], [1.0, -1.0]], 2, False),  # not orthonormal
+        ([[0.5, 0.5], [0.4, -0.5]], 2, False),
+    ],
+)
+def test_a_wavelet_has_orthonormal_taps_at_its_own_stride(
+    kernel: list[list[float]], strides: int, wavelet: bool
+) -> None:
+    model = conv(np.array([[kernel]] * 3), group=3, stride=strides)
+    assert ("a Haar wavelet transform: loses nothing, left as it is" in reasons(model).values()) is wavelet

@@ -19,12 +19,7 @@ from aarewrite.version import __version__
 INTERRUPTED = 130
 COMMANDS = {"rewrite": OWNERS, "verify": OWNERS_OF_VERIFY, "inspect": {}}  # and whose options mean nothing alone
 
-app = typer.Typer(
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = typer.Typer(rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
 for command in (rewrite, verify, inspect):
     app.command()(command)
 

@@ -93,6 +93,7 @@ def rewrite(
     """Rewrite a model into its anti-aliased version and prove that every blur is in its place."""
     from aarewrite.model import model_file
     from aarewrite.rewriting import pipeline
+    from aarewrite.show.calibration_table import print_calibrated
     from aarewrite.show.plan_table import plan_rows, print_outcome, print_plan
 
     options.refuse_idle(ctx, OWNERS, EXCLUDES)
@@ -134,10 +135,8 @@ def rewrite(
     if show:
         print_plan(result.plan, done=not dry_run)
         print_outcome(result)
-    if calibrated and show:
-        from aarewrite.show.calibration_table import print_calibrated
-
-        print_calibrated(calibrated, verbose)
+        if calibrated:
+            print_calibrated(calibrated, verbose)
     if calibrated and calibrated.failures and not force:
         raise CheckFailed(calibrated.failures[0], "nothing was written; --force writes it all the same")
     page = ""

@@ -124,9 +124,7 @@ def _frame(
     """Return what places a point (beyond the range: on the frame, from 62 to `right`), and grid, ticks and titles."""
 
     def at(x: float, y: float) -> tuple[float, float]:
-        ranges = ((x, x_range), (y, y_range))
-        across, up = ((min(max(value, low), high) - low) / (high - low) for value, (low, high) in ranges)
-        return 62 + across * (right - 62), 234 - up * 206
+        return float(np.interp(x, x_range, (62, right))), float(np.interp(y, y_range, (234, 28)))
 
     parts = [_text(at(x, y_range[0])[0], 252, label) for x, label in x_ticks]
     for value in np.linspace(*y_range, 5).tolist():

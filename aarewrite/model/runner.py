@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import onnx
@@ -14,6 +15,7 @@ from aarewrite.errors import CannotHandle, UsageError
 from aarewrite.model.runtime import Port, Session, first_line, plain_session
 from aarewrite.model.types import Array, DType
 
+T = TypeVar("T")
 ModelLike = str | Path | onnx.ModelProto
 
 EXECUTION_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -28,18 +30,8 @@ LAYOUTS = {  # name -> (channel axis or None, spatial axes), the batch axis bein
     "ndhwc": (4, (1, 2, 3)),
 }
 LAYOUTS_BY_RANK = {2: ("nl",), 3: ("ncl", "nlc"), 4: ("nchw", "nhwc"), 5: ("ncdhw", "ndhwc")}
-_DTYPES = {
-    "tensor(float)": np.float32,
-    "tensor(float16)": np.float16,
-    "tensor(double)": np.float64,
-    "tensor(uint8)": np.uint8,
-    "tensor(int8)": np.int8,
-    "tensor(int16)": np.int16,
-    "tensor(uint16)": np.uint16,
-    "tensor(int32)": np.int32,
-    "tensor(int64)": np.int64,
-    "tensor(bool)": np.bool_,
-}
+_DTYPES: dict[str, DType] = {"tensor(float)": np.dtype(np.float32), "tensor(double)": np.dtype(np.float64)}
+_DTYPES |= {f"tensor({n})": np.dtype(n) for n in ("float16", "uint8", "int8", "uint16", "int16", "int32", "int64")}
 
 
 @dataclass(frozen=True)
@@ -74,22 +66,19 @@ class InputSpec:
 
     def shape(self, size: Sequence[int], channels: int | None = None) -> tuple[int, ...]:
         """Shape of one sample (no batch axis) at a spatial size."""
-        dims = [0] * (len(self.axes) + (self.channel_axis is not None))
-        for axis, extent in zip(self.axes, size, strict=True):
-            dims[axis - 1] = extent
-        if self.channel_axis is not None:
-            dims[self.channel_axis - 1] = self.channels or channels or 1
-        return tuple(dims)
+        return tuple(self._laid_out(size, self.channels or channels or 1))
 
     def describe(self) -> str:
         """Say layout and sizes as one reads them, `nchw ?x3x224x224`."""
-        dims: list[object] = ["?"] * (1 + len(self.axes) + (self.channel_axis is not None))
-        dims[0] = self.batch or "?"
-        for axis, extent in zip(self.axes, self.size, strict=True):
-            dims[axis] = extent or "?"
+        dims = (self.batch, *self._laid_out(self.size, self.channels))
+        return f"{self.layout} {'x'.join(str(dim or '?') for dim in dims)} {self.dtype}"
+
+    def _laid_out(self, size: Sequence[T], channels: T) -> list[T]:
+        """Sizes of all axes but the batch's, in order."""
+        by_axis = dict(zip(self.axes, size, strict=True))
         if self.channel_axis is not None:
-            dims[self.channel_axis] = self.channels or "?"
-        return f"{self.layout} {'x'.join(map(str, dims))} {self.dtype}"
+            by_axis[self.channel_axis] = channels
+        return [by_axis[axis] for axis in sorted(by_axis)]
 
 
 class Model:
@@ -123,6 +112,13 @@ class Model:
         self.output_names = tuple(value.name for value in self.session.get_outputs())
         self.constants: dict[str, Array] = {}  # inputs that are the same for every sample
 
+    def twin(self, source: ModelLike, provider: str, label: str = "", profile: Path | None = None) -> Model:
+        """Open the same model on another provider, or one made from it, with this one's layout and constants."""
+        layout = self.image_inputs[0].layout
+        twin = Model(source, provider, layout=layout, label=label or self.label, profile=profile)
+        twin.constants = self.constants
+        return twin
+
     @property
     def image_inputs(self) -> tuple[InputSpec, ...]:
         """The inputs that carry what is shifted: floats or bytes of rank 2 to 5, without constants."""
@@ -155,23 +151,22 @@ class Model:
         Raises:
             CannotHandle: ONNX Runtime refuses the input, with its reason in one line.
         """
-        specs = {spec.name: spec for spec in self.image_inputs}
+        dtypes = {spec.name: spec.dtype for spec in self.image_inputs}
         n = len(next(iter(feeds.values())))
         step = self.batch or n
-        pieces = []
-        for start in range(0, n, step):
-            piece = {}
-            for name, array in feeds.items():
-                rows = array[start : start + step]
-                if len(rows) < step:  # fill a fixed batch with copies; their results are dropped below
-                    rows = np.concatenate([rows, np.repeat(rows[-1:], step - len(rows), axis=0)])
-                piece[name] = rows.astype(specs[name].dtype, copy=False)
-            pieces.append(self._run_once(piece))
-        if len(pieces) == 1 and step <= n:
+        filled = -(-n // step) * step  # a fixed batch is filled with copies; their results are dropped below
+        cast = {name: array.astype(dtypes[name], copy=False) for name, array in feeds.items()}
+        if filled > n:
+            cast = {name: array[np.minimum(np.arange(filled), n - 1)] for name, array in cast.items()}
+        pieces = [
+            self._run_once({name: array[start : start + step] for name, array in cast.items()})
+            for start in range(0, filled, step)
+        ]
+        if len(pieces) == 1 and filled == n:
             return dict(zip(self.output_names, pieces[0], strict=True))
         return {
-            name: np.concatenate([piece[i] for piece in pieces])[:n] if pieces[0][i].ndim else pieces[0][i]
-            for i, name in enumerate(self.output_names)
+            name: np.concatenate(found)[:n] if found[0].ndim else found[0]
+            for name, found in zip(self.output_names, zip(*pieces, strict=True), strict=True)
         }
 
     def _run_once(self, feeds: Mapping[str, Array]) -> list[Array]:
@@ -224,14 +219,14 @@ def open_session(source: ModelLike, provider: str, label: str, profile: Path | N
 def _input_spec(value: Port, layout: str, label: str) -> InputSpec | None:
     """Read an input's axes, or None for one that cannot carry an image or a signal."""
     rank = len(value.shape)
-    if value.type not in _DTYPES or rank not in LAYOUTS_BY_RANK or value.type == "tensor(bool)":
+    if value.type not in _DTYPES or rank not in LAYOUTS_BY_RANK:
         return None
     dims = [dim if isinstance(dim, int) and dim > 0 else None for dim in value.shape]
     chosen = _layout(dims, rank, layout, value.name, label)
     channel_axis, axes = LAYOUTS[chosen]
     return InputSpec(
         value.name,
-        np.dtype(_DTYPES[value.type]),
+        _DTYPES[value.type],
         chosen,
         dims[0],
         None if channel_axis is None else dims[channel_axis],

@@ -214,9 +214,7 @@ class _Probe:
         for tensor in dict.fromkeys(layer.tensor for layer in self.layers):
             if tensor not in present:
                 proto.graph.output.append(onnx.ValueInfoProto(name=tensor))
-        self.model = Model(proto, model.provider, layout=model.image_inputs[0].layout, label=model.label)
-        self.model.constants = model.constants
-        self.input = self.model.image_inputs[0].name
+        self.model = model.twin(proto, model.provider)
         self.axes = tuple(range(2, 2 + self.rank))
 
     def curve(self, views: Views, states: Sequence[Array], advance: Callable[[int], None]) -> LayerResult:
@@ -262,7 +260,7 @@ class _Probe:
         return HeatMap(self.label, layer.node, layer.stride, shifts, tuple(map(tuple, np.atleast_2d(errors).tolist())))
 
     def _run(self, view: Array) -> dict[str, Array]:
-        return self.model.run({self.input: view[None]})
+        return self.model.run(self.model.feed([view[None]]))
 
     def _spectra(self, state: Array) -> list[Array]:
         centre = self._run(state)

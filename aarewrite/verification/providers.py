@@ -12,7 +12,7 @@ from pathlib import Path
 
 from aarewrite.data.arrays import Array
 from aarewrite.errors import CannotHandle
-from aarewrite.model.runner import EXECUTION_PROVIDERS, Model, ModelLike
+from aarewrite.model.runner import EXECUTION_PROVIDERS, Model
 
 
 @dataclass(frozen=True)
@@ -34,36 +34,27 @@ class Placement:
     milliseconds: float
 
 
-def node_placement(
-    source: ModelLike,
-    provider: str,
-    feeds: Mapping[str, Array],
-    constants: Mapping[str, Array],
-    label: str,
-    layout: str,
-) -> Placement:
+def node_placement(model: Model, provider: str, feeds: Mapping[str, Array]) -> Placement:
     """Run a model under ONNX Runtime's profiler and read where each node ran.
 
     Raises:
         CannotHandle: The provider is not there or the model does not run.
     """
     with tempfile.TemporaryDirectory() as folder:
-        model = Model(source, provider, layout=layout, label=label, profile=Path(folder) / "profile")
-        model.constants = dict(constants)
+        profiled = model.twin(model.source, provider, profile=Path(folder) / "profile")
         times = []
         for _ in range(3):
             start = time.perf_counter()
-            model.run(feeds)
+            profiled.run(feeds)
             times.append((time.perf_counter() - start) * 1e3)
-        events = json.loads(Path(model.session.end_profiling()).read_text(encoding="utf-8"))
+        events = json.loads(Path(profiled.session.end_profiling()).read_text(encoding="utf-8"))
     nodes = {
         event["name"].removesuffix("_kernel_time"): (event["args"]["provider"], event["args"]["op_name"])
         for event in events
         if event.get("cat") == "Node" and event.get("args", {}).get("provider")
     }
     if not nodes:
-        raise CannotHandle(f"{label}: ONNX Runtime's profile names no node", "report this with the model")
+        raise CannotHandle(f"{model.label}: ONNX Runtime's profile names no node", "report this with the model")
     wanted = EXECUTION_PROVIDERS[provider]
     fallen = tuple(f"{name} ({op})" for name, (where, op) in nodes.items() if where != wanted)
-    counts = dict(Counter(where for where, _ in nodes.values()))
-    return Placement(label, provider, counts, fallen, min(times))
+    return Placement(model.label, provider, Counter(where for where, _ in nodes.values()), fallen, min(times))

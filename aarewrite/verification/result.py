@@ -7,11 +7,11 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from aarewrite.errors import CheckFailed
+from aarewrite.options import Json
 from aarewrite.verification.classify import Classification, Flip, FlipCounts
 from aarewrite.verification.equivariance import LayerResult
 from aarewrite.verification.maps import MapResult
@@ -20,8 +20,6 @@ from aarewrite.verification.parity import Parity
 from aarewrite.verification.preconditions import Violation
 from aarewrite.verification.providers import Placement
 from aarewrite.verification.statistics import Difference
-
-Row = Mapping[str, Any]  # JSON, of a table that the report prints
 
 
 @dataclass(frozen=True)
@@ -38,8 +36,7 @@ class VerifyReport:
     """Everything a verification found. Each tuple of results holds the model first, `--against` second.
 
     Attributes:
-        model: Label of the model.
-        against: Label of what it was held against, None without.
+        against: What it was held against, None without.
         task: `classify`, `dense`, `metric` or `vector`, and `task_why` how that was told.
         data: What was measured on, one line; `n` samples.
         preprocess: What was applied, one line.
@@ -87,8 +84,8 @@ class VerifyReport:
     class_names: Mapping[int, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     failures: tuple[str, ...] = ()
-    plan: tuple[Row, ...] = ()
-    trials: tuple[Row, ...] = ()
+    plan: tuple[Json, ...] = ()
+    trials: tuple[Json, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -18,17 +17,18 @@ from aarewrite.data.views import Views
 from aarewrite.errors import CannotHandle, UsageError
 from aarewrite.model.index import open_graph
 from aarewrite.model.runner import Model, ModelLike, cuda_available
+from aarewrite.options import Json
 from aarewrite.progress import progress_bar
-from aarewrite.verification.classify import ClassifyStudy
+from aarewrite.verification.classify import Classification, ClassifyStudy
 from aarewrite.verification.engine import BATCH, Study, run_studies
 from aarewrite.verification.equivariance import LayerResult, measure_layers
-from aarewrite.verification.maps import MapStudy
-from aarewrite.verification.metric import MetricStudy
+from aarewrite.verification.maps import MapResult, MapStudy
+from aarewrite.verification.metric import MetricResult, MetricStudy
 from aarewrite.verification.parity import Parity, compare, run_model, split_reference
 from aarewrite.verification.preconditions import find_violations
-from aarewrite.verification.protocols import plan_shifts
+from aarewrite.verification.protocols import ShiftPlan, plan_shifts
 from aarewrite.verification.providers import Placement, node_placement
-from aarewrite.verification.result import CircularClaim, Row, VerifyReport
+from aarewrite.verification.result import CircularClaim, VerifyReport
 from aarewrite.verification.task import Task, infer_task
 from aarewrite.version import __version__
 
@@ -58,8 +58,8 @@ def verify(
     min_consistency: float | None = None,
     max_diff: float | None = None,
     names: tuple[str, str] | None = None,
-    plan: Sequence[Row] = (),
-    trials: Sequence[Row] = (),
+    plan: Sequence[Json] = (),
+    trials: Sequence[Json] = (),
     progress: bool = False,
 ) -> VerifyReport:
     """Measure how shift-invariant a model is and how it compares numerically with another.
@@ -111,26 +111,24 @@ def verify(
     if not protocols:
         raise UsageError("--protocol: none given", "use crop, circular or fractional")
     setup = open_setup(
-        model,
-        data,
-        against=against,
-        names=names,
-        provider=provider,
-        preprocess=preprocess,
-        labels=labels,
-        limit=limit,
-        seed=seed,
-        size=size,
-    )
+        model, data, against=against, names=names, provider=provider, preprocess=preprocess, labels=labels, limit=limit,
+        seed=seed, size=size,
+    )  # fmt: skip
     notes = list(setup.notes)
     kept: list[Sample] = []
-    studies, tasks = _studies(setup, protocols, task, max_shift, worst_radius, batch_offsets, pairs)
+    tasks = _tasks(setup, task)
+    kind = tasks[0].name
+    furthest = max_shift or min(3, setup.geometry.reach) if kind == "metric" else max_shift
+    studies = [
+        _study(plan_shifts(protocol, setup.geometry, furthest, seed, batch_offsets, worst_radius, pairs), setup, tasks)
+        for protocol in dict.fromkeys(protocols)
+    ]
     if max_shift is not None and set(protocols) == {"fractional"}:
         raise UsageError("--max-shift does nothing with fractional shifts alone", "add crop or circular to --protocol")
     for_classes = {"--labels": labels is not None, "--pairs": pairs > 1, "--batch-offsets": batch_offsets > 1}
-    if tasks[0].name != "classify" and any(for_classes.values()):
-        unused = next(option for option, given in for_classes.items() if given)
-        raise UsageError(f"{unused} does nothing for task {tasks[0].name}", f"leave {unused} out")
+    unused = next((option for option, given in for_classes.items() if given), None)
+    if kind != "classify" and unused:
+        raise UsageError(f"{unused} does nothing for task {kind}", f"leave {unused} out")
     one_by_one = any(m.constants for m in setup.models)
     batch = batch or (1 if one_by_one else BATCH[setup.models[0].provider])
     views = sum(study.count(i) for study in studies for i in range(len(setup.data)))
@@ -139,10 +137,12 @@ def verify(
     claims = _circular_claims(setup, protocols, notes)
     measured = _layers(setup, kept, heat_map, progress, notes) if layers else ()
     parity, placement = _parity(setup, kept, provider, max_diff, notes)
+    results = [result for study in studies for result in study.results()]
+    classifiers = [study for study in studies if isinstance(study, ClassifyStudy)]
     report = VerifyReport(
         setup.models[0].label,
         setup.against_label,
-        tasks[0].name,
+        kind,
         tasks[0].why,
         setup.data.description,
         len(setup.data),
@@ -151,22 +151,22 @@ def verify(
         setup.geometry.describe(),
         seed,
         setup.models[0].provider,
-        classification=tuple(r for s in studies if isinstance(s, ClassifyStudy) for r in s.results()),
-        changes=tuple(c for s in studies if isinstance(s, ClassifyStudy) for c in s.changes()),
-        maps=tuple(r for s in studies if isinstance(s, MapStudy) for r in s.results()),
-        metrics=tuple(r for s in studies if isinstance(s, MetricStudy) for r in s.results()),
-        circular=claims,
-        layers=measured,
-        parity=parity,
-        placement=placement,
-        class_names=setup.data.class_names,
-        notes=tuple(notes),
+        tuple(result for result in results if isinstance(result, Classification)),
+        tuple(change for study in classifiers for change in study.changes()),
+        tuple(result for result in results if isinstance(result, MapResult)),
+        tuple(result for result in results if isinstance(result, MetricResult)),
+        claims,
+        measured,
+        parity,
+        placement,
+        tuple(classifiers[0].flips) if classifiers else (),
+        classifiers[0].flip_counts() if classifiers else None,
+        setup.data.class_names,
+        tuple(notes),
         plan=tuple(plan),
         trials=tuple(trials),
         versions={"aarewrite": __version__, "onnxruntime": ort.__version__, "numpy": np.__version__},
     )
-    if first := next((s for s in studies if isinstance(s, ClassifyStudy)), None):
-        report = replace(report, flips=tuple(first.flips), flip_counts=first.flip_counts())
     return replace(report, failures=_failures(report, min_consistency))
 
 
@@ -176,59 +176,35 @@ def before_after(
     data: str | Path,
     *,
     names: tuple[str, str] = ("after", "before"),
-    **options: Any,
+    **options: object,
 ) -> VerifyReport:
-    """Verify a rewritten model against the one it was made from.
+    """Verify a rewritten model, which the limits apply to, against the one it was made from; else as `verify`.
 
-    Args:
-        before: The model as it was.
-        after: The rewritten model: the limits apply to it.
-        data: As for `verify`.
-        names: Labels of after and before in the report.
-        options: As for `verify`.
-
-    Returns:
-        The report; call `report.raise_for_failures()` before writing anything.
-
-    Raises:
-        AarewriteError: As `verify`.
+    Call the report's `raise_for_failures()` before writing anything.
     """
-    return verify(after, data, against=before, names=names, **options)
+    measure: Callable[..., VerifyReport] = verify
+    return measure(after, data, against=before, names=names, **options)
 
 
-def _studies(
-    setup: Setup,
-    protocols: Sequence[str],
-    asked: str | None,
-    max_shift: int | None,
-    worst_radius: int,
-    batch_offsets: int,
-    pairs: int,
-) -> tuple[list[Study], list[Task]]:
+def _tasks(setup: Setup, asked: str | None) -> list[Task]:
+    """Every model's task, which must be the same and have the samples it needs."""
     tasks = [infer_task(model, setup.geometry, asked) for model in setup.models]
     if len({task.name for task in tasks}) > 1:
-        raise CannotHandle(
-            "the models' tasks differ: "
-            + ", ".join(f"{m.label} {t.name}" for m, t in zip(setup.models, tasks, strict=True)),
-            "set --task",
-        )
-    name = tasks[0].name
-    labels = [model.label for model in setup.models]
+        told = (f"{model.label} {task.name}" for model, task in zip(setup.models, tasks, strict=True))
+        raise CannotHandle(f"the models' tasks differ: {', '.join(told)}", "set --task")
+    if tasks[0].name == "metric" and setup.data.kind == "arrays" and not setup.data.triplets:
+        raise UsageError("a two-input metric needs arrays ref, p0 and p1 in the .npz", "add them")
+    return tasks
+
+
+def _study(plan: ShiftPlan, setup: Setup, tasks: Sequence[Task]) -> Study:
+    views, labels = Views(plan.protocol, setup.geometry, setup.axes), [model.label for model in setup.models]
     outputs = [task.grids[0].output for task in tasks]
-    studies: list[Study] = []
-    for protocol in dict.fromkeys(protocols):
-        plan = plan_shifts(protocol, setup.geometry, max_shift, setup.seed, batch_offsets, worst_radius, pairs)
-        views = Views(protocol, setup.geometry, setup.axes)
-        if name == "classify":
-            studies.append(ClassifyStudy(plan, views, labels, outputs, setup.data.names, setup.data.labels))
-        elif name == "metric":
-            if not setup.data.triplets and setup.data.kind == "arrays":
-                raise UsageError("a two-input metric needs arrays ref, p0 and p1 in the .npz", "add them")
-            plan = plan_shifts(protocol, setup.geometry, max_shift or min(3, setup.geometry.reach), setup.seed)
-            studies.append(MetricStudy(plan, views, labels, outputs))
-        else:
-            studies.append(MapStudy(plan, views, labels, [task.grids for task in tasks], name))
-    return studies, tasks
+    if tasks[0].name == "classify":
+        return ClassifyStudy(plan, views, labels, outputs, setup.data.names, setup.data.labels)
+    if tasks[0].name == "metric":
+        return MetricStudy(plan, views, labels, outputs)
+    return MapStudy(plan, views, labels, [task.grids for task in tasks], tasks[0].name)
 
 
 def _circular_claims(setup: Setup, protocols: Sequence[str], notes: list[str]) -> tuple[CircularClaim, ...]:
@@ -261,32 +237,26 @@ def _parity(
 ) -> tuple[tuple[Parity, ...], tuple[Placement, ...]]:
     model = setup.models[0]
     feeds = [setup.centre(sample) for sample in kept]
-    ran = f"the centre crops of the first {len(feeds)} samples"
-    on_cuda = model.provider == "cuda"
-    found: list[Parity] = []
+    ran, on_cuda = f"the centre crops of the first {len(feeds)} samples", model.provider == "cuda"
+
+    def compared(first: Model, second: Model, cuda: bool, required: bool) -> Parity:
+        got, want = run_model(first, feeds), run_model(second, feeds)
+        return compare(first.label, second.label, got, want, ran, max_diff=max_diff, cuda=cuda, required=required)
+
+    found = [compared(model, other, on_cuda, max_diff is not None) for other in setup.models[1:]]
     placement: list[Placement] = []
-    if len(setup.models) == 2:
-        got, want = (run_model(each, feeds) for each in setup.models)
-        labels, required = (model.label, setup.models[1].label), max_diff is not None
-        found.append(compare(*labels, got, want, ran, max_diff=max_diff, cuda=on_cuda, required=required))
     if setup.reference is not None:
         found.append(_against_reference(setup, setup.reference, feeds, ran, max_diff))
     if provider == "cuda" or (provider == "all" and cuda_available()):
         for each in setup.models:
-            layout = each.image_inputs[0].layout
-            named = {spec.name: array for spec, array in zip(each.image_inputs, feeds[0], strict=True)}
-            sides = []
-            for p in ("cuda", "cpu"):
-                sides.append(Model(each.source, p, layout=layout, label=f"{each.label} on {p.upper()}"))
-                sides[-1].constants = each.constants
-                placement.append(node_placement(each.source, p, named, each.constants, each.label, layout))
-            labels, (got, want) = (sides[0].label, sides[1].label), (run_model(side, feeds) for side in sides)
-            found.append(compare(*labels, got, want, ran, max_diff=max_diff, cuda=True))
-        for place in placement:
-            if place.provider == "cuda" and place.fallen_back:
-                notes.append(
-                    f"{place.model}: {len(place.fallen_back)} nodes ran on the CPU: {', '.join(place.fallen_back[:5])}"
-                )
+            on, off = (each.twin(each.source, p, f"{each.label} on {p.upper()}") for p in ("cuda", "cpu"))
+            placement += [node_placement(each, side.provider, each.feed(feeds[0])) for side in (on, off)]
+            found.append(compared(on, off, True, True))
+    notes += [
+        f"{place.model}: {len(place.fallen_back)} nodes ran on the CPU: {', '.join(place.fallen_back[:5])}"
+        for place in placement
+        if place.provider == "cuda" and place.fallen_back
+    ]
     return tuple(found), tuple(placement)
 
 
@@ -296,8 +266,7 @@ def _against_reference(
     model = setup.models[0]
     inputs, outputs = split_reference(reference, model)
     if inputs is None:
-        columns = (np.concatenate(column) for column in zip(*feeds, strict=True))
-        batched = [model.run({spec.name: column for spec, column in zip(model.image_inputs, columns, strict=True)})]
+        batched = [model.run(model.feed(np.concatenate(column) for column in zip(*feeds, strict=True)))]
         rows = {len(array) for array in outputs.values() if array.ndim}
         if rows and max(rows) < len(feeds):
             batched = [{name: array[: max(rows)] for name, array in batched[0].items()}]
@@ -310,21 +279,14 @@ def _against_reference(
 
 def _failures(report: VerifyReport, min_consistency: float | None) -> tuple[str, ...]:
     failures = [reason for parity in report.parity for reason in parity.failures]
-    if min_consistency is not None:
-        measured = [
-            (f"{r.protocol} consistency", r.consistency.value) for r in report.classification if r.model == report.model
-        ]
-        measured += [
-            (f"{r.protocol} pixel agreement of {r.output!r}", r.pixel_agreement.value)
-            for r in report.maps
-            if r.model == report.model and r.pixel_agreement is not None
-        ]
-        if not measured:
-            reason = f"--min-consistency: task {report.task} has no classes to be consistent"
-            raise UsageError(reason, "leave the option out")
-        failures += [
-            f"{what} of {report.model} is {value:.4f}, below {min_consistency:g}"
-            for what, value in measured
-            if not value >= min_consistency
-        ]
+    if min_consistency is None:
+        return tuple(failures)
+    shares = [(r.model, f"{r.protocol} consistency", r.consistency) for r in report.classification]
+    agree = [(r.model, f"{r.protocol} pixel agreement of {r.output!r}", r.pixel_agreement) for r in report.maps]
+    measured = [(what, found.value) for model, what, found in (*shares, *agree) if found and model == report.model]
+    if not measured:
+        reason = f"--min-consistency: task {report.task} has no classes to be consistent"
+        raise UsageError(reason, "leave the option out")
+    low = [(what, value) for what, value in measured if not value >= min_consistency]
+    failures += [f"{what} of {report.model} is {value:.4f}, below {min_consistency:g}" for what, value in low]
     return tuple(failures)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aarewrite.data.arrays import Array
 from aarewrite.data.geometry import Geometry
 from aarewrite.errors import CannotHandle, UsageError
 from aarewrite.model.runner import Model
@@ -39,7 +38,8 @@ def infer_task(model: Model, geometry: Geometry, asked: str | None) -> Task:
     """
     if asked is not None and asked not in TASKS:
         raise UsageError(f"--task {asked}: unknown", f"use one of {', '.join(TASKS)}")
-    outputs = _probe(model, geometry)
+    shapes = [spec.shape(geometry.size, channels=3 if len(spec.axes) == 2 else 1) for spec in model.image_inputs]
+    outputs = model.run(model.feed(np.ones((1, *shape), np.float32) for shape in shapes))
     listing = ", ".join(f"{name} {array.shape}" for name, array in outputs.items())
     layout = model.image_inputs[0].layout
     maps = [find_grid(name, a.shape, a.dtype, geometry.size, layout) for name, a in outputs.items()]
@@ -47,37 +47,18 @@ def infer_task(model: Model, geometry: Geometry, asked: str | None) -> Task:
     numbers = [name for name, a in outputs.items() if a.dtype.kind in "fiu"]
     ranks = (2, 2 + len(geometry.size))  # (N, K) or (N, K, 1, 1); other ranks are lists, of anchors for example
     classes = [n for n in numbers if outputs[n].ndim in ranks and outputs[n].shape[1] == outputs[n].size >= 2]
-    task = asked or _guess(model, bool(grids), bool(classes))
+    guess = "metric" if len(model.image_inputs) == 2 else "dense" if grids else "classify" if classes else "vector"
+    task = asked or guess
     why = "given" if asked else f"inferred from outputs {listing}"
-    if task == "dense" and grids:
-        return Task(task, why, grids)
-    if task == "classify" and classes:
-        return Task(task, why, (_whole(classes[0]),))
-    if task == "metric" and len(model.image_inputs) == 2 and numbers:
-        return Task(task, why, (_whole(numbers[0]),))
-    if task == "vector" and numbers:
-        return Task(task, why, tuple(_whole(name) for name in numbers))
+    concerned = {
+        "classify": classes[:1],
+        "dense": [grid.output for grid in grids],
+        "metric": numbers[:1] if len(model.image_inputs) == 2 else [],
+        "vector": numbers,
+    }[task]
+    if concerned:
+        return Task(task, why, grids if task == "dense" else tuple(MapGrid(name, (), (), None) for name in concerned))
     raise CannotHandle(
         f"{model.label}: no output fits task {task} (outputs: {listing})",
         "set --task classify, dense, metric or vector",
     )
-
-
-def _guess(model: Model, has_maps: bool, has_classes: bool) -> str:
-    if len(model.image_inputs) == 2:
-        return "metric"
-    if has_maps:
-        return "dense"
-    return "classify" if has_classes else "vector"
-
-
-def _whole(output: str) -> MapGrid:
-    return MapGrid(output, (), (), None)
-
-
-def _probe(model: Model, geometry: Geometry) -> dict[str, Array]:
-    feeds = {}
-    for spec in model.image_inputs:
-        shape = (1, *spec.shape(geometry.size, channels=3 if len(spec.axes) == 2 else 1))
-        feeds[spec.name] = np.ones(shape, np.float32)
-    return model.run(feeds)

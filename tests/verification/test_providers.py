@@ -7,6 +7,7 @@ import onnxruntime
 import pytest
 from small_nets import SHARED, needs_shared, pooled_net
 
+from aarewrite.model.runner import Model
 from aarewrite.verification import verify
 from aarewrite.verification.providers import node_placement
 
@@ -39,7 +40,7 @@ def test_placement_on_the_cpu_names_every_node(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     net = pooled_net(blur=True)
-    place = node_placement(net, "cpu", {"x": np.zeros((1, 1, 32, 32), np.float32)}, {}, "net", "auto")
+    place = node_placement(Model(net), "cpu", {"x": np.zeros((1, 1, 32, 32), np.float32)})
     assert set(place.counts) == {"CPUExecutionProvider"}
     assert place.counts["CPUExecutionProvider"] >= 4
     assert place.fallen_back == ()

@@ -15,10 +15,9 @@ from aarewrite.planning import Draft, PlannedSite
 from aarewrite.recipe import Recipe, SiteOverride, matches_glob
 from aarewrite.rewriting.alignment import misaligned
 from aarewrite.rewriting.apply import Plan, apply_plan
-from aarewrite.sites.find import find
 from aarewrite.sites.macs import model_macs, operator_macs
 from aarewrite.sites.reading import Reading
-from aarewrite.sites.site import Site, Source
+from aarewrite.sites.site import Located, Site, Source
 
 NOMINAL_SIZES = {4: 224, 3: 1024, 5: 32}  # of symbolic spatial axes, by rank of the input; for costs only
 Choice = tuple[SitePass, str]  # what is done with a site, and why not, "" where it is
@@ -158,11 +157,7 @@ def _assemble(
     editor, given = reading.editor, reading.input_shapes
     declared = _declared(reading.model)
     cost_shapes = {name: _concrete(given.get(name, dims)) for name, dims in declared.items()}
-    shapes, places = reading.shapes, reading.located
-    if cost_shapes != declared:
-        shapes = Shapes(editor, cost_shapes)
-        places = find(editor, shapes, reading.names)[0]
-    sized = {(place.site.scope, place.site.node): place.site for place in places}
+    shapes = reading.shapes if cost_shapes == declared else Shapes(editor, cost_shapes)
     taken = {name: stage for stage in stages if stage.takes_sites for name in stage.sites}
     sites, moved = [], {}
     for place, (do, reason) in zip(reading.located, choices, strict=True):
@@ -171,8 +166,7 @@ def _assemble(
             reason = f"{taken[site.node].name}: {taken[site.node].says(site)}"
         found = Skip(reason) if reason else do.match(site)
         match, reason = (None, found.reason) if isinstance(found, Skip) else (found, "")
-        macs = _site_macs(do, site, match, sized.get((site.scope, site.node), site))
-        sites.append(PlannedSite(site, do, reason, match, macs, place.region.end.name))
+        sites.append(PlannedSite(site, do, reason, match, _site_macs(shapes, place, do, match), place.region.end.name))
         if match:
             moved[id(place.node)] = place, match
     before = model_macs(editor, shapes)
@@ -194,21 +188,22 @@ def _assemble(
     return dataclasses.replace(plan, macs_after=model_macs(after, Shapes(after, cost_shapes))), rewritten
 
 
-def _site_macs(do: SitePass, site: Site, match: Match | None, sized: Site) -> tuple[int, int] | None:
-    """Multiply-accumulates of a site before and after at the sizes of `sized`; None where one is unknown."""
-    before = operator_macs(site, sized.output_size)
-    if before is None or None in sized.input_size:
+def _site_macs(shapes: Shapes, place: Located, do: SitePass, match: Match | None) -> tuple[int, int] | None:
+    """Multiply-accumulates of a site before and after; None where a size is unknown."""
+    ends, rank = (place.node.inputs[0], place.node.outputs[0]), len(place.site.strides)
+    input_size, output_size = (shapes.spatial(place.scope, tensor, rank) for tensor in ends)
+    before = operator_macs(place.site, output_size)
+    if before is None or None in input_size:
         return None
-    return before, do.macs(site, match, before, sized.input_size, sized.output_size) if match else before
+    return before, do.macs(place.site, match, before, input_size, output_size) if match else before
 
 
 def _declared(model: Model) -> dict[str, tuple[int, ...]]:
     """Shapes of the inputs; 0 or less where an axis is open."""
     initialised = {tensor.name for tensor in model.proto.graph.initializer}
-    found = {
-        value.name: tuple(d.dim_value for d in value.type.tensor_type.shape.dim) for value in model.proto.graph.input
-    }
-    return {name: dims for name, dims in found.items() if dims and name not in initialised}
+    inputs = [value for value in model.proto.graph.input if value.name not in initialised]
+    shapes = {value.name: tuple(d.dim_value for d in value.type.tensor_type.shape.dim) for value in inputs}
+    return {name: shape for name, shape in shapes.items() if shape}
 
 
 def _concrete(shape: Sequence[int]) -> tuple[int, ...]:
@@ -225,10 +220,9 @@ def _matches(site: Site | Source, globs: Iterable[str]) -> bool:
 def _check_globs(reading: Reading, only: Iterable[str], skip: Iterable[str], recipe: Recipe) -> None:
     """Refuse a glob that names no node at all; one whose nodes are no sites (any more) is fine."""
     everything: list[Site | Source] = [*(place.site for place in reading.located), *reading.sources]
-    options = [("--only", only), ("--skip", skip), ("recipe site", [o.match for o in recipe.sites])]
-    for option, globs in options:
-        for glob in globs:
-            named = any(matches_glob(name, glob) for name in reading.names.values())
-            if not named and not any(_matches(site, [glob]) for site in everything):
-                names = ", ".join(site.node for site in everything[:4]) or "none"
-                raise UsageError(f"{option} {glob!r} matches no node", f"the model's sites are {names} ...")
+    asked = [*(("--only", glob) for glob in only), *(("--skip", glob) for glob in skip)]
+    for option, glob in (*asked, *(("recipe site", override.match) for override in recipe.sites)):
+        named = any(matches_glob(name, glob) for name in reading.names.values())
+        if not named and not any(_matches(site, [glob]) for site in everything):
+            names = ", ".join(site.node for site in everything[:4]) or "none"
+            raise UsageError(f"{option} {glob!r} matches no node", f"the model's sites are {names} ...")

@@ -25,6 +25,7 @@ from aarewrite.model.external import is_external, is_stub
 from aarewrite.model.model_file import Model, opset_of
 from aarewrite.model.types import Array, Graph, Node, Tensor, integer
 
+Calls = dict[tuple[str, str], list[tuple["Scope", Node]]]  # by domain and name of the function
 CONSTANT_OPS = ("Constant", "Identity", "Cast", "Reshape", "Expand", "Tile", "Concat", "DequantizeLinear")
 LARGEST_CONSTANT = 2**22  # elements; what Expand or Tile make of a constant is not looked at beyond
 NEVER_EDITED = (gs.Graph, gs.Tensor, gs.Node.AttributeRef)  # values of attributes
@@ -76,6 +77,7 @@ class GraphEditor:
     Attributes:
         model: The model to edit; its protos are never changed.
         scopes: The main graph, its subgraphs, then every function with its subgraphs.
+        functions: (domain, name) -> the scope of that function's body.
         subgraphs: (id of the control-flow node, attribute) -> the scope of that body.
         metadata: What `export` adds to the model's metadata.
 
@@ -97,6 +99,7 @@ class GraphEditor:
             version, key = opset_of(proto.opset_import), (proto.domain, proto.name)
             self.scopes += _walk(Scope(f"function {proto.name}", function, "function", version, function=key))
         _number_namesakes(self.scopes)
+        self.functions = {scope.function: scope for scope in self.scopes if scope.function}
         self.subgraphs = {(id(s.owner[0]), s.owner[1]): s for s in self.scopes if s.owner is not None}
         self._initializers = {tensor.name: tensor for tensor in model.proto.graph.initializer}
         self._names = set(self._initializers)
@@ -152,6 +155,18 @@ class GraphEditor:
             return tuple(source.dims)
         value = self.constant_value(tensor)
         return None if value is None else value.shape
+
+    def calls(self) -> Calls:
+        """The calls of each function, callers in front of what they call; without recursive ones, not valid ONNX."""
+        calls: Calls = {key: [] for key in self.functions}
+        for scope in self.scopes:
+            for node in scope.nodes:
+                if (node.domain or "", node.op) in calls:
+                    calls[node.domain or "", node.op].append((scope, node))
+        ordered: Calls = {}
+        while ready := [key for key in calls if not any(scope.root.function in calls for scope, _ in calls[key])]:
+            ordered |= {key: calls.pop(key) for key in ready}
+        return ordered
 
     # ---- changing ------------------------------------------------------------------------------------------
 

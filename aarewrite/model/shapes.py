@@ -11,7 +11,7 @@ import onnx
 from aarewrite.errors import UsageError
 from aarewrite.model.graph import GraphEditor, Scope
 from aarewrite.model.model_file import Model
-from aarewrite.model.types import Node, Tensor
+from aarewrite.model.types import Tensor
 
 Dim = int | str | None
 
@@ -47,7 +47,7 @@ class Shapes:
         proto = with_input_shapes(editor.model, input_shapes or {})
         self._types: dict[tuple[str, str], TensorType] = {}
         self._read(infer(proto), editor.scopes, editor.scopes[0])
-        self._infer_functions(editor.scopes, proto)
+        self._infer_functions(editor, proto)
 
     def of(self, scope: Scope, tensor: Tensor) -> TensorType:
         """The type of a tensor as seen from a scope; unknown parts are 0 and None."""
@@ -76,25 +76,15 @@ class Shapes:
             for tensor in graph.initializer:
                 self._types[scope.name, tensor.name] = TensorType(tensor.data_type, tuple(tensor.dims))
 
-    def _infer_functions(self, scopes: Sequence[Scope], proto: onnx.ModelProto) -> None:
+    def _infer_functions(self, editor: GraphEditor, proto: onnx.ModelProto) -> None:
         """Infer each function's body with the argument types on which all of its calls agree."""
-        pending = {scope.function: scope for scope in scopes if scope.function}
         protos = {(f.domain, f.name): f for f in proto.functions}
-        calls: dict[tuple[str, str], list[tuple[Scope, Node]]] = {key: [] for key in protos}
-        for scope in scopes:
-            for node in scope.nodes:
-                if (node.domain or "", node.op) in calls:
-                    calls[node.domain or "", node.op].append((scope, node))
-        while pending:
-            ready = [key for key in pending if not any(scope.root.function in pending for scope, _ in calls[key])]
-            if not ready:  # recursive functions are not valid ONNX
-                return
-            for key in ready:
-                arguments = [
-                    _agreed([self.of(scope, node.inputs[k]) for scope, node in calls[key] if k < len(node.inputs)])
-                    for k in range(len(protos[key].input))
-                ]
-                self._read(infer(_as_model(proto, protos[key], arguments)), scopes, pending.pop(key))
+        for key, calls in editor.calls().items():
+            arguments = [
+                _agreed([self.of(scope, node.inputs[k]) for scope, node in calls if k < len(node.inputs)])
+                for k in range(len(protos[key].input))
+            ]
+            self._read(infer(_as_model(proto, protos[key], arguments)), editor.scopes, editor.functions[key])
 
 
 def infer(proto: onnx.ModelProto, strict: bool = False) -> onnx.ModelProto:
@@ -123,18 +113,14 @@ def with_input_shapes(model: Model, shapes: Mapping[str, Sequence[int]]) -> onnx
                 text = "x".join(str(d or "?") for d in dims)
                 raise UsageError(f"--input {name}: {'x'.join(map(str, shape))} contradicts {text}")
         del declared.shape.dim[:]
-        for size in shape:
-            declared.shape.dim.add(dim_value=size)
+        declared.shape.dim.extend(onnx.TensorShapeProto.Dimension(dim_value=size) for size in shape)
     return proto
 
 
 def _tensor_type(proto: onnx.TypeProto.Tensor) -> TensorType:
     if not proto.HasField("shape"):
         return TensorType(proto.elem_type, None)
-    dims = tuple(
-        dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else dim.dim_param or None
-        for dim in proto.shape.dim
-    )
+    dims = tuple(dim.dim_value if dim.dim_value > 0 else dim.dim_param or None for dim in proto.shape.dim)
     return TensorType(proto.elem_type, dims)
 
 

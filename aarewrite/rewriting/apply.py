@@ -42,10 +42,7 @@ class Plan(planning.Plan):
 
 def open_reading(model: Model, input_shapes: InputShapes | None = None) -> Reading:
     """The model's graph, with what the registry folds first: nothing is known of shapes behind computed pads otherwise.
-
-    Raises:
-        CannotHandle: The model cannot be represented.
-    """
+    Errors as of `GraphEditor`."""
     reading = Reading(GraphEditor(model))
     for kind in REGISTRY:
         if not issubclass(kind, GraphPass):

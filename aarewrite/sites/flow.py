@@ -31,7 +31,6 @@ class Flow:
     def __init__(self, editor: GraphEditor, shapes: Shapes) -> None:
         self._states: dict[int, State] = {}
         self._editor = editor
-        self._functions = {scope.function: scope for scope in editor.scopes if scope.kind == "function"}
         main = editor.scopes[0]
         self._input_sizes = [_spatial_size(shapes.of(main, tensor)) for tensor in main.graph.inputs]
         self._walk(main)
@@ -58,7 +57,7 @@ class Flow:
                 self._hand_over(*_carried(node, inner.graph.inputs))
                 self._walk(inner)
                 self._hand_over(inner.graph.outputs, node.outputs)
-            body = self._functions.get((node.domain or "", node.op))
+            body = self._editor.functions.get((node.domain or "", node.op))
             if body is not None:
                 self._hand_over(node.inputs, body.graph.inputs)
                 self._walk(body)

@@ -47,21 +47,9 @@ def model_macs(editor: GraphEditor, shapes: Shapes) -> int | None:
 
 def _calls(editor: GraphEditor) -> dict[tuple[str, str] | None, int]:
     """How often each function runs: its callers' count, summed over the calls."""
-    functions = [scope.function for scope in editor.scopes if scope.kind == "function"]
     counts: dict[tuple[str, str] | None, int] = {None: 1}
-    while len(counts) <= len(functions):
-        found = len(counts)
-        for function in (f for f in functions if f not in counts):
-            callers = [
-                scope.root.function
-                for scope in editor.scopes
-                for node in scope.nodes
-                if (node.domain or "", node.op) == function
-            ]
-            if all(caller in counts for caller in callers):
-                counts[function] = sum(counts[caller] for caller in callers)
-        if len(counts) == found:  # recursive functions are not valid ONNX
-            break
+    for function, calls in editor.calls().items():
+        counts[function] = sum(counts[scope.root.function] for scope, _ in calls)
     return counts
 
 

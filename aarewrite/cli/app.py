@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -73,9 +75,6 @@ def main() -> None:
     except Exception as error:
         if hasattr(error, "format_message"):  # a usage error of typer's own parser
             _fail(error.format_message(), 2)
-        import logging
-        import traceback
-
         logging.getLogger(__name__).debug("internal error", exc_info=True)
         where = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(where.filename).name}:{where.lineno}"

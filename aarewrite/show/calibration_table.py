@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 def print_calibrated(calibrated: Calibrated, verbose: bool = False) -> None:
     """Print the judgement on samples held out, the layers if `verbose`, and what speaks against the result."""
     out, outcome = Terminal(), calibrated.outcome
-    repaired = sum(layer.repaired for layer in outcome.layers)
     out.say(f"calibrated on {outcome.fitted} samples of {calibrated.data}, judged on {outcome.judged} held out")
     out.say(f"preprocess {calibrated.preprocess}")
     for site, label in calibrated.chosen:
@@ -34,7 +33,7 @@ def print_calibrated(calibrated: Calibrated, verbose: bool = False) -> None:
             for one in outcome.layers
         ]
         out.table(("layer", "kind", "error before>", "after>", "alpha>", ""), layers, names=("layer",), below="")
-    out.say(f"{repaired} of {len(outcome.layers)} layers behind a blur repaired")
+    out.say(f"{sum(layer.repaired for layer in outcome.layers)} of {len(outcome.layers)} layers behind a blur repaired")
     verdict, drift = outcome.verdict, outcome.drift
     if verdict is not None:
         measures = [

@@ -7,7 +7,7 @@ taken image by image (the same crops for both models), since images vary far mor
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from operator import add
 
@@ -22,8 +22,6 @@ from aarewrite.errors import CannotHandle, UsageError
 from aarewrite.model.runtime import first_line, plain_session
 from aarewrite.verification.classify import consistency, top_classes
 from aarewrite.verification.statistics import Difference, difference
-
-F64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -88,11 +86,11 @@ def answer(
         UsageError: The model does not run on the data.
     """
     run, steps = _runner(model, canvases, threads), DIRECTIONS[len(canvases.axes)].values()
+    still = (0,) * len(canvases.axes)
     centre, paired, near = [], [], []
     for index in map(int, indices):
         geometry, canvas = canvases.centred(canvases.load(index))
         views = Views("crop", geometry, canvases.axes)
-        still = (0,) * len(canvases.axes)
         drawn = draw_pairs(seed, index, geometry, pairs)
         bases = [first for first, _ in drawn[: max(1, pairs // 3)]]
         close = [(base, *(tuple(map(add, base, step)) for step in steps)) for base in bases]
@@ -138,14 +136,12 @@ class Drift:
         after: Of the other model.
         apart: Between the two models on the same crop.
         step: Pixels, per spatial axis: the output's stride, or 1 for vectors.
-        per_image: `before` and `after` of each image, (n, 2).
     """
 
     before: float
     after: float
     apart: float
     step: tuple[int, ...]
-    per_image: F64 = field(repr=False, compare=False)
 
 
 def drift(
@@ -160,11 +156,9 @@ def drift(
     """
     runs = [_runner(model, canvases, threads) for model in (original, other)]
     rows, apart, step = [], [], (1,) * len(canvases.axes)
-    for index in indices:
-        sample = canvases.load(int(index))
+    for sample in (canvases.load(int(index)) for index in indices):
         room = canvases.room(sample)
-        first = canvases.crop(sample, [0] * len(room))
-        outs = [run([first])[0] for run in runs]
+        outs = [run([canvases.crop(sample, [0] * len(room))])[0] for run in runs]
         inner, back = [slice(None)], [slice(None)]
         if outs[0].ndim == len(room) + 1:  # a map
             shape = outs[0].shape[1:]
@@ -174,12 +168,11 @@ def drift(
             back += [slice(rim, m - rim - 1) for rim, m in rims]
         if any(s > r for s, r in zip(step, room, strict=True)):
             raise UsageError("the samples leave no room to shift by the output's stride", "give larger samples")
-        moved = canvases.crop(sample, step)
-        again = [run([moved])[0] for run in runs]
+        again = [run([canvases.crop(sample, step)])[0] for run in runs]
         rows.append([_relative(b[tuple(back)], a[tuple(inner)]) for a, b in zip(outs, again, strict=True)])
         apart.append(_relative(outs[1], outs[0]))
-    table = np.array(rows)
-    return Drift(float(table[:, 0].mean()), float(table[:, 1].mean()), float(np.mean(apart)), step, table)
+    before, after = np.mean(rows, axis=0).tolist()
+    return Drift(before, after, float(np.mean(apart)), step)
 
 
 def _relative(value: Array, reference: Array) -> float:
@@ -208,8 +201,7 @@ class Effect:
     Attributes:
         noise: How far outputs scatter over crops of one image, relative to how far they scatter over images, and
             relative to the original: 0.8 is a fifth less. For maps: the ratio of the drifts under a shift.
-        disagreement: Share of crops with another class than the original's, 0..1; for maps and other vectors
-            the relative L2 error.
+        disagreement: Share of crops with another class than the original's, 0..1; for maps the relative L2 error.
     """
 
     noise: float
@@ -217,17 +209,7 @@ class Effect:
 
 
 class Judge:
-    """Judges many variants of one model on the same crops, the original's outputs being kept.
-
-    Args:
-        original: The model they are variants of.
-        canvases: The data.
-        indices: Samples to judge by.
-        crops: Random crops of each.
-        seed: Of the crops.
-        threads: Threads of ONNX Runtime; 0: as many as cores.
-        classes: Whether outputs are scores of classes; None: vectors are, maps are not.
-    """
+    """Judges many variants of one model on the same random crops of samples, the original's outputs being kept."""
 
     def __init__(
         self,
@@ -238,25 +220,20 @@ class Judge:
         crops: int = 8,
         seed: int = 0,
         threads: int = 0,
-        classes: bool | None = None,
     ) -> None:
-        self._original, self._canvases, self._indices = original, canvases, list(indices)
+        self._original, self._canvases, self._indices = original, canvases, indices
         self._crops, self._seed, self._threads = crops, seed, threads
-        outputs = self._outputs(original)
-        self._map = outputs.ndim > 3 and max(outputs.shape[3:]) > 1
-        self._outputs_before = outputs.reshape(*outputs.shape[:2], -1)
-        self._classes = not self._map if classes is None else classes
+        self._before = self._outputs(original)
+        self._map = self._before.ndim > 3 and max(self._before.shape[3:]) > 1
 
     def effect(self, model: onnx.ModelProto) -> Effect:
         """Judge one variant."""
         if self._map:
             moved = drift(self._original, model, self._canvases, self._indices, threads=self._threads)
             return Effect(moved.after / max(moved.before, 1e-30), moved.apart)
-        before = self._outputs_before
-        after = self._outputs(model).reshape(before.shape)
+        before, after = (outputs.reshape(*outputs.shape[:2], -1) for outputs in (self._before, self._outputs(model)))
         changed = float((before.argmax(-1) != after.argmax(-1)).mean())
-        apart = changed if self._classes else _relative(after, before)
-        return Effect(_scatter(after) / max(_scatter(before), 1e-30), apart)
+        return Effect(_scatter(after) / max(_scatter(before), 1e-30), changed)
 
     def _outputs(self, model: onnx.ModelProto) -> Array:
         """First outputs, (images, crops, ...)."""

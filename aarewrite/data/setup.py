@@ -104,13 +104,12 @@ def open_setup(
     data = open_data(source, labels, limit, seed, tuple(v.name for v in models[0].session.get_inputs()))
     for opened in models:
         _set_constants(opened, data)
-    _same_inputs(models)
-    spec = _merged(models)
+    spec = _common_input(models)
     recipe = recipe or _default_recipe(spec, data)
-    if labels_offset := _label_offset(recipe, models[0], data):
-        data = replace(data, labels=tuple(label + labels_offset for label in data.labels or ()))
-        data = replace(data, class_names={i + labels_offset: name for i, name in data.class_names.items()})
-        notes.append(f"labels moved by {labels_offset}: class 0 of the model is background")
+    if data.labels and (moved := _label_offset(recipe, models[0], data.labels)):
+        class_names = {i + moved: name for i, name in data.class_names.items()}
+        data = replace(data, labels=tuple(label + moved for label in data.labels), class_names=class_names)
+        notes.append(f"labels moved by {moved}: class 0 of the model is background")
     geometry = plan_geometry(spec, data, recipe, size)
     if geometry.padded:
         notes.append("samples are no larger than the input: their borders were reflected to make room for crops")
@@ -126,31 +125,48 @@ def _set_constants(model: Model, data: Data) -> None:
     Raises:
         CannotHandle: An input has no data; the message says how to give some.
     """
-    inputs = model.session.get_inputs()
-    shiftable = [spec for spec in model.inputs if spec is not None]
-    model.constants = {name: array for name, array in data.constants.items() if name in {v.name for v in inputs}}
-    left = [spec for spec in shiftable if spec.name not in model.constants]
-    lacking = [v.name for v, spec in zip(inputs, model.inputs, strict=True) if spec is None]
-    lacking = [name for name in lacking if name not in model.constants]
-    twin = len(left) == 2 and left[0].layout == left[1].layout and left[0].channels == left[1].channels
-    if len(left) > 1 and not twin:
-        lacking += [spec.name for spec in left[1:]]
+    inputs = dict(zip((value.name for value in model.session.get_inputs()), model.inputs, strict=True))
+    model.constants = {name: array for name, array in data.constants.items() if name in inputs}
+    left = {name: spec for name, spec in inputs.items() if name not in model.constants}
+    shifted = [spec for spec in left.values() if spec is not None]
+    lacking = [name for name, spec in left.items() if spec is None]
+    twins = len({(spec.layout, spec.channels) for spec in shifted}) == 1 and len(shifted) == 2
+    if not twins:
+        lacking += [spec.name for spec in shifted[1:]]
     if lacking:
         raise CannotHandle(
             f"{model.label}: input {lacking[0]!r} has no data",
-            f"give an .npz with the samples under {left[0].name if left else 'the input'!r} and an array "
+            f"give an .npz with the samples under {shifted[0].name if shifted else 'the input'!r} and an array "
             f"{lacking[0]!r} for one sample",
         )
 
 
-def _merged(models: Sequence[Model]) -> InputSpec:
-    """The input that fits all models: sizes and channels fixed by any of them."""
-    spec = models[0].image_inputs[0]
-    for other in models[1:]:
-        more = other.image_inputs[0]
-        size = tuple(a or b for a, b in zip(spec.size, more.size, strict=True))
-        spec = replace(spec, size=size, channels=spec.channels or more.channels)
+def _common_input(models: Sequence[Model]) -> InputSpec:
+    """The input that fits all models: sizes and channels fixed by any of them.
+
+    Raises:
+        CannotHandle: Their inputs differ in number, layout, channels, dtype or fixed size, with both named.
+    """
+    first, *others = models
+    spec = first.image_inputs[0]
+    for other in others:
+        pairs = list(zip(first.image_inputs, other.image_inputs, strict=False))
+        if len(first.image_inputs) != len(other.image_inputs) or not all(_alike(a, b) for a, b in pairs):
+            left, right = (", ".join(s.describe() for s in m.image_inputs) for m in (first, other))
+            raise CannotHandle(
+                f"inputs differ: {first.label} takes {left}, {other.label} takes {right}",
+                "compare models that take the same samples",
+            )
+        size = tuple(a or b for a, b in zip(spec.size, pairs[0][1].size, strict=True))
+        spec = replace(spec, size=size, channels=spec.channels or pairs[0][1].channels)
     return spec
+
+
+def _alike(a: InputSpec, b: InputSpec) -> bool:
+    if a.layout != b.layout or a.dtype.kind != b.dtype.kind:
+        return False
+    sizes = zip((a.channels, *a.size), (b.channels, *b.size), strict=True)
+    return all(x is None or y is None or x == y for x, y in sizes)
 
 
 def _default_recipe(spec: InputSpec, data: Data) -> Preprocess:
@@ -163,34 +179,8 @@ def _default_recipe(spec: InputSpec, data: Data) -> Preprocess:
     return replace(PRESETS[choice], name=f"{choice} (assumed; set --preprocess)")
 
 
-def _label_offset(recipe: Preprocess, model: Model, data: Data) -> int:
-    if data.labels is None:
-        return 0
+def _label_offset(recipe: Preprocess, model: Model, labels: Sequence[int]) -> int:
     if recipe.label_offset is not None:
         return recipe.label_offset
-    background = any(1001 in (v.shape or ()) for v in model.session.get_outputs())
-    return 1 if background and max(data.labels) < 1000 else 0
-
-
-def _same_inputs(models: Sequence[Model]) -> None:
-    """Check that two models take the same samples.
-
-    Raises:
-        CannotHandle: Their inputs differ in layout, channels, dtype or fixed size, with both named.
-    """
-    first, *others = models
-    for other in others:
-        pairs = zip(first.image_inputs, other.image_inputs, strict=False)
-        unequal = len(first.image_inputs) != len(other.image_inputs) or any(
-            a.layout != b.layout
-            or (a.channels or b.channels) != (b.channels or a.channels)
-            or any(x and y and x != y for x, y in zip(a.size, b.size, strict=True))
-            or (a.dtype.kind != b.dtype.kind)
-            for a, b in pairs
-        )
-        if unequal:
-            left, right = (", ".join(s.describe() for s in m.image_inputs) for m in (first, other))
-            raise CannotHandle(
-                f"inputs differ: {first.label} takes {left}, {other.label} takes {right}",
-                "compare models that take the same samples",
-            )
+    background = any(1001 in (value.shape or ()) for value in model.session.get_outputs())
+    return 1 if background and max(labels) < 1000 else 0

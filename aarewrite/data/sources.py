@@ -240,15 +240,16 @@ def _sample_key(path: Path, arrays: Mapping[str, Array], input_names: tuple[str,
 def _array_labels(
     path: Path, arrays: Mapping[str, Array], labels: str | Path | None, count: int
 ) -> tuple[tuple[int, ...] | None, dict[int, str]]:
+    key = next((key for key in LABEL_KEYS if key in arrays), None)
     names: dict[int, str] = {}
+    source = f"{path}:{key}"
     if labels is not None:
         source = str(labels)
         _, values, names = _read_labels(labels)
+    elif key is None:
+        return None, names
     else:
-        key = next((key for key in LABEL_KEYS if key in arrays), None)
-        if key is None:
-            return None, names
-        array, source = arrays[key], f"{path}:{key}"
+        array = arrays[key]
         if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
             raise UsageError(f"{source}: labels of shape {array.shape}, {array.dtype}", "give one integer a sample")
         values = [_label(value, source) for value in array.tolist()]

@@ -9,7 +9,7 @@ bilinear upsampling.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
@@ -41,27 +41,28 @@ class Layer:
         op: Its operator.
         tensor: The tensor compared: the end of the pointwise region behind the node (`sites/regions.py`).
         stride: Input pixels per map pixel, one a spatial axis.
-        parent: Index of the downsampling layer in front of it, None for the first.
     """
 
     node: str
     op: str
     tensor: str
     stride: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class FoundLayer(Layer):
+    """A layer of a graph; `parent` is the index of the downsampling layer in front of it, None for the first."""
+
     parent: int | None
 
 
 @dataclass(frozen=True)
-class LayerError:
+class LayerError(Layer):
     """A layer's equivariance error: mean over images of the mean over shifts below its stride; 0 is exact.
 
     `added` is the error minus that of the layer in front: the damage done between the two.
     """
 
-    node: str
-    op: str
-    tensor: str
-    stride: tuple[int, ...]
     error: Mean
     added: float
 
@@ -93,13 +94,13 @@ class LayerResult:
         return tuple(sorted(self.layers, key=lambda layer: -layer.added))
 
 
-def find_layers(graph: OpenGraph) -> tuple[Layer, ...]:
+def find_layers(graph: OpenGraph) -> tuple[FoundLayer, ...]:
     """Return the downsampling layers in graph order: nodes whose output is smaller, not down to one pixel.
 
     Strides are products of each node's own ratio: odd sizes lose a pixel here and there, so 224 / 13 is
     stride 16.
     """
-    found: list[Layer] = []
+    found: list[FoundLayer] = []
     editor = GraphEditor(load(graph.proto))
     filters = samplers(editor.model)
     made = {tensor.name: tensor for node in editor.scopes[0].nodes for tensor in node.outputs}
@@ -116,7 +117,7 @@ def find_layers(graph: OpenGraph) -> tuple[Layer, ...]:
             ratios = (max(1, round(b / a)) for b, a in zip(before, after, strict=True))
             stride = tuple(s * ratio for s, ratio in zip(so_far, ratios, strict=True))
             tensor = _behind_activation(editor, made[node.output[0]], len(after))
-            found.append(Layer(label(node), node.op_type, tensor, stride, parent))
+            found.append(FoundLayer(label(node), node.op_type, tensor, stride, parent))
             parent = len(found) - 1
         for name in node.output:
             reached[name] = parent
@@ -162,89 +163,78 @@ def measure_layers(
         CannotHandle: A model's graph cannot be read or opened.
     """
     views = Views("circular", geometry, tuple(axis - 1 for axis in models[0].image_inputs[0].axes))
+    probes = [_Probe(model, views, advance) for model in models]
     states = [views.prepare(canvas) for canvas in canvases]
-    probes = [_Probe(model, geometry) for model in models]
-    results = [probe.curve(views, states, advance) for probe in probes]
-    position = _position(results, chosen)
+    curves = [probe.curve(states) for probe in probes]
+    places = _places(curves, chosen)
+    description = f"{len(states)} samples, centre crop rolled by up to one stride, relative L2 error"
     return tuple(
-        replace(result, heat_map=probe.heat_map(views, states[:2], index, advance))
-        for probe, result, index in zip(probes, results, _matching(results, position), strict=True)
+        LayerResult(probe.model.label, description, len(states), curve, probe.heat_map(states[:2], place))
+        for probe, curve, place in zip(probes, curves, places, strict=True)
     )
 
 
-def _position(results: Sequence[LayerResult], chosen: str | None) -> tuple[int, int] | None:
-    """(model, layer) of the heat map."""
-    if chosen is None:
-        last = results[-1].layers
-        if not last:
-            return None
-        first = results[0].layers
-        if len(results) == 2 and len(first) == len(last):  # where the two models differ most
-            gains = [b.error.value - a.error.value for a, b in zip(first, last, strict=True)]
-            return 1, int(np.argmax(gains))
-        return len(results) - 1, last.index(results[-1].ranking[0])
-    for m, result in enumerate(results):
-        for index, layer in enumerate(result.layers):
-            if chosen in (layer.node, layer.tensor):
-                return m, index
-    known = ", ".join(layer.node for result in results for layer in result.layers)
-    raise UsageError(f"--heat-map {chosen}: no such downsampling layer", f"there are: {known or 'none'}")
-
-
-def _matching(results: Sequence[LayerResult], position: tuple[int, int] | None) -> list[int | None]:
-    """The same layer in every model: same place where the counts agree, else the first of the same stride."""
-    if position is None:
-        return [None] * len(results)
-    m, index = position
-    strides = [[layer.stride for layer in result.layers] for result in results]
-    chosen = strides[m][index]
-    return [index if len(own) == len(strides[m]) else own.index(chosen) if chosen in own else None for own in strides]
+def _places(curves: Sequence[tuple[LayerError, ...]], chosen: str | None) -> Sequence[int | None]:
+    """The layer of the heat map in every model: same place where the counts agree, else the first of its stride."""
+    m, last = len(curves) - 1, curves[-1]
+    if chosen is not None:
+        layers = [(m, k, layer) for m, curve in enumerate(curves) for k, layer in enumerate(curve)]
+        named = [(m, k) for m, k, layer in layers if chosen in (layer.node, layer.tensor)]
+        if not named:
+            known = ", ".join(layer.node for _, _, layer in layers)
+            raise UsageError(f"--heat-map {chosen}: no such downsampling layer", f"there are: {known or 'none'}")
+        m, index = named[0]
+    elif not last:
+        return [None] * len(curves)
+    elif len(curves) == 2 and len(curves[0]) == len(last):  # where the two models differ most
+        index = int(np.argmax([b.error.value - a.error.value for a, b in zip(*curves, strict=True)]))
+    else:
+        index = int(np.argmax([layer.added for layer in last]))
+    strides = [[layer.stride for layer in curve] for curve in curves]
+    wanted = strides[m][index]
+    return [index if len(own) == len(strides[m]) else own.index(wanted) if wanted in own else None for own in strides]
 
 
 class _Probe:
     """A model with its downsampling layers' tensors as outputs."""
 
-    def __init__(self, model: Model, geometry: Geometry) -> None:
-        self.label = model.label
-        self.rank = len(geometry.size)
-        graph = open_graph(model, geometry.size)
+    def __init__(self, model: Model, views: Views, advance: Callable[[int], None]) -> None:
+        self.views, self.advance = views, advance
+        self.rank = len(views.geometry.size)
+        self.axes = tuple(range(2, 2 + self.rank))  # `find_layers` looks at channels-first maps
+        graph = open_graph(model, views.geometry.size)
         self.layers = find_layers(graph)
-        proto = graph.proto
-        present = {value.name for value in proto.graph.output}
+        outputs = graph.proto.graph.output
+        present = {value.name for value in outputs}
         for tensor in dict.fromkeys(layer.tensor for layer in self.layers):
             if tensor not in present:
-                proto.graph.output.append(onnx.ValueInfoProto(name=tensor))
-        self.model = model.twin(proto, model.provider)
-        self.axes = tuple(range(2, 2 + self.rank))
+                outputs.append(onnx.ValueInfoProto(name=tensor))
+        self.model = model.twin(graph.proto, model.provider)
 
-    def curve(self, views: Views, states: Sequence[Array], advance: Callable[[int], None]) -> LayerResult:
+    def curve(self, states: Sequence[Array]) -> tuple[LayerError, ...]:
         """Measure every layer at a few shifts below its stride, along every direction."""
         tally = Tally()
         wanted = [_shifts(max(layer.stride)) for layer in self.layers]
-        distances = sorted(set().union(*wanted)) if wanted else []
         for state in states:
             spectra = self._spectra(state)
-            errors: dict[int, list[float]] = {index: [] for index in range(len(self.layers))}
-            for unit, d in product(DIRECTIONS[self.rank].values(), distances):
+            errors: list[list[float]] = [[] for _ in self.layers]
+            for unit, d in product(DIRECTIONS[self.rank].values(), sorted(set().union(*wanted))):
                 offset = tuple(axis * d for axis in unit)
-                seen = self._run(views.at(state, offset))
-                advance(1)
-                for index, layer in enumerate(self.layers):
-                    if d in wanted[index]:
-                        errors[index].append(self._error(spectra[index], seen[layer.tensor], layer, offset))
-            for index, found in errors.items():
+                seen = self._run(self.views.at(state, offset))
+                self.advance(1)
+                for layer, spectrum, shifts, found in zip(self.layers, spectra, wanted, errors, strict=True):
+                    if d in shifts:
+                        found.append(self._error(spectrum, seen[layer.tensor], layer, offset))
+            for index, found in enumerate(errors):
                 tally.add(index, found)
         means = [tally.mean(index) for index in range(len(self.layers))]
-        layers = []
-        for layer, mean in zip(self.layers, means, strict=True):
-            in_front = 0.0 if layer.parent is None else means[layer.parent].value
-            layers.append(LayerError(layer.node, layer.op, layer.tensor, layer.stride, mean, mean.value - in_front))
-        description = f"{len(states)} samples, centre crop rolled by up to one stride, relative L2 error"
-        return LayerResult(self.label, description, len(states), tuple(layers), None)
+        fronts = [0.0 if layer.parent is None else means[layer.parent].value for layer in self.layers]
+        return tuple(
+            LayerError(layer.node, layer.op, layer.tensor, layer.stride, mean, mean.value - front)
+            for layer, mean, front in zip(self.layers, means, fronts, strict=True)
+        )
 
-    def heat_map(
-        self, views: Views, states: Sequence[Array], index: int | None, advance: Callable[[int], None]
-    ) -> HeatMap | None:
+    def heat_map(self, states: Sequence[Array], index: int | None) -> HeatMap | None:
         """Measure one layer for shifts over two strides on both axes (one axis for 1-D models)."""
         if index is None or self.rank > 2:
             return None
@@ -254,10 +244,11 @@ class _Probe:
         for state in states:
             spectrum = self._spectra(state)[index]
             for place, offset in zip(np.ndindex(errors.shape), product(*shifts), strict=True):
-                seen = self._run(views.at(state, offset))[layer.tensor]
+                seen = self._run(self.views.at(state, offset))[layer.tensor]
                 errors[place] += self._error(spectrum, seen, layer, offset) / len(states)
-                advance(1)
-        return HeatMap(self.label, layer.node, layer.stride, shifts, tuple(map(tuple, np.atleast_2d(errors).tolist())))
+                self.advance(1)
+        rows = tuple(map(tuple, np.atleast_2d(errors).tolist()))
+        return HeatMap(self.model.label, layer.node, layer.stride, shifts, rows)
 
     def _run(self, view: Array) -> dict[str, Array]:
         return self.model.run(self.model.feed([view[None]]))
@@ -266,16 +257,15 @@ class _Probe:
         centre = self._run(state)
         for layer in self.layers:
             if centre[layer.tensor].ndim != self.rank + 2:
-                raise CannotHandle(f"{self.label}: tensor {layer.tensor!r} is no feature map", "leave --layers out")
+                reason = f"{self.model.label}: tensor {layer.tensor!r} is no feature map"
+                raise CannotHandle(reason, "leave --layers out")
         return [np.fft.fftn(centre[layer.tensor].astype(np.float64), axes=self.axes) for layer in self.layers]
 
     def _error(self, spectrum: Array, seen: Array, layer: Layer, offset: Sequence[int]) -> float:
-        steps = tuple(d / stride for d, stride in zip(offset, layer.stride, strict=True))
-        expected = fourier_shift(spectrum, steps, self.axes)
-        scale = float(np.linalg.norm(expected)) or float(
-            np.linalg.norm(seen)
-        )  # a map of zeros that does not stay so: 1
-        return float(np.linalg.norm(expected - seen)) / scale if scale else 0.0
+        expected = fourier_shift(spectrum, tuple(np.divide(offset, layer.stride).tolist()), self.axes)
+        # A map of zeros that does not stay so has an error of 1.
+        scale = float(np.linalg.norm(expected)) or float(np.linalg.norm(seen)) or 1.0
+        return float(np.linalg.norm(expected - seen)) / scale
 
 
 def _shifts(stride: int) -> set[int]:

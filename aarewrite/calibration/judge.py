@@ -26,40 +26,25 @@ from aarewrite.verification.statistics import Difference, difference
 
 @dataclass(frozen=True)
 class Answers:
-    """A classifier's classes for the crops of each image: n images, p pairs.
+    """A classifier's classes for the crops of each image: n images, p pairs."""
 
-    Attributes:
-        centre: For the centre crop, (n,).
-        pairs: For two random crops each, (n, p, 2).
-        near: For the first crop of a third of the pairs and its one-pixel neighbours, (n, bases, 1 + neighbours).
-        labels: The true classes, (n,); None when unknown.
-    """
-
-    centre: NDArray[np.int64]
-    pairs: NDArray[np.int64]
+    centre: NDArray[np.int64]  # for the centre crop, (n,)
+    pairs: NDArray[np.int64]  # for two random crops each, (n, p, 2)
+    # For the first crop of a third of the pairs and its one-pixel neighbours, (n, bases, 1 + neighbours)
     near: NDArray[np.int64]
-    labels: NDArray[np.int64] | None = None
+    labels: NDArray[np.int64] | None = None  # the true classes, (n,); None when unknown
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What calibration did, on held-out images.
+    """What calibration did, on held-out images."""
 
-    Attributes:
-        images: Number of held-out images.
-        consistency: Share of pairs of random crops with equal classes.
-        one_pixel: Share of one-pixel neighbours with equal classes.
-        agreement: Share of crops with the original's class, 0..1.
-        top1: Accuracy over all crops, where labels are known.
-        centre_top1: Accuracy on the centre crop.
-    """
-
-    images: int
-    consistency: Difference
-    one_pixel: Difference
-    agreement: float
-    top1: Difference | None = None
-    centre_top1: Difference | None = None
+    images: int  # number of held-out images
+    consistency: Difference  # share of pairs of random crops with equal classes
+    one_pixel: Difference  # share of one-pixel neighbours with equal classes
+    agreement: float  # share of crops with the original's class, 0..1
+    top1: Difference | None = None  # accuracy over all crops, where labels are known
+    centre_top1: Difference | None = None  # accuracy on the centre crop
 
     @property
     def better(self) -> bool:
@@ -129,19 +114,12 @@ def compare(before: Answers, after: Answers, *, seed: int = 0) -> Verdict:
 
 @dataclass(frozen=True)
 class Drift:
-    """How far dense or vector outputs move, as relative L2 errors (0: not at all), means over images.
+    """How far dense or vector outputs move, as relative L2 errors (0: not at all), means over images."""
 
-    Attributes:
-        before: Of the original when its input moves by `step` pixels and the output is moved back.
-        after: Of the other model.
-        apart: Between the two models on the same crop.
-        step: Pixels, per spatial axis: the output's stride, or 1 for vectors.
-    """
-
-    before: float
-    after: float
-    apart: float
-    step: tuple[int, ...]
+    before: float  # of the original when its input moves by `step` pixels and the output is moved back
+    after: float  # of the other model
+    apart: float  # between the two models on the same crop
+    step: tuple[int, ...]  # pixels, per spatial axis: the output's stride, or 1 for vectors
 
 
 def drift(
@@ -196,16 +174,12 @@ def _runner(model: onnx.ModelProto, canvases: Canvases, threads: int) -> Callabl
 
 @dataclass(frozen=True)
 class Effect:
-    """What a change of the model does, by figures that are steady on a few dozen images.
+    """What a change of the model does, by figures that are steady on a few dozen images."""
 
-    Attributes:
-        noise: How far outputs scatter over crops of one image, relative to how far they scatter over images, and
-            relative to the original: 0.8 is a fifth less. For maps: the ratio of the drifts under a shift.
-        disagreement: Share of crops with another class than the original's, 0..1; for maps the relative L2 error.
-    """
-
+    # How far outputs scatter over crops of one image, relative to how far they scatter over images, and relative to the
+    # original: 0.8 is a fifth less. For maps: the ratio of the drifts under a shift.
     noise: float
-    disagreement: float
+    disagreement: float  # share of crops with another class than the original's, 0..1; for maps the relative L2 error
 
 
 class Judge:

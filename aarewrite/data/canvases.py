@@ -23,27 +23,16 @@ LARGEST_OFFSET = 31  # of random crops, per axis, as in Zhang 2019
 
 @dataclass(frozen=True)
 class Canvases:
-    """Samples that crops are cut from.
+    """Samples that crops are cut from."""
 
-    Attributes:
-        count: Number of samples.
-        load: Sample i in the model's layout, type and units, without the batch axis.
-        input: Name of the model's input.
-        size: What the model sees along the spatial axes.
-        axes: The spatial axes of a sample, (1, 2) for channels first.
-        labels: Class of each sample, counted as in the model's output; None when unknown.
-        batch: Crops per run of the model: 1 for models with a fixed batch of 1.
-        constants: Whole arrays for further inputs of the model, the same in each run.
-    """
-
-    count: int
-    load: Callable[[int], Array]
-    input: str
-    size: tuple[int, ...]
-    axes: tuple[int, ...] = (1, 2)
-    labels: NDArray[np.int64] | None = None
-    batch: int = CROPS_PER_RUN
-    constants: tuple[tuple[str, Array], ...] = ()
+    count: int  # number of samples
+    load: Callable[[int], Array]  # sample i in the model's layout, type and units, without the batch axis
+    input: str  # name of the model's input
+    size: tuple[int, ...]  # what the model sees along the spatial axes
+    axes: tuple[int, ...] = (1, 2)  # the spatial axes of a sample, (1, 2) for channels first
+    labels: NDArray[np.int64] | None = None  # class of each sample, counted as in the model's output; None when unknown
+    batch: int = CROPS_PER_RUN  # crops per run of the model: 1 for models with a fixed batch of 1
+    constants: tuple[tuple[str, Array], ...] = ()  # whole arrays for further inputs of the model, the same in each run
 
     def room(self, sample: Array) -> tuple[int, ...]:
         """Largest offset of a crop along each spatial axis.

@@ -21,16 +21,11 @@ SMALLEST_SLACK = 4  # room for one pixel to every side even where 8/7 of the siz
 
 @dataclass(frozen=True)
 class Geometry:
-    """Sizes in pixels (or time steps), one entry per spatial axis.
+    """Sizes in pixels (or time steps), one entry per spatial axis."""
 
-    Attributes:
-        size: The model's input.
-        canvas: What crops are cut from.
-        padded: The canvas was made by reflecting the samples' borders, because they are no larger than `size`.
-    """
-
-    size: tuple[int, ...]
-    canvas: tuple[int, ...]
+    size: tuple[int, ...]  # the model's input
+    canvas: tuple[int, ...]  # what crops are cut from
+    # The canvas was made by reflecting the samples' borders, because they are no larger than `size`
     padded: bool = False
 
     @cached_property
@@ -57,19 +52,12 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample, decoded once.
+    """One sample, decoded once."""
 
-    Attributes:
-        index: Its number in the data.
-        canvas: In the model's units and layout, no batch axis, spatial size `Geometry.canvas`.
-        picture: `(H, W, 3)` uint8 of the canvas for reports, None where it is no picture.
-        pair: Canvases of the two distorted versions; empty but for two-input metrics.
-    """
-
-    index: int
-    canvas: Array
-    picture: Array | None = None
-    pair: tuple[Array, ...] = ()
+    index: int  # its number in the data
+    canvas: Array  # in the model's units and layout, no batch axis, spatial size `Geometry.canvas`
+    picture: Array | None = None  # `(H, W, 3)` uint8 of the canvas for reports, None where it is no picture
+    pair: tuple[Array, ...] = ()  # canvases of the two distorted versions; empty but for two-input metrics
 
 
 def plan_geometry(spec: InputSpec, data: Data, recipe: Preprocess, size: Sequence[int] | None) -> Geometry:

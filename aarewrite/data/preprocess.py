@@ -8,48 +8,35 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from aarewrite.data.arrays import Array, along
 from aarewrite.errors import UsageError
+from aarewrite.model.runner import InputSpec
 from aarewrite.options import option, read
-
-if TYPE_CHECKING:
-    from aarewrite.model.runner import InputSpec
 
 PER_CHANNEL = "a number, or one a channel"
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How raw samples become model input: `(x * scale - mean) / std` per channel.
+    """How raw samples become model input: `(x * scale - mean) / std` per channel."""
 
-    Attributes:
-        name: The preset's name or the file it came from, for reports.
-        channels: `rgb` or `bgr`: the order the model expects; `mean` and `std` are in this order.
-        scale: Factor applied first (1/255 brings bytes to 0..1).
-        mean: One value, or one a channel.
-        std: One value, or one a channel.
-        size: Spatial size of the model's input when the model leaves it open; None takes 224.
-        layout: `auto`, or one of nchw, nhwc, ncl, nlc, nl, ncdhw, ndhwc.
-        interpolation: Pillow's filter for resizing.
-        label_offset: Added to every label; None means 1 for models with 1001 outputs (index 0 is
-            background), else 0.
-        apply: False passes arrays through untouched (already in the model's units).
-    """
-
-    name: str
+    name: str  # the preset's name or the file it came from, for reports
+    # `rgb` or `bgr`: the order the model expects; `mean` and `std` are in this order
     channels: str = option("rgb", choices=("rgb", "bgr"))
-    scale: float = 1.0
+    scale: float = 1.0  # factor applied first (1/255 brings bytes to 0..1)
     mean: tuple[float, ...] = option((0.0,), holds=bool, says=PER_CHANNEL)
     std: tuple[float, ...] = option((1.0,), holds=lambda values: values and all(values), says=f"{PER_CHANNEL}, none 0")
+    # Spatial size of the model's input when the model leaves it open; None takes 224
     size: int | None = option(None, holds=lambda size: size > 0, says="a number of pixels")
-    layout: str = "auto"
+    layout: str = "auto"  # `auto`, or one of nchw, nhwc, ncl, nlc, nl, ncdhw, ndhwc
+    # Pillow's filter for resizing
     interpolation: str = option("bilinear", choices=("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"))
+    # Added to every label; None means 1 for models with 1001 outputs (index 0 is background), else 0
     label_offset: int | None = None
-    apply: bool = True
+    apply: bool = True  # False passes arrays through untouched (already in the model's units)
 
     def describe(self) -> str:
         """Say in one line what is applied."""

@@ -23,29 +23,17 @@ KEPT_SAMPLES = 4  # samples that layers and parity run on
 
 @dataclass(frozen=True)
 class Setup:
-    """What was opened.
+    """What was opened."""
 
-    Attributes:
-        models: On one provider; the model under test first, the one it is held against second.
-        against_label: What the first is held against: the second model's label or the name of saved outputs.
-        reference: The .npz of saved outputs.
-        data: Samples, labels counted as in the models' output.
-        spec: The input that fits all models.
-        recipe: How samples become input.
-        geometry: Sizes of input and canvas.
-        seed: Of synthetic samples.
-        notes: What a reader must know about figures from it.
-    """
-
-    models: tuple[Model, ...]
-    against_label: str | None
-    reference: Path | None
-    data: Data
-    spec: InputSpec
-    recipe: Preprocess
-    geometry: Geometry
-    seed: int
-    notes: tuple[str, ...]
+    models: tuple[Model, ...]  # on one provider; the model under test first, the one it is held against second
+    against_label: str | None  # what the first is held against: the second model's label or the name of saved outputs
+    reference: Path | None  # the .npz of saved outputs
+    data: Data  # samples, labels counted as in the models' output
+    spec: InputSpec  # the input that fits all models
+    recipe: Preprocess  # how samples become input
+    geometry: Geometry  # sizes of input and canvas
+    seed: int  # of synthetic samples
+    notes: tuple[str, ...]  # what a reader must know about figures from it
 
     @property
     def axes(self) -> tuple[int, ...]:

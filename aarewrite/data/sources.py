@@ -29,32 +29,22 @@ LABEL_COLUMNS = ("class_index", "label", "class", "index")
 
 @dataclass(frozen=True)
 class Data:
-    """Samples to measure on.
+    """Samples to measure on."""
 
-    Attributes:
-        kind: `images`, `arrays` or `synthetic`.
-        description: One line for reports.
-        names: One name a sample.
-        load: Decodes sample i: `(H, W, 3)` uint8 for images, else the array as stored; for two-input metrics `ref`,
-            `p0` and `p1`. Called once a sample.
-        labels: Class index a sample, or None.
-        class_names: Names of classes by index, as far as the labels file gives them.
-        sample_shape: Shape of one stored sample for arrays, None where samples differ.
-        is_float: The samples are floating-point numbers, taken to be in the model's units by default.
-        constants: Arrays of an .npz that are named like an input of the model and are no samples.
-        triplets: Whether a sample is three arrays.
-    """
-
-    kind: str
-    description: str
-    names: tuple[str, ...]
+    kind: str  # `images`, `arrays` or `synthetic`
+    description: str  # one line for reports
+    names: tuple[str, ...]  # one name a sample
+    # Decodes sample i: `(H, W, 3)` uint8 for images, else the array as stored; for two-input metrics `ref`, `p0` and
+    # `p1`. Called once a sample.
     load: Callable[[int], list[Array]]
-    labels: tuple[int, ...] | None = None
+    labels: tuple[int, ...] | None = None  # class index a sample, or None
+    # Names of classes by index, as far as the labels file gives them
     class_names: Mapping[int, str] = field(default_factory=dict)
-    sample_shape: tuple[int, ...] | None = None
-    is_float: bool = False
+    sample_shape: tuple[int, ...] | None = None  # shape of one stored sample for arrays, None where samples differ
+    is_float: bool = False  # the samples are floating-point numbers, taken to be in the model's units by default
+    # Arrays of an .npz that are named like an input of the model and are no samples
     constants: Mapping[str, Array] = field(default_factory=dict)
-    triplets: bool = False
+    triplets: bool = False  # whether a sample is three arrays
 
     def __len__(self) -> int:
         """Return the number of samples."""

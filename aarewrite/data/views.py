@@ -24,18 +24,13 @@ DIRECTIONS: dict[int, dict[str, tuple[int, ...]]] = {
 
 @dataclass(frozen=True)
 class Views:
-    """Cuts a protocol's views out of one canvas.
+    """Cuts a protocol's views out of one canvas."""
 
-    Attributes:
-        protocol: `crop`, what a moving camera sees; `circular`, the centre crop rolled by whole pixels; `fractional`,
-            the centre crop shifted by any fraction of a pixel.
-        geometry: Sizes.
-        axes: Spatial axes of the canvas, which has no batch axis.
-    """
-
+    # `crop`, what a moving camera sees; `circular`, the centre crop rolled by whole pixels; `fractional`, the centre
+    # crop shifted by any fraction of a pixel
     protocol: str
-    geometry: Geometry
-    axes: tuple[int, ...]
+    geometry: Geometry  # sizes
+    axes: tuple[int, ...]  # spatial axes of the canvas, which has no batch axis
 
     @property
     def circular(self) -> bool:

@@ -36,23 +36,14 @@ _DTYPES |= {f"tensor({n})": np.dtype(n) for n in ("float16", "uint8", "int8", "u
 
 @dataclass(frozen=True)
 class InputSpec:
-    """One input of a model, with its axes named.
+    """One input of a model, with its axes named."""
 
-    Attributes:
-        name: The tensor's name.
-        dtype: numpy's dtype.
-        layout: A key of `LAYOUTS`.
-        batch: The batch size baked into the model, None when it is open.
-        channels: Channel count, None when open or when the layout has no channel axis.
-        size: Spatial size, one entry per spatial axis; None where the model leaves it open.
-    """
-
-    name: str
-    dtype: DType
-    layout: str
-    batch: int | None
-    channels: int | None
-    size: tuple[int | None, ...]
+    name: str  # the tensor's name
+    dtype: DType  # numpy's dtype
+    layout: str  # a key of `LAYOUTS`
+    batch: int | None  # the batch size baked into the model, None when it is open
+    channels: int | None  # channel count, None when open or when the layout has no channel axis
+    size: tuple[int | None, ...]  # spatial size, one entry per spatial axis; None where the model leaves it open
 
     @property
     def channel_axis(self) -> int | None:

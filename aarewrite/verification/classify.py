@@ -32,47 +32,31 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Classification(Result):
-    """What one protocol says about one classifier.
+    """What one protocol says about one classifier."""
 
-    Attributes:
-        consistency: Share of pairs of random views with equal classes (Zhang 2019), an image by the mean of its pairs.
-        agreement: One entry a direction and distance.
-        worst_radius: r of `worst_case`, px.
-        worst_case: Share of images for which some shift of at most r px changes the class.
-        flip_rate: Class changes per frame of a pan along each direction, mean over images.
-        drift_mean: Mean |change of an output| relative to the range of the image's outputs.
-        drift_max: The same, largest over outputs and shifts; its `.largest` is over images too.
-        outputs: `logits` or `probabilities`: what drift is measured on.
-        top1: Share right at the centre crop, None without labels.
-        top5: Share with the label among the five highest, None without labels.
-        same_as_against: Share with the other model's class at the centre crop, None without another model.
-    """
-
+    # Share of pairs of random views with equal classes (Zhang 2019), an image by the mean of its pairs
     consistency: Proportion
-    agreement: tuple[Agreement, ...]
-    worst_radius: float
-    worst_case: Proportion
-    flip_rate: Mean
-    drift_mean: Mean
-    drift_max: Mean
-    outputs: str
-    top1: Proportion | None = None
-    top5: Proportion | None = None
+    agreement: tuple[Agreement, ...]  # one entry a direction and distance
+    worst_radius: float  # r of `worst_case`, px
+    worst_case: Proportion  # share of images for which some shift of at most r px changes the class
+    flip_rate: Mean  # class changes per frame of a pan along each direction, mean over images
+    drift_mean: Mean  # mean |change of an output| relative to the range of the image's outputs
+    drift_max: Mean  # the same, largest over outputs and shifts; its `.largest` is over images too
+    outputs: str  # `logits` or `probabilities`: what drift is measured on
+    top1: Proportion | None = None  # share right at the centre crop, None without labels
+    top5: Proportion | None = None  # share with the label among the five highest, None without labels
+    # Share with the other model's class at the centre crop, None without another model
     same_as_against: Proportion | None = None
 
 
 @dataclass(frozen=True)
 class Flip:
-    """An image whose class differs between the two crops of its first pair in at least one model.
-
-    Attributes:
-        classes: Per model, the class at the first and at the second crop.
-        pictures: The two crops, `(h, w, 3)` uint8 thumbnails; empty where the data are no pictures.
-    """
+    """An image whose class differs between the two crops of its first pair in at least one model."""
 
     name: str
     offsets: tuple[Offset, Offset]
-    classes: tuple[tuple[int, int], ...]
+    classes: tuple[tuple[int, int], ...]  # per model, the class at the first and at the second crop
+    # The two crops, `(h, w, 3)` uint8 thumbnails; empty where the data are no pictures
     pictures: tuple[Array, ...] = field(default=(), repr=False, compare=False)
 
 

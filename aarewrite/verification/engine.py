@@ -22,21 +22,13 @@ BATCH = {"cpu": 16, "cuda": 64}  # see benchmarks/verify_throughput.py
 
 @dataclass(frozen=True)
 class Result:
-    """What one protocol says about one model.
+    """What one protocol says about one model."""
 
-    Attributes:
-        model: Label of the model.
-        protocol: `crop`, `circular` or `fractional`.
-        description: Geometry and sampling in one line.
-        seed: Seed of the random offsets.
-        n: Images.
-    """
-
-    model: str
-    protocol: str
-    description: str
-    seed: int
-    n: int
+    model: str  # label of the model
+    protocol: str  # `crop`, `circular` or `fractional`
+    description: str  # geometry and sampling in one line
+    seed: int  # seed of the random offsets
+    n: int  # images
 
 
 class Study(ABC):

@@ -34,19 +34,12 @@ LARGEST_MAP = 12  # shifts per axis of a heat map
 
 @dataclass(frozen=True)
 class Layer:
-    """One downsampling layer and where its map is read.
+    """One downsampling layer and where its map is read."""
 
-    Attributes:
-        node: The node that makes the map smaller.
-        op: Its operator.
-        tensor: The tensor compared: the end of the pointwise region behind the node (`sites/regions.py`).
-        stride: Input pixels per map pixel, one a spatial axis.
-    """
-
-    node: str
-    op: str
-    tensor: str
-    stride: tuple[int, ...]
+    node: str  # the node that makes the map smaller
+    op: str  # its operator
+    tensor: str  # the tensor compared: the end of the pointwise region behind the node (`sites/regions.py`)
+    stride: tuple[int, ...]  # input pixels per map pixel, one a spatial axis
 
 
 @dataclass(frozen=True)

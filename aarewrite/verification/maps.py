@@ -25,19 +25,13 @@ PSNR_CAP = 200.0  # dB, stands for "identical": a mean over images needs a finit
 
 @dataclass(frozen=True)
 class MapGrid:
-    """How a dense output lies over the input.
+    """How a dense output lies over the input."""
 
-    Attributes:
-        output: The output's name.
-        axes: Its spatial axes, counted with the batch axis.
-        ratio: Output pixels per input pixel, one fraction per axis (1/4 for stride 4, 2 for super-resolution).
-        class_axis: Axis of the class scores for pixel agreement, None when there are none.
-    """
-
-    output: str
-    axes: tuple[int, ...]
+    output: str  # the output's name
+    axes: tuple[int, ...]  # its spatial axes, counted with the batch axis
+    # Output pixels per input pixel, one fraction per axis (1/4 for stride 4, 2 for super-resolution)
     ratio: tuple[Fraction, ...]
-    class_axis: int | None
+    class_axis: int | None  # axis of the class scores for pixel agreement, None when there are none
 
     @property
     def step(self) -> int:
@@ -47,31 +41,19 @@ class MapGrid:
 
 @dataclass(frozen=True)
 class MapPoint:
-    """Errors at one shift, means over images.
-
-    Attributes:
-        relative_error: ||shifted back - unshifted|| / ||unshifted|| in the common region.
-        psnr: dB, peak = range of the unshifted output (200 where identical); None for vectors.
-        agreement: Share of pixels with the same class; None without class maps.
-        cosine: Cosine similarity; None for maps.
-    """
+    """Errors at one shift, means over images."""
 
     direction: str
     distance: float
-    relative_error: Mean
-    psnr: Mean | None = None
-    agreement: Mean | None = None
-    cosine: Mean | None = None
+    relative_error: Mean  # ||shifted back - unshifted|| / ||unshifted|| in the common region
+    psnr: Mean | None = None  # dB, peak = range of the unshifted output (200 where identical); None for vectors
+    agreement: Mean | None = None  # share of pixels with the same class; None without class maps
+    cosine: Mean | None = None  # cosine similarity; None for maps
 
 
 @dataclass(frozen=True)
 class MapResult(Result):
-    """What one protocol says about one output of one model.
-
-    Attributes:
-        points: One entry a shift.
-        pixel_agreement, relative_error: Means over images of each image's mean over shifts.
-    """
+    """What one protocol says about one output of one model; the means are over images of each image's over shifts."""
 
     output: str
     task: str

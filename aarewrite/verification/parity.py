@@ -26,49 +26,31 @@ TOLERANCE_CUDA = {**TOLERANCE_CPU, "float32": 1e-4}  # with TF32 off
 
 @dataclass(frozen=True)
 class OutputParity:
-    """One output of two runs, over all iterations.
-
-    Attributes:
-        max_abs: Largest |a - b|.
-        max_rel: Largest |a - b| / |b| where b is not 0.
-        where: Index of `max_abs`, the iteration first.
-        scale: Largest |b|.
-        tolerance: Largest |a - b| that passes, absolute.
-        passed: The verdict.
-        reason: Why not, empty when passed.
-    """
+    """One output of two runs, over all iterations."""
 
     name: str
     dtype: str
     shape: tuple[int, ...]
-    max_abs: float
-    max_rel: float
-    where: tuple[int, ...]
-    scale: float
-    tolerance: float
-    passed: bool
-    reason: str = ""
+    max_abs: float  # largest |a - b|
+    max_rel: float  # largest |a - b| / |b| where b is not 0
+    where: tuple[int, ...]  # index of `max_abs`, the iteration first
+    scale: float  # largest |b|
+    tolerance: float  # largest |a - b| that passes, absolute
+    passed: bool  # the verdict
+    reason: str = ""  # why not, empty when passed
 
 
 @dataclass(frozen=True)
 class Parity:
-    """Two runs compared.
+    """Two runs compared."""
 
-    Attributes:
-        first: Label of what is tested.
-        second: Label of what it is held against.
-        inputs: What both were run on.
-        outputs: One entry a common output.
-        mismatches: Differences of names, counts, shapes or dtypes, and NaN or inf: never acceptable.
-        required: Whether differing values fail the verification; two models that are meant to differ
-            (before and after anti-aliasing) are compared without being required to agree.
-    """
-
-    first: str
-    second: str
-    inputs: str
-    outputs: tuple[OutputParity, ...]
-    mismatches: tuple[str, ...]
+    first: str  # label of what is tested
+    second: str  # label of what it is held against
+    inputs: str  # what both were run on
+    outputs: tuple[OutputParity, ...]  # one entry a common output
+    mismatches: tuple[str, ...]  # differences of names, counts, shapes or dtypes, and NaN or inf: never acceptable
+    # Whether differing values fail the verification; two models that are meant to differ (before and after
+    # anti-aliasing) are compared without being required to agree
     required: bool
 
     @property

@@ -17,27 +17,16 @@ FRACTIONS = (0.25, 0.5, 0.75, 1.0)
 
 @dataclass(frozen=True)
 class ShiftPlan:
-    """Which shifts one protocol looks at; a pure function of seed and image number.
+    """Which shifts one protocol looks at; a pure function of seed and image number."""
 
-    Attributes:
-        protocol: One of `PROTOCOLS`.
-        geometry: Sizes.
-        distances: Pixels for the agreement over distance, in every direction.
-        worst_radius: Largest |shift| per axis of the worst case.
-        worst_step: Grid of the worst case (1 px; half a pixel for fractional shifts).
-        seed: Seed of the consistency's offsets.
-        batch_offsets: Images that share their offsets; 1 draws them for every image, 256 is the paper's code.
-        pair_count: Pairs of offsets an image; 1 is the paper's protocol.
-    """
-
-    protocol: str
-    geometry: Geometry
-    distances: tuple[float, ...]
-    worst_radius: float
-    worst_step: float
-    seed: int
-    batch_offsets: int = 1
-    pair_count: int = 1
+    protocol: str  # one of `PROTOCOLS`
+    geometry: Geometry  # sizes
+    distances: tuple[float, ...]  # pixels for the agreement over distance, in every direction
+    worst_radius: float  # largest |shift| per axis of the worst case
+    worst_step: float  # grid of the worst case (1 px; half a pixel for fractional shifts)
+    seed: int  # seed of the consistency's offsets
+    batch_offsets: int = 1  # images that share their offsets; 1 draws them for every image, 256 is the paper's code
+    pair_count: int = 1  # pairs of offsets an image; 1 is the paper's protocol
 
     @property
     def directions(self) -> dict[str, tuple[int, ...]]:

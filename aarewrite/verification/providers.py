@@ -17,21 +17,13 @@ from aarewrite.model.runner import EXECUTION_PROVIDERS, Model
 
 @dataclass(frozen=True)
 class Placement:
-    """Where the nodes of one run were executed.
+    """Where the nodes of one run were executed."""
 
-    Attributes:
-        model: Label of the model.
-        provider: `cpu` or `cuda`: what was asked for.
-        counts: Nodes by execution provider (after ONNX Runtime's own fusions).
-        fallen_back: `name (operator)` of the nodes that ran on the CPU although CUDA was asked for.
-        milliseconds: Time of one run, the best of three, with the given batch.
-    """
-
-    model: str
-    provider: str
-    counts: Mapping[str, int]
-    fallen_back: tuple[str, ...]
-    milliseconds: float
+    model: str  # label of the model
+    provider: str  # `cpu` or `cuda`: what was asked for
+    counts: Mapping[str, int]  # nodes by execution provider (after ONNX Runtime's own fusions)
+    fallen_back: tuple[str, ...]  # `name (operator)` of the nodes that ran on the CPU although CUDA was asked for
+    milliseconds: float  # time of one run, the best of three, with the given batch
 
 
 def node_placement(model: Model, provider: str, feeds: Mapping[str, Array]) -> Placement:

@@ -33,60 +33,36 @@ class CircularClaim:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """Everything a verification found. Each tuple of results holds the model first, `--against` second.
-
-    Attributes:
-        against: What it was held against, None without.
-        task: `classify`, `dense`, `metric` or `vector`, and `task_why` how that was told.
-        data: What was measured on, one line; `n` samples.
-        preprocess: What was applied, one line.
-        input: Name, layout and dtype of the input; `geometry` the sizes.
-        seed: Seed of every random choice.
-        provider: Where the measures were taken.
-        classification: Per protocol and model.
-        changes: Per protocol, the paired change of consistency from `against` to the model.
-        maps: Per protocol, model and output (dense and vector tasks).
-        metrics: Per model (metric task).
-        circular: Precondition check per model, when a circular protocol was run.
-        layers: Per model, with `--layers`.
-        parity: Every numeric comparison.
-        placement: Node placement per model, when CUDA was used.
-        flips: Some images whose class flips between the two crops; `flip_counts` how all divide.
-        class_names: Names of classes by index, as far as known.
-        notes: What a reader must know about these numbers.
-        failures: Why the verification failed, one line each; empty when it passed.
-        plan: The rewrite's plan as rows to print, when given.
-        trials: What a calibration tried, when given: the trade-off of cost, agreement and consistency.
-        versions: Versions of the tool and of what it ran on.
-    """
+    """Everything a verification found. Each tuple of results holds the model first, `--against` second."""
 
     model: str
-    against: str | None
-    task: str
+    against: str | None  # what it was held against, None without
+    task: str  # `classify`, `dense`, `metric` or `vector`, and `task_why` how that was told
     task_why: str
-    data: str
+    data: str  # what was measured on, one line; `n` samples
     n: int
-    preprocess: str
-    input: str
+    preprocess: str  # what was applied, one line
+    input: str  # name, layout and dtype of the input; `geometry` the sizes
     geometry: str
-    seed: int
-    provider: str
-    classification: tuple[Classification, ...] = ()
-    changes: tuple[Difference, ...] = ()
-    maps: tuple[MapResult, ...] = ()
-    metrics: tuple[MetricResult, ...] = ()
-    circular: tuple[CircularClaim, ...] = ()
-    layers: tuple[LayerResult, ...] = ()
-    parity: tuple[Parity, ...] = ()
-    placement: tuple[Placement, ...] = ()
-    flips: tuple[Flip, ...] = ()
+    seed: int  # seed of every random choice
+    provider: str  # where the measures were taken
+    classification: tuple[Classification, ...] = ()  # per protocol and model
+    changes: tuple[Difference, ...] = ()  # per protocol, the paired change of consistency from `against` to the model
+    maps: tuple[MapResult, ...] = ()  # per protocol, model and output (dense and vector tasks)
+    metrics: tuple[MetricResult, ...] = ()  # per model (metric task)
+    circular: tuple[CircularClaim, ...] = ()  # precondition check per model, when a circular protocol was run
+    layers: tuple[LayerResult, ...] = ()  # per model, with `--layers`
+    parity: tuple[Parity, ...] = ()  # every numeric comparison
+    placement: tuple[Placement, ...] = ()  # node placement per model, when CUDA was used
+    flips: tuple[Flip, ...] = ()  # some images whose class flips between the two crops; `flip_counts` how all divide
     flip_counts: FlipCounts | None = None
-    class_names: Mapping[int, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    failures: tuple[str, ...] = ()
-    plan: tuple[Json, ...] = ()
+    class_names: Mapping[int, str] = field(default_factory=dict)  # names of classes by index, as far as known
+    notes: tuple[str, ...] = ()  # what a reader must know about these numbers
+    failures: tuple[str, ...] = ()  # why the verification failed, one line each; empty when it passed
+    plan: tuple[Json, ...] = ()  # the rewrite's plan as rows to print, when given
+    # What a calibration tried, when given: the trade-off of cost, agreement and consistency
     trials: tuple[Json, ...] = ()
-    versions: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)  # versions of the tool and of what it ran on
 
     @property
     def passed(self) -> bool:

@@ -91,23 +91,15 @@ class Tally:
 
 @dataclass(frozen=True)
 class Difference:
-    """One measure before and after, in percent, and whether the change is more than chance.
-
-    Attributes:
-        name: What was measured.
-        before, after: Means over images.
-        low, high: 95 % interval of the change, over images.
-        p: Two-sided p-value of the change, from flipping the sign of whole images at random.
-        n: Images.
-    """
+    """One measure before and after, in percent, means over images, and whether the change is more than chance."""
 
     name: str
     before: float
     after: float
-    low: float
+    low: float  # to `high`: 95 % interval of the change, over images
     high: float
-    p: float
-    n: int
+    p: float  # two-sided p-value of the change, from flipping the sign of whole images at random
+    n: int  # images
 
     @property
     def change(self) -> float:

@@ -16,17 +16,11 @@ TASKS = ("classify", "dense", "metric", "vector")
 
 @dataclass(frozen=True)
 class Task:
-    """The task of one model and the outputs it concerns.
+    """The task of one model and the outputs it concerns."""
 
-    Attributes:
-        name: One of `TASKS`.
-        why: How it was found, for the report.
-        grids: The outputs; for `classify` and `metric` one entry with empty axes.
-    """
-
-    name: str
-    why: str
-    grids: tuple[MapGrid, ...]
+    name: str  # one of `TASKS`
+    why: str  # how it was found, for the report
+    grids: tuple[MapGrid, ...]  # the outputs; for `classify` and `metric` one entry with empty axes
 
 
 def infer_task(model: Model, geometry: Geometry, asked: str | None) -> Task:

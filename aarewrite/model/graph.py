@@ -19,12 +19,14 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
+from onnx_graphsurgeon.logger import G_LOGGER
 
 from aarewrite.errors import CannotHandle
 from aarewrite.model.external import is_external, is_stub
 from aarewrite.model.model_file import Model, opset_of
 from aarewrite.model.types import Array, Graph, Node, Tensor, integer
 
+G_LOGGER.severity = G_LOGGER.CRITICAL  # it would write to stdout, which belongs to the tool's result
 Calls = dict[tuple[str, str], list[tuple["Scope", Node]]]  # by domain and name of the function
 CONSTANT_OPS = ("Constant", "Identity", "Cast", "Reshape", "Expand", "Tile", "Concat", "DequantizeLinear")
 LARGEST_CONSTANT = 2**22  # elements; what Expand or Tile make of a constant is not looked at beyond

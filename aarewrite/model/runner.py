@@ -12,7 +12,7 @@ import onnx
 import onnxruntime as ort
 
 from aarewrite.errors import CannotHandle, UsageError
-from aarewrite.model.runtime import Port, Session, first_line, plain_session
+from aarewrite.model.runtime import Port, Session, dtype_of, first_line, plain_session
 from aarewrite.model.types import Array, DType
 
 T = TypeVar("T")
@@ -20,18 +20,9 @@ ModelLike = str | Path | onnx.ModelProto
 
 EXECUTION_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
-LAYOUTS = {  # name -> (channel axis or None, spatial axes), the batch axis being 0
-    "nchw": (1, (2, 3)),
-    "nhwc": (3, (1, 2)),
-    "ncl": (1, (2,)),
-    "nlc": (2, (1,)),
-    "nl": (None, (1,)),
-    "ncdhw": (1, (2, 3, 4)),
-    "ndhwc": (4, (1, 2, 3)),
-}
-LAYOUTS_BY_RANK = {2: ("nl",), 3: ("ncl", "nlc"), 4: ("nchw", "nhwc"), 5: ("ncdhw", "ndhwc")}
-_DTYPES: dict[str, DType] = {"tensor(float)": np.dtype(np.float32), "tensor(double)": np.dtype(np.float64)}
-_DTYPES |= {f"tensor({n})": np.dtype(n) for n in ("float16", "uint8", "int8", "uint16", "int16", "int32", "int64")}
+# n: batch, c: channels, the others are space; of each rank ONNX's own order first
+LAYOUTS = ("nl", "ncl", "nlc", "nchw", "nhwc", "ncdhw", "ndhwc")
+SHIFTABLE = frozenset(("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16"))
 
 
 @dataclass(frozen=True)
@@ -40,7 +31,7 @@ class InputSpec:
 
     name: str  # the tensor's name
     dtype: DType  # numpy's dtype
-    layout: str  # a key of `LAYOUTS`
+    layout: str  # one of `LAYOUTS`
     batch: int | None  # the batch size baked into the model, None when it is open
     channels: int | None  # channel count, None when open or when the layout has no channel axis
     size: tuple[int | None, ...]  # spatial size, one entry per spatial axis; None where the model leaves it open
@@ -48,28 +39,25 @@ class InputSpec:
     @property
     def channel_axis(self) -> int | None:
         """Axis of the channels, counted with the batch axis."""
-        return LAYOUTS[self.layout][0]
+        return self.layout.index("c") if "c" in self.layout else None
 
     @property
     def axes(self) -> tuple[int, ...]:
         """Spatial axes, counted with the batch axis."""
-        return LAYOUTS[self.layout][1]
+        return tuple(axis for axis, letter in enumerate(self.layout) if letter not in "nc")
 
     def shape(self, size: Sequence[int], channels: int | None = None) -> tuple[int, ...]:
         """Shape of one sample (no batch axis) at a spatial size."""
-        return tuple(self._laid_out(size, self.channels or channels or 1))
+        return tuple(self._in_order(1, self.channels or channels or 1, size)[1:])
 
     def describe(self) -> str:
         """Say layout and sizes as one reads them, `nchw ?x3x224x224`."""
-        dims = (self.batch, *self._laid_out(self.size, self.channels))
+        dims = self._in_order(self.batch, self.channels, self.size)
         return f"{self.layout} {'x'.join(str(dim or '?') for dim in dims)} {self.dtype}"
 
-    def _laid_out(self, size: Sequence[T], channels: T) -> list[T]:
-        """Sizes of all axes but the batch's, in order."""
-        by_axis = dict(zip(self.axes, size, strict=True))
-        if self.channel_axis is not None:
-            by_axis[self.channel_axis] = channels
-        return [by_axis[axis] for axis in sorted(by_axis)]
+    def _in_order(self, batch: T, channels: T, size: Sequence[T]) -> list[T]:
+        values = {"n": batch, "c": channels} | dict(zip(self.layout.strip("nc"), size, strict=True))
+        return [values[letter] for letter in self.layout]
 
 
 class Model:
@@ -162,8 +150,7 @@ class Model:
 
     def _run_once(self, feeds: Mapping[str, Array]) -> list[Array]:
         try:
-            outputs: list[Array] = self.session.run(None, {**feeds, **self.constants})
-            return outputs
+            return self.session.run(None, {**feeds, **self.constants})
         except Exception as error:  # ONNX Runtime's exceptions share no public base
             shapes = ", ".join(f"{name} {array.shape}" for name, array in feeds.items())
             raise CannotHandle(
@@ -209,31 +196,19 @@ def open_session(source: ModelLike, provider: str, label: str, profile: Path | N
 
 def _input_spec(value: Port, layout: str, label: str) -> InputSpec | None:
     """Read an input's axes, or None for one that cannot carry an image or a signal."""
-    rank = len(value.shape)
-    if value.type not in _DTYPES or rank not in LAYOUTS_BY_RANK:
+    dtype, fitting = dtype_of(value), [name for name in LAYOUTS if len(name) == len(value.shape)]
+    if dtype is None or dtype.name not in SHIFTABLE or not fitting:
         return None
     dims = [dim if isinstance(dim, int) and dim > 0 else None for dim in value.shape]
-    chosen = _layout(dims, rank, layout, value.name, label)
-    channel_axis, axes = LAYOUTS[chosen]
-    return InputSpec(
-        value.name,
-        _DTYPES[value.type],
-        chosen,
-        dims[0],
-        None if channel_axis is None else dims[channel_axis],
-        tuple(dims[axis] for axis in axes),
-    )
-
-
-def _layout(dims: list[int | None], rank: int, layout: str, name: str, label: str) -> str:
-    if layout != "auto":
-        if layout not in LAYOUTS_BY_RANK[rank]:
-            raise UsageError(
-                f"{label}: layout {layout!r} does not fit input {name!r} of rank {rank}",
-                f"use one of {', '.join(LAYOUTS_BY_RANK[rank])}",
-            )
-        return layout
-    first, last = LAYOUTS_BY_RANK[rank][0], LAYOUTS_BY_RANK[rank][-1]
-    few = (1, 2, 3, 4)
-    # Only a small last axis beside a larger axis 1 speaks for channels-last; ONNX's own order is channels-first.
-    return last if rank >= 4 and dims[-1] in few and dims[1] not in few else first
+    if layout == "auto":
+        # Only a small last axis beside a larger axis 1 speaks for channels-last; ONNX's own order is channels-first.
+        few = (1, 2, 3, 4)
+        layout = fitting[-1] if len(dims) >= 4 and dims[-1] in few and dims[1] not in few else fitting[0]
+    elif layout not in fitting:
+        raise UsageError(
+            f"{label}: layout {layout!r} does not fit input {value.name!r} of rank {len(dims)}",
+            f"use one of {', '.join(fitting)}",
+        )
+    by_letter = dict(zip(layout, dims, strict=True))
+    size = tuple(dim for letter, dim in by_letter.items() if letter not in "nc")
+    return InputSpec(value.name, dtype, layout, dims[0], by_letter.get("c"), size)

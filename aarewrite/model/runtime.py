@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions for models whose weights are set aside, and quiet libraries."""
+"""ONNX Runtime sessions, those of models whose weights are set aside among them, and its messages."""
 
 from __future__ import annotations
 
@@ -62,13 +62,6 @@ class Session(Protocol):
 
     def end_profiling(self) -> str:
         """Write the profile and return its file."""
-
-
-def quiet_libraries() -> None:
-    """Keep GraphSurgeon off stdout, which belongs to the tool's result."""
-    from onnx_graphsurgeon.logger import G_LOGGER
-
-    G_LOGGER.severity = G_LOGGER.CRITICAL
 
 
 def open_session(model: Model, optimise: bool = False) -> Session:

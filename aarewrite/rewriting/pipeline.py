@@ -14,7 +14,6 @@ import onnx
 from aarewrite import planning
 from aarewrite.errors import CheckFailed, UsageError
 from aarewrite.model.model_file import Model, load
-from aarewrite.model.runtime import quiet_libraries
 from aarewrite.options import Json
 from aarewrite.passes.contract import PLACEMENTS
 from aarewrite.planning import parse_plan
@@ -105,7 +104,6 @@ def rewrite(
         CannotHandle: The model cannot be read, represented or run.
         CheckFailed: The proof failed or the result is not valid.
     """
-    quiet_libraries()
     loaded = load(model)
     if isinstance(plan, planning.Plan):
         planned, rewritten = plan, applied(plan, loaded)
@@ -125,7 +123,6 @@ def rewrite(
 
 def plan(model: ModelSource, recipe: str | Path | Recipe = "aligned", **options: Unpack[Options]) -> Plan:
     """What `rewrite` would do with a model, as a value to print, save, edit and apply. Arguments as there."""
-    quiet_libraries()
     return _planned(load(model), recipe, None, options)[0]
 
 

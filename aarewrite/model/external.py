@@ -101,11 +101,8 @@ def _first_users(proto: onnx.ModelProto) -> dict[str, str]:
 
 
 def check_locations(proto: onnx.ModelProto, folder: Path, name: str) -> None:
-    """Refuse data files outside the model's folder.
-
-    Raises:
-        CannotHandle: A location is missing, absolute, or leads out of the folder; the message names the tensor.
-    """
+    """Refuse, by a `CannotHandle` that names the tensor, locations that are missing, absolute or lead out of the
+    model's folder."""
     for location, tensor in _first_users(proto).items():
         parts = PurePosixPath(location.replace("\\", "/"))
         escapes = parts.is_absolute() or ".." in parts.parts or ":" in "".join(parts.parts[:1])
@@ -118,11 +115,8 @@ def check_locations(proto: onnx.ModelProto, folder: Path, name: str) -> None:
 
 
 def read_in(tensors: Iterable[onnx.TensorProto], folder: Path) -> None:
-    """Put the data of those tensors that are external into the tensors themselves.
-
-    Raises:
-        CannotHandle: The file is missing, or too short; the message names it and the tensor.
-    """
+    """Put the data of those tensors that are external into the tensors themselves; a `CannotHandle` names a file that
+    is missing or too short, and the tensor."""
     for tensor in filter(is_external, tensors):
         path = folder / _entry(tensor, "location")
         try:

@@ -139,11 +139,8 @@ class OpenGraph:
 
 
 def open_graph(model: Model, size: Sequence[int], batch: int = 1) -> OpenGraph:
-    """Copy a model's graph, give its inputs concrete sizes and infer shapes.
-
-    Raises:
-        CannotHandle: The model is too large or not sound enough for shape inference.
-    """
+    """Copy a model's graph, give its inputs concrete sizes and infer shapes; a `CannotHandle` where it is too large or
+    not sound enough for that."""
     try:
         source = model.source
         proto = deepcopy(source) if isinstance(source, onnx.ModelProto) else onnx.load(source)

@@ -62,16 +62,13 @@ class Model:
 
     def self_contained(self) -> onnx.ModelProto:
         """The complete ModelProto with the data of its external files inside, which runs in any folder (a copy).
-
-        Raises:
-            CannotHandle: A data file is missing or too short.
-        """
+        Errors as of `read_in`."""
         proto = self.to_proto()
         external.read_in((*proto.graph.initializer, *external.nested_tensors(proto)), self.folder)
         return proto
 
     def array(self, tensor: onnx.TensorProto) -> Array:
-        """The value of one of its tensors, wherever the data is. Errors as of `self_contained`."""
+        """The value of one of its tensors, wherever the data is. Errors as of `read_in`."""
         if external.is_stub(tensor):
             dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
             return np.frombuffer(self.weights[tensor.name], dtype).reshape(tuple(tensor.dims))
@@ -198,10 +195,7 @@ def save(model: Model, path: Path, unchanged: bool = False) -> None:
     """Write the complete model to `path`, atomically; "-" is stdout. Where it is `unchanged`, its file as it is.
 
     External data files of the original are left where they are when `path` is in the same folder, and
-    copied beside the new file otherwise.
-
-    Raises:
-        UsageError: The folder is missing or not writable, or a different data file is in the way.
+    copied beside the new file otherwise. Errors as of `data_files_to_bring` and `write_bytes`.
     """
     for source, target in data_files_to_bring(model, path).items():
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -218,11 +212,8 @@ def copy_unchanged(model: Model, path: Path) -> None:
 
 
 def data_files_to_bring(model: Model, path: Path) -> dict[Path, Path]:
-    """The model's external data files, and where each must be copied so that `path` finds it.
-
-    Raises:
-        UsageError: One is missing or `path` itself, or a different file is in the way of its copy.
-    """
+    """The model's external data files, and where each must be copied so that `path` finds it; a `UsageError` says
+    that one is missing or `path` itself, or what is in the way of its copy."""
     locations = external_files(model.proto)
     folders = (model.folder, path.parent)
     if os.path.realpath(path) in {os.path.realpath(folder / file) for folder in folders for file in locations}:

@@ -27,13 +27,8 @@ class Plan(planning.Plan):
     """A plan that can be applied."""
 
     def apply(self, model: onnx.ModelProto | Model | str) -> onnx.ModelProto:
-        """The model rewritten by this plan (a copy, folded and checked, not proven).
-
-        Raises:
-            UsageError: A planned site is not in this model.
-            CannotHandle: The model cannot be represented.
-            CheckFailed: The result is not valid ONNX.
-        """
+        """The model rewritten by this plan (a copy, folded and checked, not proven). Errors as of `load`, `apply_plan`
+        and `check`."""
         loaded = load(model)
         rewritten = applied(self, loaded)
         check(loaded, rewritten)

@@ -127,11 +127,8 @@ def plan(model: ModelSource, recipe: str | Path | Recipe = "aligned", **options:
 
 
 def read_plan(model: ModelSource, table: Mapping[str, object]) -> Plan:
-    """A plan read back from its values (of `Plan.to_dict`, edited or not), held against the model it is for.
-
-    Raises:
-        UsageError: It is malformed, or asks for something that cannot be done there.
-    """
+    """A plan read back from its values (of `Plan.to_dict`, edited or not), held against the model it is for. Errors
+    as of `parse_plan` and `replan`."""
     return _planned(load(model), "aligned", table, {})[0]
 
 

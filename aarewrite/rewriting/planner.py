@@ -69,11 +69,8 @@ def make_plan(
 
 
 def replan(reading: Reading, draft: Draft) -> tuple[Plan, Model]:
-    """A plan read back from (edited) JSON values, held against the model it is for. Returns as `make_plan`.
-
-    Raises:
-        UsageError: The plan names a site the model does not have, or asks for something that cannot be done there.
-    """
+    """A plan read back from (edited) JSON values, held against the model it is for. Returns as `make_plan`; a
+    `UsageError` names a site that the model does not have, or where something cannot be done."""
     for _, node in [place for place in draft.sites if place not in reading.places]:
         raise UsageError(f"plan: site {node!r} is not in this model", "make a new plan with --dry-run --json")
     kept = DEFAULT(), "not in the plan"

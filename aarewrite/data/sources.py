@@ -9,7 +9,7 @@ import csv
 import zipfile
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -58,14 +58,7 @@ def open_data(
     seed: int = 0,
     input_names: tuple[str, ...] = (),
 ) -> Data:
-    """Open what `--data` names.
-
-    Args:
-        source: A folder of images, an .npy or .npz file, or `synthetic[:N]`.
-        labels: CSV with a `file` column and a class column (`class_index` or `label`), optionally `name`.
-        limit: Use only the first so many samples (files in sorted order).
-        seed: Seed of synthetic samples.
-        input_names: The model's inputs, to recognise their arrays in an .npz.
+    """Open what `--data` names; arguments as `verify`, and the model's inputs to recognise their arrays in an .npz.
 
     Raises:
         UsageError: Nothing usable there, or labels that do not match; the message names the file.
@@ -253,7 +246,6 @@ def _synthetic(text: str, limit: int | None, seed: int) -> Data:
     if not number.isdigit() or int(number) < 1:
         raise UsageError(f"--data {text}: {number!r} is not a count", "write synthetic:64")
     count = min(int(number), limit or int(number))
-
     return Data(
         "synthetic",
         f"{count} synthetic 1/f noise samples (seed {seed}), not real data",
@@ -266,10 +258,7 @@ def _synthetic(text: str, limit: int | None, seed: int) -> Data:
 def pink_noise(shape: tuple[int, ...], seed: tuple[int, int], axes: tuple[int, ...]) -> Array:
     """Noise whose amplitude falls as 1/f over `axes`, the spectrum of natural images; zero mean, unit variance.
 
-    Args:
-        shape: Shape of the sample.
-        seed: Seed and index of the sample: the same pair gives the same sample whatever the count.
-        axes: Spatial axes; other axes (channels) are independent.
+    Other axes (channels) are independent. `seed` is that of all samples and this one's index.
     """
     white = np.random.default_rng(seed).standard_normal(shape)
     frequency = np.sqrt(sum(along(np.fft.fftfreq(shape[axis]), axis, len(shape)) ** 2 for axis in axes))
@@ -286,7 +275,7 @@ def prefetch(load: Callable[[int], T], count: int, workers: int = 2, ahead: int 
     Decoding overlaps with the model's run (both release the GIL); the bound keeps memory flat.
     """
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-        waiting: deque[Future[T]] = deque(pool.submit(load, i) for i in range(min(ahead, count)))
+        waiting = deque(pool.submit(load, i) for i in range(min(ahead, count)))
         try:
             for i in range(count):
                 sample = waiting.popleft().result()
@@ -294,5 +283,4 @@ def prefetch(load: Callable[[int], T], count: int, workers: int = 2, ahead: int 
                     waiting.append(pool.submit(load, i + ahead))
                 yield i, sample
         finally:
-            for future in waiting:
-                future.cancel()
+            pool.shutdown(cancel_futures=True)

@@ -80,18 +80,9 @@ def draw_pairs(
 ) -> tuple[tuple[Offset, Offset], ...]:
     """The pairs of views that the consistency of one image is taken from (R. Zhang, ICML 2019).
 
-    Both offsets of a pair are uniform in 0..span-1 along each axis of the canvas, as in the paper's code. The first
-    pairs are the same whatever the count.
-
-    Args:
-        seed: With `index` all that the draw depends on, so that two models see the same pairs.
-        index: The image's number in the data.
-        geometry: Sizes of crop and canvas.
-        count: Pairs.
-        fractions: Draw fractions of a pixel.
-
-    Returns:
-        Pairs of offsets, counted from the centre crop.
+    Both offsets of a pair are uniform in 0..span-1 along each axis of the canvas, as in the paper's code; they
+    count from the centre crop. The draw depends on seed and image number alone, so that two models see the same pairs,
+    and the first pairs are the same whatever the count. `fractions` draws fractions of a pixel.
     """
     rng = np.random.default_rng((seed, index))
     shape = (count, 2, len(geometry.size))

@@ -73,11 +73,7 @@ class FlipCounts:
 class ClassifyStudy(Study):
     """Counts as the images come; keeps the outputs of the one image in work and a few flips to show.
 
-    Args:
-        plan, views, models: As for every study.
-        outputs: Per model, the output that holds the classes.
-        names: One name a sample.
-        labels: One class index a sample, or None.
+    `outputs` are those that hold the classes, one a model; `names` and `labels` have one entry a sample.
     """
 
     def __init__(

@@ -34,10 +34,7 @@ class Result:
 class Study(ABC):
     """One measure: it asks for views of a sample, takes the models' outputs for them, and counts each sample once.
 
-    Args:
-        plan: Which shifts.
-        views: How to make them.
-        models: Labels of the models, the one under test first, the one it is held against second.
+    `models` are labels: the model under test first, the one it is held against second.
     """
 
     def __init__(self, plan: ShiftPlan, views: Views, models: Sequence[str]) -> None:
@@ -89,12 +86,7 @@ def run_studies(
 ) -> None:
     """Feed every sample's views to all models, `batch` at a time across samples, and hand back the outputs.
 
-    Args:
-        models: Run on the same views, in this order.
-        samples: Read once.
-        studies: What asks for views.
-        batch: Views a run; the last one may be smaller.
-        advance: Called with the number of views done, for a progress bar.
+    Samples are read once. `advance` is called with the number of views done, for a progress bar.
 
     Raises:
         CannotHandle: A model refuses the views, or an output has no batch axis.

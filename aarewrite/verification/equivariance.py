@@ -141,15 +141,10 @@ def measure_layers(
     chosen: str | None = None,
     advance: Callable[[int], None] = lambda views: None,
 ) -> tuple[LayerResult, ...]:
-    """Measure every downsampling layer of every model on a few canvases.
+    """Measure every downsampling layer of every model on a few canvases; `advance` is called with the views done.
 
-    Args:
-        models: The model under test first, the one it is held against second.
-        canvases: Samples in the models' units, no batch axis.
-        geometry: Sizes.
-        chosen: Node whose heat map is drawn; by default the one where two models differ most, for a single
-            model the one that adds most error.
-        advance: Called with the number of views done.
+    The heat map is drawn of the node `chosen`; by default of the one where two models differ most, for a single model
+    of the one that adds most error.
 
     Raises:
         UsageError: `chosen` is no downsampling layer; the message lists those there are.

@@ -65,14 +65,9 @@ class MapResult(Result):
 def find_grid(
     output: str, shape: Sequence[int], dtype: np.dtype[np.generic], size: Sequence[int], layout: str
 ) -> MapGrid | None:
-    """Recognise an output as a map over the input, or return None.
+    """Recognise an output, by its measured shape with the batch axis, as a map over an input of a size, or return None.
 
-    Args:
-        output: The output's name.
-        shape: Its shape with the batch axis, as measured.
-        dtype: Its dtype; integer maps are taken as class maps.
-        size: Spatial size of the input.
-        layout: The input's layout: channels are looked for on the same side first.
+    Channels are looked for on the same side as the input's first; integer maps are taken as class maps.
     """
     spatial, rank = len(size), len(shape)
     last = tuple(range(rank - spatial, rank))
@@ -103,10 +98,8 @@ def _ratio(out: int, into: int) -> Fraction | None:
 class MapStudy(Study):
     """Compares every shifted output with the centre's; keeps only the centre's outputs of the image in work.
 
-    Args:
-        plan, views, models: As for every study; for maps only shifts by multiples of the output's step are used.
-        grids: Per model, the maps to compare; an empty `axes` compares the output as a vector.
-        task: `dense` or `vector`.
+    `grids` are each model's maps; one with empty `axes` is compared as a vector. Maps are shifted by multiples of the
+    output's step. `task` is `dense` or `vector`.
     """
 
     def __init__(

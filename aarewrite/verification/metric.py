@@ -42,12 +42,7 @@ class MetricResult(Result):
 
 
 class MetricStudy(Study):
-    """Shifts each distorted image in turn against the reference and the other one.
-
-    Args:
-        plan, views, models: As for every study.
-        outputs: Per model, the output that holds the distance.
-    """
+    """Shifts each distorted image in turn against the reference; `outputs` hold the distance, one a model."""
 
     def __init__(self, plan: ShiftPlan, views: Views, models: Sequence[str], outputs: Sequence[str]) -> None:
         super().__init__(plan, views, models)

@@ -79,12 +79,14 @@ def plan_shifts(
     """
     if protocol not in PROTOCOLS:
         raise UsageError(f"--protocol {protocol}: unknown", f"use {', '.join(PROTOCOLS)}")
-    if batch_offsets < 1:
-        raise UsageError(f"--batch-offsets {batch_offsets}: needs at least one image", "give 1 or more")
-    if pairs < 1:
-        raise UsageError(f"--pairs {pairs}: needs at least one pair an image", "give 1 or more")
-    if max_shift is not None and max_shift < 1:
-        raise UsageError(f"--max-shift {max_shift}: needs at least one pixel", "give 1 or more")
+    given = (
+        ("batch-offsets", batch_offsets, "image"),
+        ("pairs", pairs, "pair an image"),
+        ("max-shift", max_shift, "pixel"),
+    )
+    for option, count, what in given:
+        if count is not None and count < 1:
+            raise UsageError(f"--{option} {count}: needs at least one {what}", "give 1 or more")
     if protocol == "fractional":
         return ShiftPlan(protocol, geometry, FRACTIONS, 0.5, 0.5, seed, batch_offsets, pairs)
     limit = geometry.reach if protocol == "crop" else min(geometry.size) - 1

@@ -61,13 +61,10 @@ class InputSpec:
 
 
 class Model:
-    """A model ready to run on one provider.
+    """A model, never changed, ready to run on one provider (`cpu` or `cuda`).
 
-    Args:
-        source: A path or a ModelProto. The proto is not changed.
-        provider: `cpu` or `cuda`.
-        label: What messages and results call it; the file's name by default.
-        profile: Prefix of an ONNX Runtime profile to write, for node placement.
+    `label` is what messages and results call it, by default the file's name; `profile` is the prefix of an ONNX Runtime
+    profile to write, for node placement.
 
     Raises:
         UsageError: The file does not exist.
@@ -119,13 +116,7 @@ class Model:
         return {spec.name: array for spec, array in zip(self.image_inputs, arrays, strict=True)}
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Run a batch of any size, in pieces where the model's batch size is fixed.
-
-        Args:
-            feeds: One array `(n, ...)` for every image input; constants are added.
-
-        Returns:
-            Every output by name, `(n, ...)`.
+        """Run a batch of any size, in pieces where the model's batch size is fixed: `(n, ...)` by name to `(n, ...)`.
 
         Raises:
             CannotHandle: ONNX Runtime refuses the input, with its reason in one line.

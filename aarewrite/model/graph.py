@@ -36,27 +36,16 @@ OLDEST_IR_WITH_FREE_INITIALIZERS = 4  # before it, every initializer must be a g
 
 @dataclass(eq=False)
 class Scope:
-    """A list of nodes that sees one set of tensor names: the main graph, a subgraph or a function body.
+    """A list of nodes that sees one set of tensor names: the main graph, a subgraph or a function body."""
 
-    Attributes:
-        name: "" for the main graph, "If_3/then_branch" for a subgraph, "function Fire" for a function.
-        graph: The GraphSurgeon Graph or Function.
-        kind: "main", "subgraph" or "function".
-        opset: Version of the default operator set in force.
-        owner: The control-flow node and attribute that hold a subgraph.
-        function: (domain, name) of the function whose body this is.
-        parent: The scope around a subgraph, whose tensors it sees.
-        positions: id(node) -> index of the node in the source proto.
-    """
-
-    name: str
-    graph: Graph
-    kind: str
-    opset: int
-    owner: tuple[Node, str] | None = None
-    function: tuple[str, str] | None = None
-    parent: Scope | None = None
-    positions: dict[int, int] = field(default_factory=dict)
+    name: str  # "" for the main graph, "If_3/then_branch" for a subgraph, "function Fire" for a function
+    graph: Graph  # GraphSurgeon's Graph or Function
+    kind: str  # "main", "subgraph" or "function"
+    opset: int  # version of the default operator set in force
+    owner: tuple[Node, str] | None = None  # the control-flow node and attribute that hold a subgraph
+    function: tuple[str, str] | None = None  # domain and name of the function whose body this is
+    parent: Scope | None = None  # the scope around a subgraph, whose tensors it sees
+    positions: dict[int, int] = field(default_factory=dict)  # id(node) -> its index in the source proto
 
     @property
     def nodes(self) -> list[Node]:

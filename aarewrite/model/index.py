@@ -96,15 +96,10 @@ class Constants:
 
 @dataclass(frozen=True)
 class OpenGraph:
-    """A private copy of a model with concrete sizes; reading only.
+    """A private copy of a model with concrete sizes; reading only."""
 
-    Attributes:
-        proto: The model, functions inlined, shapes inferred as far as they can be.
-        size: Spatial size of the input.
-    """
-
-    proto: onnx.ModelProto
-    size: tuple[int, ...]
+    proto: onnx.ModelProto  # functions inlined, shapes inferred as far as they can be
+    size: tuple[int, ...]  # spatial size of the input
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int | None, ...]]:

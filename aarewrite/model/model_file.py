@@ -36,21 +36,13 @@ OLDEST_OPSET = 7
 
 @dataclass
 class Model:
-    """An ONNX model: a skeleton proto and the raw bytes of its large initializers.
+    """An ONNX model: a skeleton proto and the raw bytes of its large initializers."""
 
-    Attributes:
-        proto: The model without the data of large initializers of the main graph.
-        weights: Initializer name -> `raw_data` of each tensor set aside.
-        folder: Where external data files of the original are looked up.
-        path: The file it was read from; None for a model given in memory.
-        said_default: Those of `weights` whose proto spells out data_location = DEFAULT; it is put back.
-    """
-
-    proto: onnx.ModelProto
-    weights: dict[str, bytes] = field(default_factory=dict)
-    folder: Path = field(default_factory=Path.cwd)
-    path: Path | None = None
-    said_default: frozenset[str] = frozenset()
+    proto: onnx.ModelProto  # without the data of large initializers of the main graph
+    weights: dict[str, bytes] = field(default_factory=dict)  # initializer name -> `raw_data` of each set aside
+    folder: Path = field(default_factory=Path.cwd)  # where external data files of the original are looked up
+    path: Path | None = None  # the file it was read from; None for a model given in memory
+    said_default: frozenset[str] = frozenset()  # of `weights`: the proto spells out data_location = DEFAULT
 
     def with_proto(self, proto: onnx.ModelProto) -> Model:
         """The same weights under another skeleton."""

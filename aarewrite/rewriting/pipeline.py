@@ -28,19 +28,12 @@ ModelSource = str | os.PathLike[str] | onnx.ModelProto | Model
 
 @dataclass
 class Result:
-    """What `rewrite` returns.
+    """What `rewrite` returns."""
 
-    Attributes:
-        plan: Every site with its decision.
-        rewritten: The rewritten model with its weights set aside (as loaded where nothing is to be changed).
-        proof: The identity proof and the result's run; None where it was not asked for or nothing changed.
-        warnings: What the user should know about the model, e.g. that the original is not valid ONNX.
-    """
-
-    plan: planning.Plan
-    rewritten: Model
-    proof: Proof | None = None
-    warnings: tuple[str, ...] = ()
+    plan: planning.Plan  # every site with its decision
+    rewritten: Model  # with its weights set aside; as loaded where nothing is to be changed
+    proof: Proof | None = None  # None where it was not asked for or nothing changed
+    warnings: tuple[str, ...] = ()  # what the user should know, e.g. that the original is not valid ONNX
 
     @property
     def changed(self) -> bool:
@@ -60,26 +53,16 @@ class Result:
 
 
 class Options(TypedDict, total=False):
-    """What `rewrite` and `plan` may be asked besides the recipe; each is the recipe's where it is not given.
+    """What `rewrite` and `plan` may be asked besides the recipe; each is the recipe's where it is not given."""
 
-    Attributes:
-        filter: Taps per subsampled axis, 1..7, or the name of another filter.
-        pad: "reflect", "edge" or "zero".
-        placement: "after" or "before" strided convs.
-        first_conv: Whether the first conv is blurred.
-        max_window: "keep" or the largest MaxPool window.
-        only, skip: Globs over node names.
-        input_shapes: Input name -> shape, for sizes that the model leaves open.
-    """
-
-    filter: int | str | None
-    pad: str | None
-    placement: str | None
-    first_conv: bool | None
-    max_window: int | str | None
-    only: Iterable[str]
-    skip: Iterable[str]
-    input_shapes: Mapping[str, Sequence[int]] | None
+    filter: int | str | None  # taps per subsampled axis, 1..7, or the name of another filter
+    pad: str | None  # "reflect", "edge" or "zero"
+    placement: str | None  # "after" or "before" strided convs
+    first_conv: bool | None  # whether the first conv is blurred
+    max_window: int | str | None  # "keep" or the largest MaxPool window
+    only: Iterable[str]  # globs over node names; the other sites are kept
+    skip: Iterable[str]  # globs over node names of sites to keep
+    input_shapes: Mapping[str, Sequence[int]] | None  # by input name, for sizes that the model leaves open
 
 
 def rewrite(

@@ -39,41 +39,24 @@ ONE_MORE = "with one unit in the last place more on its input"
 
 @dataclass(frozen=True)
 class Claim:
-    """What is claimed of a rewrite: its twin computes what the original does.
+    """What is claimed of a rewrite: its twin computes what the original does."""
 
-    Attributes:
-        watched: Names of the main graph's blurred maps, in graph order: original and twin have them alike.
-        unproven: Sites whose operator changes: outside the proof, and their maps may change in size at odd sizes.
-        input_shapes: Input name -> shape, where the user gave one.
-        in_branches: Whether sites lie in the branches of an If or in the body of a Loop.
-    """
-
-    watched: tuple[str, ...] = ()
-    unproven: tuple[str, ...] = ()
-    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    in_branches: bool = False
+    watched: tuple[str, ...] = ()  # the main graph's blurred maps, in graph order: original and twin have them alike
+    unproven: tuple[str, ...] = ()  # sites whose operator changes: their maps may change in size at odd sizes
+    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # where the user gave one, by name
+    in_branches: bool = False  # whether sites lie in the branches of an If or in the body of a Loop
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One tensor of original and twin.
-
-    Attributes:
-        tensor: Its name.
-        difference: Largest absolute difference.
-        scale: Largest magnitude in the original.
-        tolerance: What `difference / scale` may be; for integers, what the difference may be.
-        problem: Why they are not equal, "" if they are.
-        noise: `relative` of the original to itself with one unit in the last place more on its input, where it was
-            needed.
-    """
+    """One tensor of original and twin."""
 
     tensor: str
-    difference: float
-    scale: float
-    tolerance: float
-    problem: str = ""
-    noise: float | None = None
+    difference: float  # the largest, absolute
+    scale: float  # the largest magnitude in the original
+    tolerance: float  # what `difference / scale` may be; for integers, what the difference may be
+    problem: str = ""  # why they are not equal, "" if they are
+    noise: float | None = None  # where it was needed, `relative` of the original to itself `ONE_MORE`
 
     @property
     def relative(self) -> float:
@@ -83,21 +66,13 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Proof:
-    """The outcome of the identity proof.
+    """The outcome of the identity proof."""
 
-    Attributes:
-        comparisons: Every compared tensor, for every input it was run on.
-        inputs: The shapes of the inputs of each run.
-        unproven: Sites whose operator the plan changes; the proof says nothing about them.
-        notes: What limits the proof.
-        judged: "whole": original and twin ran on the same input; "site by site": see the module.
-    """
-
-    comparisons: tuple[Comparison, ...]
-    inputs: tuple[dict[str, tuple[int, ...]], ...]
-    unproven: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    judged: str = "whole"
+    comparisons: tuple[Comparison, ...]  # every compared tensor, for every input it was run on
+    inputs: tuple[dict[str, tuple[int, ...]], ...]  # the shapes of the inputs of each run
+    unproven: tuple[str, ...] = ()  # sites whose operator the plan changes; the proof says nothing about them
+    notes: tuple[str, ...] = ()  # what limits the proof
+    judged: str = "whole"  # original and twin ran on the same input; "site by site": see the module
 
     @property
     def passed(self) -> bool:

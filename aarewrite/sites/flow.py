@@ -13,10 +13,10 @@ from aarewrite.windows import Axes, Sizes
 
 @dataclass(frozen=True)
 class State:
-    """What is known of one tensor: per-axis stride relative to the input (None: unknown), any Conv behind it."""
+    """What is known of one tensor."""
 
-    stride: Axes | None
-    convolved: bool
+    stride: Axes | None  # per axis, relative to the input; None: unknown
+    convolved: bool  # whether any Conv lies behind it
 
 
 START = State((), False)

@@ -29,19 +29,12 @@ QUANTISATION = frozenset(("QuantizeLinear", "DequantizeLinear"))
 
 @dataclass(frozen=True)
 class Region:
-    """The pointwise region behind a tensor.
+    """The pointwise region behind a tensor."""
 
-    Attributes:
-        end: The last tensor that every reader of the operator's result shares, behind the first nonlinearity.
-        inner: The tensors in front of `end`; they become dense maps.
-        nonlinear: Whether a nonlinearity lies in between.
-        normalised: Whether a BatchNormalization is the first node behind the operator.
-    """
-
-    end: Tensor
-    inner: tuple[Tensor, ...]
-    nonlinear: bool
-    normalised: bool
+    end: Tensor  # the last one that every reader of the operator's result shares, behind the first nonlinearity
+    inner: tuple[Tensor, ...]  # those in front of `end`; they become dense maps
+    nonlinear: bool  # whether a nonlinearity lies in between
+    normalised: bool  # whether a BatchNormalization is the first node behind the operator
 
 
 def pointwise_region(editor: GraphEditor, scope: Scope, start: Tensor, spatial: int) -> Region:

@@ -66,7 +66,9 @@ def plan_geometry(spec: InputSpec, data: Data, recipe: Preprocess, size: Sequenc
     Raises:
         UsageError: Stored samples are smaller than the model's input or of another rank.
     """
-    stored = _stored_size(spec, data)
+    stored = None
+    if data.sample_shape is not None:
+        stored = tuple(channels_last(np.empty(data.sample_shape, np.bool_), spec).shape[:-1])
     rank = len(spec.axes)
     if size and len(size) not in (1, rank):
         raise UsageError(f"--size has {len(size)} numbers, the input {rank} spatial axes", "correct it")
@@ -96,12 +98,6 @@ def plan_geometry(spec: InputSpec, data: Data, recipe: Preprocess, size: Sequenc
 def canvas_around(size: Sequence[int]) -> tuple[int, ...]:
     """The canvas that inputs of a size are cut from: 256 for 224, and some room for small ones."""
     return tuple(max(round(extent * CANVAS_RATIO), extent + SMALLEST_SLACK) for extent in size)
-
-
-def _stored_size(spec: InputSpec, data: Data) -> tuple[int, ...] | None:
-    if data.sample_shape is None:
-        return None
-    return tuple(channels_last(np.empty(data.sample_shape, np.bool_), spec).shape[:-1])
 
 
 def _size_from(stored: int | None, spec: InputSpec) -> int:

@@ -157,9 +157,9 @@ class ClassifyStudy(Study):
 
     def results(self) -> tuple[Classification, ...]:
         """Return one result a model."""
-        return tuple(self._result(m, model) for m, model in enumerate(self.models))
+        return tuple(self._result(m) for m in range(len(self.models)))
 
-    def _result(self, m: int, model: str) -> Classification:
+    def _result(self, m: int) -> Classification:
         plan = self.plan
 
         def share(name: Hashable) -> Proportion:
@@ -170,11 +170,7 @@ class ClassifyStudy(Study):
 
         labelled = self._labels is not None
         return Classification(
-            model,
-            plan.protocol,
-            describe(plan),
-            plan.seed,
-            share("consistency").n,
+            *self.head(m, describe(plan), share("consistency").n),
             share("consistency"),
             tuple(Agreement(*line, share(line)) for line in self.lines.values()),
             plan.worst_radius,

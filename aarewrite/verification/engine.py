@@ -55,6 +55,10 @@ class Study(ABC):
         """Return how many views sample i will have."""
         return len(self.offsets(i))
 
+    def head(self, m: int, description: str, n: int) -> tuple[str, str, str, int, int]:
+        """Return the fields of `Result` for model m."""
+        return self.models[m], self.plan.protocol, description, self.plan.seed, n
+
     @abstractmethod
     def receive(self, sample: Sample, offset: Offset, results: Sequence[dict[str, Array]]) -> None:
         """Take every model's outputs for one view, with a batch axis of 1; views come in the order asked for."""

@@ -156,19 +156,13 @@ class MapStudy(Study):
         return tuple(self._result(m, grid) for m, grids in enumerate(self._grids) for grid in grids)
 
     def _result(self, m: int, grid: MapGrid) -> MapResult:
-        plan = self.plan
-
         def measured(shift: Hashable) -> dict[str, Mean]:
             keys = {measure: (m, grid.output, measure, shift) for measure in MEASURES}
             return {measure: self.tally.mean(key) for measure, key in keys.items() if key in self.tally.values}
 
         total = measured(ALL_SHIFTS)
         return MapResult(
-            self.models[m],
-            plan.protocol,
-            _describe(plan, grid, self._task),
-            plan.seed,
-            total["relative_error"].n,
+            *self.head(m, _describe(self.plan, grid, self._task), total["relative_error"].n),
             grid.output,
             self._task,
             tuple(MapPoint(name, d, **measured((name, d))) for name, d in self.lines.values()),

@@ -85,13 +85,13 @@ class MetricStudy(Study):
 
     def results(self) -> tuple[MetricResult, ...]:
         """Return one result a model."""
-        return tuple(self._result(m, model) for m, model in enumerate(self.models))
+        return tuple(self._result(m) for m in range(len(self.models)))
 
-    def _result(self, m: int, model: str) -> MetricResult:
-        plan, tally, flips = self.plan, self.tally, self.tally.share((m, "flips"))
-        description = f"{plan.geometry.describe()}; one of two distorted images shifted, the reference still"
+    def _result(self, m: int) -> MetricResult:
+        tally, flips = self.tally, self.tally.share((m, "flips"))
+        description = f"{self.plan.geometry.describe()}; one of two distorted images shifted, the reference still"
         points = (
             RankFlips(*line, tally.share((m, line, "flips")), tally.mean((m, line, "drift")))
             for line in self.lines.values()
         )
-        return MetricResult(model, plan.protocol, description, plan.seed, flips.n, tuple(points), flips)
+        return MetricResult(*self.head(m, description, flips.n), tuple(points), flips)

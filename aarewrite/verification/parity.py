@@ -1,4 +1,4 @@
-"""Numeric parity: the outputs of two runs, compared by name.
+"""Numeric parity: the outputs of two runs, compared by name; and where the nodes of a run were executed.
 
 The models run in Polygraphy's runner. Its comparator is not used: it matches differently named outputs by position,
 skips an output the second run lacks, and passes an empty result.
@@ -6,6 +6,10 @@ skips an output the second run lacks, and passes an empty result.
 
 from __future__ import annotations
 
+import json
+import tempfile
+import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +18,8 @@ import numpy as np
 
 from aarewrite.data.arrays import Array
 from aarewrite.data.sources import read_arrays
-from aarewrite.errors import UsageError
-from aarewrite.model.runner import Model
+from aarewrite.errors import CannotHandle, UsageError
+from aarewrite.model.runner import EXECUTION_PROVIDERS, Model
 
 Run = Mapping[str, Array]  # outputs of one iteration by name
 
@@ -155,19 +159,67 @@ def _compare_output(
     )
 
 
-def split_reference(path: Path, model: Model) -> tuple[dict[str, Array] | None, dict[str, Array]]:
-    """Split the arrays of a reference .npz into (inputs or None, outputs) by the model's names.
+def compare_with_file(
+    path: Path, model: Model, feeds: Sequence[Sequence[Array]], inputs: str, max_diff: float | None
+) -> Parity:
+    """Compare a model with the arrays of an .npz under its names: outputs of the inputs saved with them, or of `feeds`.
 
     Raises:
         UsageError: Some inputs are there and others missing, or nothing besides inputs is there.
     """
     arrays = read_arrays(path)
     names = [spec.name for spec in model.image_inputs]
-    present = [name for name in names if name in arrays]
-    if present and len(present) < len(names):
+    saved = {name: arrays[name] for name in names if name in arrays}
+    want = {name: array for name, array in arrays.items() if name not in {*names, *model.constants}}
+    if 0 < len(saved) < len(names):
         lacking = next(name for name in names if name not in arrays)
         raise UsageError(f"{path}: input {lacking!r} is missing", "save all inputs of the model, or none")
-    outputs = {name: array for name, array in arrays.items() if name not in {*names, *model.constants}}
-    if not outputs:
+    if not want:
         raise UsageError(f"{path}: holds inputs but no outputs", f"save the outputs {', '.join(model.output_names)}")
-    return ({name: arrays[name] for name in names} if present else None), outputs
+    if saved:
+        got, inputs = model.run(saved), f"the inputs in {path.name}"
+    else:
+        got = model.run(model.feed(np.concatenate(column) for column in zip(*feeds, strict=True)))
+        rows = max((len(array) for array in want.values() if array.ndim), default=len(feeds))
+        if rows < len(feeds):
+            got = {name: array[:rows] for name, array in got.items()}
+        want = {name: array[: len(feeds)] for name, array in want.items()}
+    cuda = model.provider == "cuda"
+    return compare(model.label, path.name, [got], [want], inputs, max_diff=max_diff, cuda=cuda)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the nodes of one run were executed."""
+
+    model: str  # label of the model
+    provider: str  # `cpu` or `cuda`: what was asked for
+    counts: Mapping[str, int]  # nodes by execution provider (after ONNX Runtime's own fusions)
+    fallen_back: tuple[str, ...]  # `name (operator)` of the nodes that ran on the CPU although CUDA was asked for
+    milliseconds: float  # time of one run, the best of three, with the given batch
+
+
+def node_placement(model: Model, provider: str, feeds: Mapping[str, Array]) -> Placement:
+    """Run a model under ONNX Runtime's profiler and read where each node ran.
+
+    Raises:
+        CannotHandle: The provider is not there or the model does not run.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        profiled = model.twin(model.source, provider, profile=Path(folder) / "profile")
+        times = []
+        for _ in range(3):
+            start = time.perf_counter()
+            profiled.run(feeds)
+            times.append((time.perf_counter() - start) * 1e3)
+        events = json.loads(Path(profiled.session.end_profiling()).read_text(encoding="utf-8"))
+    nodes = {
+        event["name"].removesuffix("_kernel_time"): (event["args"]["provider"], event["args"]["op_name"])
+        for event in events
+        if event.get("cat") == "Node" and event.get("args", {}).get("provider")
+    }
+    if not nodes:
+        raise CannotHandle(f"{model.label}: ONNX Runtime's profile names no node", "report this with the model")
+    wanted = EXECUTION_PROVIDERS[provider]
+    fallen = tuple(f"{name} ({op})" for name, (where, op) in nodes.items() if where != wanted)
+    return Placement(model.label, provider, Counter(where for where, _ in nodes.values()), fallen, min(times))

@@ -16,9 +16,8 @@ from aarewrite.verification.classify import Classification, Flip, FlipCounts
 from aarewrite.verification.equivariance import LayerResult
 from aarewrite.verification.maps import MapResult
 from aarewrite.verification.metric import MetricResult
-from aarewrite.verification.parity import Parity
+from aarewrite.verification.parity import Parity, Placement
 from aarewrite.verification.preconditions import Violation
-from aarewrite.verification.providers import Placement
 from aarewrite.verification.statistics import Difference
 
 

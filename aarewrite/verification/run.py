@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from aarewrite.data.arrays import Array
 from aarewrite.data.geometry import Sample
 from aarewrite.data.preprocess import Preprocess
 from aarewrite.data.setup import Setup, open_setup
@@ -24,10 +23,9 @@ from aarewrite.verification.engine import BATCH, Study, run_studies
 from aarewrite.verification.equivariance import LayerResult, measure_layers
 from aarewrite.verification.maps import MapResult, MapStudy
 from aarewrite.verification.metric import MetricResult, MetricStudy
-from aarewrite.verification.parity import Parity, compare, run_model, split_reference
+from aarewrite.verification.parity import Parity, Placement, compare, compare_with_file, node_placement, run_model
 from aarewrite.verification.preconditions import find_violations
 from aarewrite.verification.protocols import ShiftPlan, plan_shifts
-from aarewrite.verification.providers import Placement, node_placement
 from aarewrite.verification.result import CircularClaim, VerifyReport
 from aarewrite.verification.task import Task, infer_task
 from aarewrite.version import __version__
@@ -140,33 +138,19 @@ def verify(
     results = [result for study in studies for result in study.results()]
     classifiers = [study for study in studies if isinstance(study, ClassifyStudy)]
     report = VerifyReport(
-        setup.models[0].label,
-        setup.against_label,
-        kind,
-        tasks[0].why,
-        setup.data.description,
-        len(setup.data),
-        setup.recipe.describe(),
-        f"{setup.spec.name}: {setup.spec.describe()}",
-        setup.geometry.describe(),
-        seed,
+        setup.models[0].label, setup.against_label, kind, tasks[0].why, setup.data.description, len(setup.data),
+        setup.recipe.describe(), f"{setup.spec.name}: {setup.spec.describe()}", setup.geometry.describe(), seed,
         setup.models[0].provider,
-        tuple(result for result in results if isinstance(result, Classification)),
-        tuple(change for study in classifiers for change in study.changes()),
-        tuple(result for result in results if isinstance(result, MapResult)),
-        tuple(result for result in results if isinstance(result, MetricResult)),
-        claims,
-        measured,
-        parity,
-        placement,
-        tuple(classifiers[0].flips) if classifiers else (),
-        classifiers[0].flip_counts() if classifiers else None,
-        setup.data.class_names,
-        tuple(notes),
-        plan=tuple(plan),
-        trials=tuple(trials),
+        classification=tuple(result for result in results if isinstance(result, Classification)),
+        changes=tuple(change for study in classifiers for change in study.changes()),
+        maps=tuple(result for result in results if isinstance(result, MapResult)),
+        metrics=tuple(result for result in results if isinstance(result, MetricResult)),
+        circular=claims, layers=measured, parity=parity, placement=placement,
+        flips=tuple(classifiers[0].flips) if classifiers else (),
+        flip_counts=classifiers[0].flip_counts() if classifiers else None,
+        class_names=setup.data.class_names, notes=tuple(notes), plan=tuple(plan), trials=tuple(trials),
         versions={"aarewrite": __version__, "onnxruntime": ort.__version__, "numpy": np.__version__},
-    )
+    )  # fmt: skip
     return replace(report, failures=_failures(report, min_consistency))
 
 
@@ -246,7 +230,7 @@ def _parity(
     found = [compared(model, other, on_cuda, max_diff is not None) for other in setup.models[1:]]
     placement: list[Placement] = []
     if setup.reference is not None:
-        found.append(_against_reference(setup, setup.reference, feeds, ran, max_diff))
+        found.append(compare_with_file(setup.reference, model, feeds, ran, max_diff))
     if provider == "cuda" or (provider == "all" and cuda_available()):
         for each in setup.models:
             on, off = (each.twin(each.source, p, f"{each.label} on {p.upper()}") for p in ("cuda", "cpu"))
@@ -258,23 +242,6 @@ def _parity(
         if place.provider == "cuda" and place.fallen_back
     ]
     return tuple(found), tuple(placement)
-
-
-def _against_reference(
-    setup: Setup, reference: Path, feeds: list[tuple[Array, ...]], ran: str, max_diff: float | None
-) -> Parity:
-    model = setup.models[0]
-    inputs, outputs = split_reference(reference, model)
-    if inputs is None:
-        batched = [model.run(model.feed(np.concatenate(column) for column in zip(*feeds, strict=True)))]
-        rows = {len(array) for array in outputs.values() if array.ndim}
-        if rows and max(rows) < len(feeds):
-            batched = [{name: array[: max(rows)] for name, array in batched[0].items()}]
-        want = {name: array[: len(feeds)] for name, array in outputs.items()}
-    else:
-        batched, want, ran = [model.run(inputs)], outputs, f"the inputs in {reference.name}"
-    cuda = model.provider == "cuda"
-    return compare(model.label, reference.name, batched, [want], ran, max_diff=max_diff, cuda=cuda)
 
 
 def _failures(report: VerifyReport, min_consistency: float | None) -> tuple[str, ...]:

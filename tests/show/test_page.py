@@ -18,7 +18,7 @@ from small_nets import blurred_classifier, parse, phase_classifier, pooled_net, 
 
 from aarewrite.show.page import render_html
 from aarewrite.verification import VerifyReport, before_after, verify
-from aarewrite.verification.providers import Placement
+from aarewrite.verification.parity import Placement
 from aarewrite.verification.statistics import Difference
 
 VOID = {"meta", "img", "br", "link"}

@@ -23,23 +23,14 @@ Shapes = dict[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class PlannedSite:
-    """A site, what is to be done with it, and what that costs.
+    """A site, what is to be done with it, and what that costs."""
 
-    Attributes:
-        site: Where and what.
-        do: What is done, or would be if the plan were edited to blur it after all.
-        reason: Why it is kept, "" when it is not.
-        match: The geometry; None where the site is kept.
-        macs: Multiply-accumulates before and after at `Plan.cost_shapes`; None where a size is unknown.
-        map_name: The tensor that is anti-aliased; it keeps its name.
-    """
-
-    site: Site
-    do: SitePass
-    reason: str = ""
-    match: Match | None = None
-    macs: tuple[int, int] | None = None
-    map_name: str = ""
+    site: Site  # where and what
+    do: SitePass  # what is done, or would be if the plan were edited to blur it after all
+    reason: str = ""  # why it is kept, "" when it is not
+    match: Match | None = None  # the geometry; None where the site is kept
+    macs: tuple[int, int] | None = None  # multiply-accumulates before and after at `Plan.cost_shapes`, where known
+    map_name: str = ""  # the tensor that is anti-aliased; it keeps its name
 
     @property
     def action(self) -> str:
@@ -83,29 +74,17 @@ REPORTED = (
 
 @dataclass(frozen=True)
 class Plan:
-    """Every site of a model with its decision, and every other aliasing source with its reason.
+    """Every site of a model with its decision, and every other aliasing source with its reason."""
 
-    Attributes:
-        recipe: The recipe it was made with.
-        sites: In graph order.
-        sources: What else samples, or is a blur already.
-        stages: What is done to several sites at once, in the order of the registry.
-        input_shapes: Shapes the user gave for inputs that the model leaves open.
-        cost_shapes: Input shapes at which the costs hold.
-        macs: Multiply-accumulates of the whole model before the rewrite; None where unknown.
-        macs_after: The same, counted on the rewritten model.
-        warnings: What concerns several sites, e.g. branches whose filters shift by half a pixel.
-    """
-
-    recipe: Recipe
-    sites: tuple[PlannedSite, ...]
-    sources: tuple[Source, ...]
-    stages: tuple[StagePass, ...] = ()
-    input_shapes: Shapes = field(default_factory=dict)
-    cost_shapes: Shapes = field(default_factory=dict)
-    macs: int | None = None
-    macs_after: int | None = None
-    warnings: tuple[str, ...] = ()
+    recipe: Recipe  # the one it was made with
+    sites: tuple[PlannedSite, ...]  # in graph order
+    sources: tuple[Source, ...]  # what else samples, or is a blur already
+    stages: tuple[StagePass, ...] = ()  # what is done to several sites at once, in the order of the registry
+    input_shapes: Shapes = field(default_factory=dict)  # that the user gave for inputs that the model leaves open
+    cost_shapes: Shapes = field(default_factory=dict)  # of the inputs, at which the costs hold
+    macs: int | None = None  # multiply-accumulates of the whole model before the rewrite; None where unknown
+    macs_after: int | None = None  # the same, counted on the rewritten model
+    warnings: tuple[str, ...] = ()  # what concerns several sites, e.g. branches moved half a pixel apart
 
     @property
     def rewrites(self) -> tuple[PlannedSite, ...]:
@@ -164,18 +143,12 @@ class Plan:
 
 @dataclass(frozen=True)
 class Draft:
-    """A plan's editable part, as read from JSON and not yet held against a model.
-
-    Attributes:
-        recipe, input_shapes: As in `Plan`.
-        sites: (scope, node) -> what is done there and why not, "" where it is.
-        stages: Kind and sites of each stage.
-    """
+    """A plan's editable part, as read from JSON and not yet held against a model. Fields as in `Plan`."""
 
     recipe: Recipe
     input_shapes: Shapes
-    sites: dict[tuple[str, str], tuple[SitePass, str]]
-    stages: tuple[tuple[type[StagePass], tuple[str, ...]], ...]
+    sites: dict[tuple[str, str], tuple[SitePass, str]]  # (scope, node) -> what is done, and why not, "" where it is
+    stages: tuple[tuple[type[StagePass], tuple[str, ...]], ...]  # kind and sites of each
 
 
 def parse_plan(table: object) -> Draft:

@@ -31,16 +31,13 @@ def lift_weights(stream: BinaryIO, size: int, at_least: int, stub: Lift) -> tupl
     """Read a serialised ModelProto and set aside the raw_data of its large initializers.
 
     Args:
-        stream: Positioned at the model's first byte.
+        stream: Positioned at the model's first byte; a `WireError` where no well-formed message follows.
         size: Number of bytes of the model.
         at_least: Smallest raw_data, in bytes, that is set aside.
         stub: Called with each such tensor, without its data, to mark it.
 
     Returns:
         The serialised model without that data, and initializer name -> raw_data.
-
-    Raises:
-        WireError: The stream is not a well-formed message.
     """
     weights: dict[str, bytes] = {}
 

@@ -26,11 +26,9 @@ Choice = tuple[SitePass, str]  # what is done with a site, and why not, "" where
 def make_plan(
     reading: Reading, recipe: Recipe, only: Collection[str] = (), skip: Collection[str] = ()
 ) -> tuple[Plan, Model]:
-    """Decide every site of a model.
+    """Decide every site of a model. Its graph is used up: the cost is counted on the rewritten one.
 
     Args:
-        reading: The model's graph; it is used up: its cost is counted on the rewritten graph.
-        recipe: What to do.
         only: Globs over node names; the other sites are kept. Empty: all.
         skip: Globs over node names of sites to keep.
 

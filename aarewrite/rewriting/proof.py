@@ -108,14 +108,8 @@ class Proof:
 
 
 def prove(original: Model, twin: Model, rewritten: Model, claim: Claim, seed: int = 0) -> Proof:
-    """Run the identity proof on random input, and the rewritten model on the same input.
-
-    Args:
-        original: The model as it was.
-        twin: The rewrite with the single tap 1 (unproven sites left as they were).
-        rewritten: The rewrite.
-        claim: What it is to show.
-        seed: Of the random inputs.
+    """Run the identity proof on random input, of which `seed` decides, and the rewritten model on the same input. The
+    twin is the rewrite with the single tap 1, and unproven sites left as they were.
 
     Raises:
         CannotHandle: ONNX Runtime cannot load or run the original.

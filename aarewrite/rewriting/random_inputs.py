@@ -17,6 +17,7 @@ from aarewrite.sites.reading import InputShapes
 
 Feeds = dict[str, Array]
 Run = tuple[Feeds, dict[str, Array]]  # inputs, and the outputs they give
+Shapes = dict[str, tuple[int, ...]]
 Shape = Sequence[int | str | None]  # of an input: sizes, names of open axes, None or -1
 
 VOLUME_SIZE = 40  # of symbolic axes of inputs with three spatial axes
@@ -30,8 +31,7 @@ def accepted(session: Session, model: Model, given: InputShapes, odd_too: bool, 
     sizes are open, each with every value that a scalar integer input is compared with in the graph.
 
     Args:
-        session: The model's.
-        model: For what its graph compares.
+        session, model: What runs, and the graph for what it compares.
         given: Input name -> shape, where the user gave one.
         odd_too: Whether an odd size is wanted besides.
         seed: Of the values.
@@ -102,9 +102,7 @@ def _ties(inputs: list[Port]) -> tuple[list[set[str]], set[str]]:
     return [names - loose, set()], names
 
 
-def _concrete(
-    inputs: list[Port], given: InputShapes, size: int, length: int, ties: set[str]
-) -> dict[str, tuple[int, ...]]:
+def _concrete(inputs: list[Port], given: InputShapes, size: int, length: int, ties: set[str]) -> Shapes:
     """Shapes with sizes for open axes: 1 for the batch, `size` for images, `length` for the last axis of sequences;
     what `ties` names has the size of where it comes first."""
     known: dict[str, int] = {}

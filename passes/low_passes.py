@@ -5,8 +5,9 @@ from __future__ import annotations
 from aarewrite.errors import UsageError
 from aarewrite.passes.binomial import Binomial
 from aarewrite.passes.contract import LowPass
+from aarewrite.passes.ideal import Ideal
 
-LOW_PASSES: tuple[type[LowPass], ...] = (Binomial,)
+LOW_PASSES: tuple[type[LowPass], ...] = (Binomial, Ideal)
 FILTERS: dict[int | str, type[LowPass]] = {name: kind for kind in LOW_PASSES for name in kind.names}
 
 

@@ -80,24 +80,18 @@ def symmetric_pads(sizes: tuple[int, ...], strides: tuple[int, ...]) -> tuple[tu
 
 @dataclass(frozen=True)
 class Blur:
-    """A depthwise low-pass filter: one entry per spatial axis in sizes, strides, begin and end.
+    """A depthwise low-pass filter: one entry per spatial axis in sizes (taps), strides, begin and end (pads).
 
-    Attributes:
-        sizes: Taps.
-        strides: Strides.
-        begin, end: Pads.
-        mode: "reflect", "edge" or "zero".
-        strength: As in `taps`.
-        identity: The structural twin: every tap is 0 but the centre one, floor((f-1)/2), so that padding, size,
-            stride and wiring stay those of the real filter while the map is only subsampled.
+    `identity` makes the structural twin: every tap is 0 but the centre one, floor((f-1)/2), so that padding, size,
+    stride and wiring stay those of the real filter while the map is only subsampled.
     """
 
     sizes: tuple[int, ...]
     strides: tuple[int, ...]
     begin: tuple[int, ...]
     end: tuple[int, ...]
-    mode: str
-    strength: float = 1.0
+    mode: str  # "reflect", "edge" or "zero"
+    strength: float = 1.0  # as in `taps`
     identity: bool = False
 
     def axis_taps(self) -> list[npt.NDArray[np.float64]]:

@@ -30,37 +30,26 @@ def matches_glob(name: str, glob: str) -> bool:
 
 @dataclass(frozen=True)
 class SiteOverride:
-    """What a recipe says about the sites whose node name matches a glob; None leaves the recipe's general word.
+    """What a recipe says about the sites whose node name matches a glob; None leaves the recipe's general word. Fields
+    that are not explained are as in `SiteOptions`."""
 
-    Attributes:
-        match: Glob over node names, case-sensitive; also matched against "scope/node".
-        action: "blur" or "keep". "blur" also lifts the recipe's own reasons for leaving a site alone.
-        placement: The name of a site pass.
-        filter, pad, max_window, strength: As in `SiteOptions`.
-    """
-
-    match: str
-    action: str | None = option(None, choices=("blur", "keep"))
+    match: str  # glob over node names, case-sensitive; also matched against "scope/node"
+    action: str | None = option(None, choices=("blur", "keep"))  # "blur" also lifts the recipe's reasons to leave it
     filter: int | str | None = None
     pad: str | None = option(None, choices=("reflect", "edge", "zero"))
-    placement: str | None = option(None, choices=SITE_PASSES)
+    placement: str | None = option(None, choices=SITE_PASSES)  # the name of a site pass
     max_window: int | None = option(None, holds=lambda value: value >= 0, says="a whole number of 0 or more")
     strength: float | None = option(None, holds=lambda value: 0 < value <= 1, says="above 0 and up to 1")
 
 
 @dataclass(frozen=True, init=False)
 class Recipe(SiteOptions):
-    """A complete description of how a model is anti-aliased.
+    """A complete description of how a model is anti-aliased."""
 
-    Attributes:
-        name: Shown in plans and recorded in the model.
-        stages: What it asks of passes that rewrite several sites at once: the fields of their `Options`, all of them.
-        sites: Overrides per site; the last match wins.
-    """
-
-    name: str = "custom"
+    name: str = "custom"  # shown in plans and recorded in the model
+    # What it asks of passes that rewrite several sites at once: the fields of their `Options`, all of them.
     stages: Mapping[str, object] = field(default_factory=dict, hash=False)
-    sites: tuple[SiteOverride, ...] = ()
+    sites: tuple[SiteOverride, ...] = ()  # the last match wins
 
     def __init__(
         self, name: str = "custom", stages: Table = STAGE_KEYS, sites: tuple[SiteOverride, ...] = (), **options: object

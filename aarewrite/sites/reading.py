@@ -17,15 +17,10 @@ InputShapes = Mapping[str, Sequence[int]]
 
 @dataclass(eq=False)
 class Reading:
-    """A graph and what was read of it before any pass changed it.
+    """A graph and what was read of it before any pass changed it."""
 
-    Attributes:
-        editor: The graph, the one thing that changes.
-        input_shapes: Shapes that the user gave for inputs the model leaves open.
-    """
-
-    editor: GraphEditor
-    input_shapes: InputShapes = field(default_factory=dict)
+    editor: GraphEditor  # the graph, the one thing that changes
+    input_shapes: InputShapes = field(default_factory=dict)  # that the user gave for inputs the model leaves open
 
     @property
     def model(self) -> Model:

@@ -35,11 +35,7 @@ class Canvases:
     constants: tuple[tuple[str, Array], ...] = ()  # whole arrays for further inputs of the model, the same in each run
 
     def room(self, sample: Array) -> tuple[int, ...]:
-        """Largest offset of a crop along each spatial axis.
-
-        Raises:
-            UsageError: The sample is smaller than the model's input.
-        """
+        """Largest offset of a crop along each axis; `UsageError` for a sample smaller than the model's input."""
         room = tuple(sample.shape[axis] - size for axis, size in zip(self.axes, self.size, strict=True))
         if min(room) < 0:
             raise UsageError(
@@ -73,11 +69,7 @@ class Canvases:
             yield {self.input: np.stack(batch), **dict(self.constants)}
 
     def batches(self, indices: Sequence[int], *, crops: int = 1, seed: int = 0) -> Batches:
-        """Feeds for `repair`: `crops` random crops of each sample, one after another.
-
-        Raises:
-            UsageError: No samples.
-        """
+        """Feeds for `repair`: `crops` random crops of each sample, one after another; `UsageError` without samples."""
         if len(indices) == 0:
             raise UsageError("there are no calibration samples", "give a folder of images or an .npz with some")
 

@@ -92,11 +92,9 @@ def load_preprocess(choice: str) -> Preprocess:
 
 
 def to_model_units(last: Array, spec: InputSpec, recipe: Preprocess) -> Array:
-    """Turn one sample, `(spatial..., C)`, into one model input without its batch axis.
+    """Turn one sample, `(spatial..., C)`, into one input in the model's layout, without its batch axis.
 
-    Returns:
-        Array in the model's layout; float32 for float16/32/64 inputs (the runner casts on the way in),
-        the model's own dtype, rounded and clipped, for integer inputs.
+    It is float32 for float16/32/64 inputs (the runner casts on the way in), rounded and clipped for integer inputs.
     """
     channels = last.shape[-1]
     if recipe.apply and channels == 3 and recipe.channels == "bgr":
@@ -115,34 +113,26 @@ def to_model_units(last: Array, spec: InputSpec, recipe: Preprocess) -> Array:
 
 
 def _per_channel(values: tuple[float, ...], channels: int, recipe: Preprocess) -> Array:
+    if channels == 1:  # a grey model given a colour preset: the mean over colours is the grey value
+        values = (sum(values) / len(values),)
     if len(values) not in (1, channels):
-        if channels == 1:  # a grey model given a colour preset: the mean over colours is the grey value
-            values = (sum(values) / len(values),)
-        else:
-            raise UsageError(
-                f"preprocessing {recipe.name} has {len(values)} channel values, the model has {channels}",
-                "give one value or one a channel",
-            )
+        raise UsageError(
+            f"preprocessing {recipe.name} has {len(values)} channel values, the model has {channels}",
+            "give one value or one a channel",
+        )
     return np.broadcast_to(np.asarray(values, np.float64), (channels,))
 
 
 def channels_last(raw: Array, spec: InputSpec) -> Array:
-    """Bring one raw sample to `(spatial..., C)`.
-
-    Args:
-        raw: For 2-D models `(H, W)`, `(H, W, C)` or `(C, H, W)`; otherwise the model's own layout.
-        spec: The input it is for: layout and channels.
+    """Bring a sample, for 2-D models `(H, W)`, `(H, W, C)` or `(C, H, W)`, else in the model's layout, to `(..., C)`.
 
     Raises:
         UsageError: The sample's shape cannot be brought to the model's layout, with both named.
     """
     spatial, channels = len(spec.axes), spec.channels
-    if spec.channel_axis is None:
-        if raw.ndim == spatial:
-            return raw[..., None]
-    elif raw.ndim == spatial and channels in (None, 1):
+    if raw.ndim == spatial and channels in (None, 1):
         return raw[..., None]
-    elif raw.ndim == spatial + 1:
+    if raw.ndim == spatial + 1 and spec.channel_axis is not None:
         first, last = raw.shape[0], raw.shape[-1]
         channels_first_layout = spec.channel_axis == 1
         if channels is None or first == last == channels:  # ambiguous: trust the model's own layout

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import onnx
 
 from aarewrite.data.arrays import Array
 from aarewrite.data.geometry import Geometry, Sample, plan_geometry, prepare
@@ -80,15 +79,13 @@ def open_setup(
         notes.append("CUDA: no CUDAExecutionProvider on this machine; only the CPU was measured")
     where = "cuda" if provider == "cuda" else "cpu"
     layout = recipe.layout if recipe else "auto"
-    reference = None
-    if against is not None and not isinstance(against, onnx.ModelProto) and Path(against).suffix == ".npz":
-        reference = Path(against)
-    labelled = names or ("", "")
-    models = [Model(model, where, layout=layout, label=labelled[0])]
-    if against is not None and reference is None:
-        models.append(Model(against, where, layout=layout, label=labelled[1]))
-        if models[0].label == models[1].label:
-            models[1].label = f"{models[1].label} (against)"
+    saved = isinstance(against, str | Path) and Path(against).suffix == ".npz"
+    reference = Path(str(against)) if saved else None
+    sources = [model] if against is None or saved else [model, against]
+    labelled = zip(sources, names or ("", ""), strict=False)
+    models = [Model(one, where, layout=layout, label=label) for one, label in labelled]
+    if len({opened.label for opened in models}) < len(models):
+        models[1].label += " (against)"
     data = open_data(source, labels, limit, seed, tuple(v.name for v in models[0].session.get_inputs()))
     for opened in models:
         _set_constants(opened, data)
@@ -108,11 +105,7 @@ def open_setup(
 
 
 def _set_constants(model: Model, data: Data) -> None:
-    """Give inputs that carry no samples their array of the .npz.
-
-    Raises:
-        CannotHandle: An input has no data; the message says how to give some.
-    """
+    """Give inputs that carry no samples their array of the .npz; `CannotHandle` says how to give one that lacks."""
     inputs = dict(zip((value.name for value in model.session.get_inputs()), model.inputs, strict=True))
     model.constants = {name: array for name, array in data.constants.items() if name in inputs}
     left = {name: spec for name, spec in inputs.items() if name not in model.constants}
@@ -130,11 +123,7 @@ def _set_constants(model: Model, data: Data) -> None:
 
 
 def _common_input(models: Sequence[Model]) -> InputSpec:
-    """The input that fits all models: sizes and channels fixed by any of them.
-
-    Raises:
-        CannotHandle: Their inputs differ in number, layout, channels, dtype or fixed size, with both named.
-    """
+    """The input that fits all models: sizes and channels fixed by any of them; `CannotHandle` where inputs differ."""
     first, *others = models
     spec = first.image_inputs[0]
     for other in others:

@@ -155,12 +155,8 @@ class ClassifyStudy(Study):
             figures |= {"top1": centre == label, "top5": label in highest}
         return figures
 
-    def results(self) -> tuple[Classification, ...]:
-        """Return one result a model."""
-        return tuple(self._result(m) for m in range(len(self.models)))
-
-    def _result(self, m: int) -> Classification:
-        plan = self.plan
+    def results_of(self, m: int) -> Sequence[Classification]:
+        """Return what was found of model m."""
 
         def share(name: Hashable) -> Proportion:
             return self.tally.share((m, name))
@@ -169,11 +165,11 @@ class ClassifyStudy(Study):
             return self.tally.mean((m, name))
 
         labelled = self._labels is not None
-        return Classification(
-            *self.head(m, describe(plan), share("consistency").n),
+        found = Classification(
+            *self.head(m, describe(self.plan), share("consistency").n),
             share("consistency"),
             tuple(Agreement(*line, share(line)) for line in self.lines.values()),
-            plan.worst_radius,
+            self.plan.worst_radius,
             share("unstable"),
             mean("flips"),
             mean("drift mean"),
@@ -183,6 +179,7 @@ class ClassifyStudy(Study):
             share("top5") if labelled else None,
             self.tally.share("same") if len(self.models) == 2 else None,
         )
+        return [found]
 
     def changes(self) -> tuple[Difference, ...]:
         """Return the paired change of consistency from the second model to the first, none for a single model."""

@@ -68,8 +68,8 @@ class Study(ABC):
         """Count the sample, all its views having been received."""
 
     @abstractmethod
-    def results(self) -> Sequence[Result]:
-        """Return what was found, in the models' order."""
+    def results_of(self, m: int) -> Sequence[Result]:
+        """Return what was found of model m."""
 
 
 @dataclass(frozen=True)

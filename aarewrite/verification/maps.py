@@ -151,9 +151,9 @@ class MapStudy(Study):
         shared = [base.shape[axis] - lost for axis, lost in zip(grid.axes, corner, strict=True)]
         return window(base, grid.axes, corner, shared), window(shifted, grid.axes, [0] * len(corner), shared)
 
-    def results(self) -> tuple[MapResult, ...]:
-        """Return one result a model and output."""
-        return tuple(self._result(m, grid) for m, grids in enumerate(self._grids) for grid in grids)
+    def results_of(self, m: int) -> Sequence[MapResult]:
+        """Return what was found of model m, one result an output."""
+        return [self._result(m, grid) for grid in self._grids[m]]
 
     def _result(self, m: int, grid: MapGrid) -> MapResult:
         def measured(shift: Hashable) -> dict[str, Mean]:

@@ -83,15 +83,12 @@ class MetricStudy(Study):
             self.tally.add((m, "flips"), every)
         self._distances.clear()
 
-    def results(self) -> tuple[MetricResult, ...]:
-        """Return one result a model."""
-        return tuple(self._result(m) for m in range(len(self.models)))
-
-    def _result(self, m: int) -> MetricResult:
+    def results_of(self, m: int) -> Sequence[MetricResult]:
+        """Return what was found of model m."""
         tally, flips = self.tally, self.tally.share((m, "flips"))
         description = f"{self.plan.geometry.describe()}; one of two distorted images shifted, the reference still"
         points = (
             RankFlips(*line, tally.share((m, line, "flips")), tally.mean((m, line, "drift")))
             for line in self.lines.values()
         )
-        return MetricResult(*self.head(m, description, flips.n), tuple(points), flips)
+        return [MetricResult(*self.head(m, description, flips.n), tuple(points), flips)]

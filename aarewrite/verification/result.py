@@ -76,11 +76,7 @@ class VerifyReport:
         return tuple(dict.fromkeys(result.protocol for result in results))
 
     def raise_for_failures(self) -> None:
-        """Raise the first failure.
-
-        Raises:
-            CheckFailed: A check or a limit failed.
-        """
+        """Raise the first failure of a check or a limit as `CheckFailed`."""
         if self.failures:
             more = f" (and {len(self.failures) - 1} more)" if len(self.failures) > 1 else ""
             raise CheckFailed(self.failures[0] + more)

@@ -135,7 +135,7 @@ def verify(
     claims = _circular_claims(setup, protocols, notes)
     measured = _layers(setup, kept, heat_map, progress, notes) if layers else ()
     parity, placement = _parity(setup, kept, provider, max_diff, notes)
-    results = [result for study in studies for result in study.results()]
+    results = [result for study in studies for m in range(len(setup.models)) for result in study.results_of(m)]
     classifiers = [study for study in studies if isinstance(study, ClassifyStudy)]
     report = VerifyReport(
         setup.models[0].label, setup.against_label, kind, tasks[0].why, setup.data.description, len(setup.data),

@@ -25,8 +25,8 @@ from aarewrite.data.views import Views
 from aarewrite.model.runner import Model
 from aarewrite.verification.classify import ClassifyStudy
 from aarewrite.verification.engine import BATCH, run_studies
+from aarewrite.verification.maps import infer_task
 from aarewrite.verification.protocols import plan_shifts
-from aarewrite.verification.task import infer_task
 
 BATCHES = (1, 2, 4, 8, 16, 32)
 
@@ -53,7 +53,7 @@ def main() -> None:
     output = infer_task(model, geometry, "classify").grids[0].output
 
     def study() -> ClassifyStudy:
-        return ClassifyStudy(plan, views, [model.label], [output], data.names, None)
+        return ClassifyStudy(plan, views, [model.label], [output], data)
 
     def whole_run() -> None:
         samples = (s for _, s in prefetch(lambda i: prepare(data, i, spec, recipe, geometry, 0), len(data)))

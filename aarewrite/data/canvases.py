@@ -123,14 +123,11 @@ def from_array(
 
 def from_setup(setup: Setup) -> Canvases:
     """Canvases of what was opened for its first model: the very ones that `verify` cuts its crops from."""
-    model, labels = setup.models[0], setup.data.labels
-    return Canvases(
-        count=len(setup.data),
-        load=lambda i: setup.sample(i).canvas,
-        input=setup.spec.name,
-        size=setup.geometry.size,
-        axes=setup.axes,
-        labels=None if labels is None else np.asarray(labels, np.int64),
-        batch=model.batch or CROPS_PER_RUN,
-        constants=tuple(model.constants.items()),
-    )
+    model, data, size = setup.models[0], setup.data, setup.geometry.size
+    labels = None if data.labels is None else np.asarray(data.labels, np.int64)
+    batch, constants = model.batch or CROPS_PER_RUN, tuple(model.constants.items())
+
+    def load(i: int) -> Array:
+        return setup.sample(i).canvas
+
+    return Canvases(len(data), load, setup.spec.name, size, setup.axes, labels, batch, constants)

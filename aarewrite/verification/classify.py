@@ -11,6 +11,7 @@ import numpy as np
 
 from aarewrite.data.arrays import Array, Offset
 from aarewrite.data.geometry import Sample
+from aarewrite.data.sources import Data
 from aarewrite.data.views import Views
 from aarewrite.errors import CheckFailed, UsageError
 from aarewrite.verification.engine import Result, Study
@@ -73,20 +74,14 @@ class FlipCounts:
 class ClassifyStudy(Study):
     """Counts as the images come; keeps the outputs of the one image in work and a few flips to show.
 
-    `outputs` are those that hold the classes, one a model; `names` and `labels` have one entry a sample.
+    `outputs` are those that hold the classes, one a model; `data` has the samples' names and labels.
     """
 
     def __init__(
-        self,
-        plan: ShiftPlan,
-        views: Views,
-        models: Sequence[str],
-        outputs: Sequence[str],
-        names: Sequence[str],
-        labels: Sequence[int] | None,
+        self, plan: ShiftPlan, views: Views, models: Sequence[str], outputs: Sequence[str], data: Data
     ) -> None:
         super().__init__(plan, views, models)
-        self._outputs, self._names, self._labels = outputs, names, labels
+        self._outputs, self._names, self._labels = outputs, data.names, data.labels
         self._probabilities = [True for _ in models]
         self._rows: dict[Offset, list[Array]] = {}  # of the image in work
         self._flipped: Counter[tuple[bool, ...]] = Counter()  # images by the models whose class flips

@@ -1,4 +1,6 @@
-"""Dense outputs and feature vectors: how far is the output of a shifted input from the shifted output?"""
+"""What a model's outputs are, told from their shapes; and of maps and vectors, how far the output of a shifted input is
+from the shifted output.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +13,15 @@ from fractions import Fraction
 import numpy as np
 
 from aarewrite.data.arrays import Array, Offset, window
-from aarewrite.data.geometry import Sample
+from aarewrite.data.geometry import Geometry, Sample
 from aarewrite.data.views import Views, fourier_shift
-from aarewrite.errors import CannotHandle
+from aarewrite.errors import CannotHandle, UsageError
+from aarewrite.model.runner import Model
 from aarewrite.verification.engine import Result, Study
 from aarewrite.verification.protocols import ShiftPlan
 from aarewrite.verification.statistics import Mean
 
+TASKS = ("classify", "dense", "metric", "vector")
 MEASURES = ("relative_error", "psnr", "agreement", "cosine")  # fields of `MapPoint`
 ALL_SHIFTS = ("all", 0.0)  # stands for a direction and distance
 PSNR_CAP = 200.0  # dB, stands for "identical": a mean over images needs a finite number
@@ -93,6 +97,50 @@ def _ratio(out: int, into: int) -> Fraction | None:
         return Fraction(factor) if abs(out - factor * into) <= max(2, factor) else None
     stride = round(into / out)
     return Fraction(1, stride) if abs(out * stride - into) <= 2 * stride else None
+
+
+@dataclass(frozen=True)
+class Task:
+    """The task of one model and the outputs it concerns."""
+
+    name: str  # one of `TASKS`
+    why: str  # how it was found, for the report
+    grids: tuple[MapGrid, ...]  # the outputs; for `classify` and `metric` one entry with empty axes
+
+
+def infer_task(model: Model, geometry: Geometry, asked: str | None) -> Task:
+    """Run the model once and tell its task; `asked` overrules the guess.
+
+    Raises:
+        UsageError: `asked` is unknown.
+        CannotHandle: No output fits the task asked for, with the shapes named.
+    """
+    if asked is not None and asked not in TASKS:
+        raise UsageError(f"--task {asked}: unknown", f"use one of {', '.join(TASKS)}")
+    shapes = [spec.shape(geometry.size, channels=3 if len(spec.axes) == 2 else 1) for spec in model.image_inputs]
+    outputs = model.run(model.feed(np.ones((1, *shape), np.float32) for shape in shapes))
+    listing = ", ".join(f"{name} {array.shape}" for name, array in outputs.items())
+    layout = model.image_inputs[0].layout
+    maps = [find_grid(name, a.shape, a.dtype, geometry.size, layout) for name, a in outputs.items()]
+    grids = tuple(grid for grid in maps if grid is not None)
+    numbers = [name for name, a in outputs.items() if a.dtype.kind in "fiu"]
+    ranks = (2, 2 + len(geometry.size))  # (N, K) or (N, K, 1, 1); other ranks are lists, of anchors for example
+    classes = [n for n in numbers if outputs[n].ndim in ranks and outputs[n].shape[1] == outputs[n].size >= 2]
+    guess = "metric" if len(model.image_inputs) == 2 else "dense" if grids else "classify" if classes else "vector"
+    task = asked or guess
+    why = "given" if asked else f"inferred from outputs {listing}"
+    concerned = {
+        "classify": classes[:1],
+        "dense": [grid.output for grid in grids],
+        "metric": numbers[:1] if len(model.image_inputs) == 2 else [],
+        "vector": numbers,
+    }[task]
+    if concerned:
+        return Task(task, why, grids if task == "dense" else tuple(MapGrid(name, (), (), None) for name in concerned))
+    raise CannotHandle(
+        f"{model.label}: no output fits task {task} (outputs: {listing})",
+        "set --task classify, dense, metric or vector",
+    )
 
 
 class MapStudy(Study):

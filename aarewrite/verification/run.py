@@ -21,13 +21,12 @@ from aarewrite.progress import progress_bar
 from aarewrite.verification.classify import Classification, ClassifyStudy
 from aarewrite.verification.engine import BATCH, Study, run_studies
 from aarewrite.verification.equivariance import LayerResult, measure_layers
-from aarewrite.verification.maps import MapResult, MapStudy
+from aarewrite.verification.maps import MapResult, MapStudy, Task, infer_task
 from aarewrite.verification.metric import MetricResult, MetricStudy
 from aarewrite.verification.parity import Parity, Placement, compare, compare_with_file, node_placement, run_model
 from aarewrite.verification.preconditions import find_violations
 from aarewrite.verification.protocols import ShiftPlan, plan_shifts
 from aarewrite.verification.result import CircularClaim, VerifyReport
-from aarewrite.verification.task import Task, infer_task
 from aarewrite.version import __version__
 
 PROVIDERS = ("cpu", "cuda", "all")
@@ -185,7 +184,7 @@ def _study(plan: ShiftPlan, setup: Setup, tasks: Sequence[Task]) -> Study:
     views, labels = Views(plan.protocol, setup.geometry, setup.axes), [model.label for model in setup.models]
     outputs = [task.grids[0].output for task in tasks]
     if tasks[0].name == "classify":
-        return ClassifyStudy(plan, views, labels, outputs, setup.data.names, setup.data.labels)
+        return ClassifyStudy(plan, views, labels, outputs, setup.data)
     if tasks[0].name == "metric":
         return MetricStudy(plan, views, labels, outputs)
     return MapStudy(plan, views, labels, [task.grids for task in tasks], tasks[0].name)

@@ -1,10 +1,10 @@
-"""Dense outputs and vectors whose error under a shift one can count."""
+"""Dense outputs and vectors whose error under a shift one can count; what kind of answer real models give."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from small_nets import parse, ramp_map, save, subsample_map
+from small_nets import SHARED, needs_shared, parse, ramp_map, save, subsample_map
 
 from aarewrite.verification import verify
 
@@ -51,3 +51,24 @@ def test_shifts_of_one_image_are_one_sample(tmp_path):
     half = 1.959964 * by_image.std(ddof=1) / np.sqrt(8)
     assert (total.low, total.high) == pytest.approx((total.value - half, total.value + half), rel=1e-5)
     assert {point.relative_error.n for point in result.points} == {8}
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        ("deeplab_v3_mnv2_tf.onnx", "dense"),
+        ("fastestdet.onnx", "dense"),
+        ("ultraface_rfb320.onnx", "vector"),
+        ("yunet_n_dynamic.onnx", "vector"),
+        ("mnist_cntk_winml.onnx", "classify"),
+        ("mlperf_tiny_kws_dscnn.onnx", "classify"),
+        ("mlperf_tiny_resnet8_cifar10_int8.onnx", "classify"),
+        ("st_mobilenet_v2_035_128_tfs_nchw.onnx", "classify"),
+    ],
+)
+@needs_shared
+def test_task_is_inferred(name, task):
+    report = verify(SHARED / "models" / name, "synthetic:1", max_shift=1)
+    assert report.task == task
+    for result in report.maps:
+        assert np.isfinite(result.relative_error.value)

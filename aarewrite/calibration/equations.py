@@ -10,13 +10,17 @@ apart for each fold: a fit on some folds is judged on the others, which is how a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 import numpy as np
 from numpy.typing import NDArray
 
 F64 = NDArray[np.float64]
+Rows = NDArray[np.floating]
 
 WIDE = 1500  # unknowns per output
 ALPHAS = (1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0, 10.0, 100.0)
@@ -42,20 +46,7 @@ class Moments:
 
     def __add__(self, other: Moments) -> Moments:
         """The moments of both sets of samples."""
-        return Moments(
-            self.n + other.n,
-            self.x + other.x,
-            self.y + other.y,
-            self.xx + other.xx,
-            self.xy + other.xy,
-            self.yy + other.yy,
-        )
-
-    def centred(self) -> F64:
-        """Sums of products of the inputs about their means, (g, d, d)."""
-        mean = self.x / self.n
-        centred: F64 = self.xx - self.n * mean[:, :, None] * mean[:, None, :]
-        return centred
+        return Moments(*map(add, vars(self).values(), vars(other).values()))
 
     def error(self, weight: F64, bias: F64) -> F64:
         """Sum of squared errors of x W + b, per output: (g, o)."""
@@ -63,6 +54,10 @@ class Moments:
         cross = np.einsum("gd,gdo->go", self.x, weight)
         error: F64 = self.yy + quadratic + 2 * bias * (cross - self.y) + self.n * bias**2
         return np.maximum(error, 0.0)  # rounding may leave a perfect fit below zero
+
+    def variance(self) -> float:
+        """Of the targets, summed over outputs; above zero."""
+        return max(float((self.yy - self.y**2 / self.n).sum()) / self.n, 1e-30)
 
 
 class Equations:
@@ -77,14 +72,11 @@ class Equations:
 
     def __init__(self, groups: int, inputs: int, outputs: int, folds: int) -> None:
         g, d, o = groups, inputs, outputs
-        self._shape = (g, d, o)
-        self._sums = [
-            Moments(0.0, np.zeros((g, d)), np.zeros((g, o)), np.zeros((g, d, d)), np.zeros((g, d, o)), np.zeros((g, o)))
-            for _ in range(folds)
-        ]
-        self._rows: list[list[tuple[NDArray[np.floating], NDArray[np.floating]]]] = [[] for _ in range(folds)]
+        nothing = Moments(0, *map(np.zeros, ((g, d), (g, o), (g, d, d), (g, d, o), (g, o))))
+        self._sums = [nothing] * folds
+        self._rows: list[list[tuple[Rows, Rows]]] = [[] for _ in range(folds)]
 
-    def add(self, x: NDArray[np.floating], y: NDArray[np.floating], fold: int) -> None:
+    def add(self, x: Rows, y: Rows, fold: int) -> None:
         """Take in samples: x (g, m, d) and y (g, m, o)."""
         self._rows[fold].append((x, y))
         if sum(part.shape[1] for part, _ in self._rows[fold]) >= self.rows_at_once:
@@ -92,41 +84,33 @@ class Equations:
 
     def moments(self) -> list[Moments]:
         """The moments of each fold."""
-        for fold in range(len(self._sums)):
-            self._flush(fold)
+        for fold, rows in enumerate(self._rows):
+            if rows:
+                self._flush(fold)
         return self._sums
 
     def total(self) -> Moments:
         """The moments of all folds together."""
-        return _sum([fold for fold in self.moments() if fold.n > 0])
+        return reduce(add, self.moments())
 
     def _flush(self, fold: int) -> None:
-        if not self._rows[fold]:
-            return
-        x = np.concatenate([part for part, _ in self._rows[fold]], axis=1).astype(np.float64)
-        y = np.concatenate([part for _, part in self._rows[fold]], axis=1).astype(np.float64)
+        x, y = (np.concatenate(parts, axis=1, dtype=np.float64) for parts in zip(*self._rows[fold], strict=True))
         self._rows[fold] = []
-        xt = x.transpose(0, 2, 1)
         # One group at a time: numpy then sees x'x as the symmetric product it is, at half the work.
-        sums = self._sums[fold]
-        for g in range(self._shape[0]):
-            sums.xx[g] += xt[g] @ x[g]
-            sums.xy[g] += xt[g] @ y[g]
-        self._sums[fold] = Moments(
-            sums.n + x.shape[1], sums.x + x.sum(1), sums.y + y.sum(1), sums.xx, sums.xy, sums.yy + (y * y).sum(1)
-        )
+        xx = np.stack([group.T @ group for group in x])
+        xy = x.transpose(0, 2, 1) @ y
+        self._sums[fold] += Moments(x.shape[1], x.sum(1), y.sum(1), xx, xy, np.square(y).sum(1))
 
 
 @dataclass(frozen=True)
 class Fit:
-    """The solution for one layer.
+    """The solution for one layer. Errors are mean squared ones relative to the variance of the targets.
 
     Attributes:
         weight, bias: (g, d, o) and (g, o); the given ones when nothing beats them.
         alpha: The chosen regularisation; infinity when the weights were left alone.
-        before, after: Mean squared error, summed over outputs, on samples not fitted to (cross-validated).
-        own_before, own_after: The same on all samples.
-        variance: Of the targets, for scale.
+        before, after: Error on samples not fitted to (cross-validated).
+        own_before, own_after: Error on all samples.
     """
 
     weight: F64
@@ -136,25 +120,20 @@ class Fit:
     after: float
     own_before: float
     own_after: float
-    variance: float
 
 
 def ridge(moments: Moments, weight: F64, bias: F64, alpha: float, *, intercept: bool) -> tuple[F64, F64]:
     """Weights and bias that solve the ridge problem of this module's first lines."""
-    g, d, o = moments.xy.shape
-    mean_x = moments.x / moments.n if intercept else np.zeros((g, d))
-    mean_y = moments.y / moments.n if intercept else np.zeros((g, o))
-    xx = moments.xx - moments.n * mean_x[:, :, None] * mean_x[:, None, :]
-    xy = moments.xy - moments.n * mean_x[:, :, None] * mean_y[:, None, :]
-    if not intercept:
-        xy = xy - moments.x[:, :, None] * bias[:, None, :]
-    scale = np.trace(xx, axis1=1, axis2=2) / d
-    damping = alpha * np.where(scale > 0, scale, 1.0)
-    index = np.arange(d)
+    # Solved anew for every alpha: one eigendecomposition for all of them takes as long as ten to twenty solutions.
+    mean_x = moments.x / moments.n if intercept else np.zeros_like(moments.x)
+    mean_y = moments.y / moments.n if intercept else bias
+    xx = moments.xx - moments.x[:, :, None] * mean_x[:, None, :]
+    xy = moments.xy - moments.x[:, :, None] * mean_y[:, None, :]
+    scale = np.trace(xx, axis1=1, axis2=2) / xx.shape[1]
     change = xy - xx @ weight
-    xx[:, index, index] += damping[:, None]
+    np.einsum("gdd->gd", xx)[...] += alpha * np.where(scale > 0, scale, 1.0)[:, None]  # einsum: the diagonals' view
     solved = weight + np.linalg.solve(xx, change)
-    return solved, (mean_y - np.einsum("gd,gdo->go", mean_x, solved) if intercept else bias)
+    return solved, mean_y - np.einsum("gd,gdo->go", mean_x, solved)
 
 
 def fit(
@@ -174,57 +153,44 @@ def fit(
         bias: (g, o).
         intercept: Whether the bias may change.
         alphas: Candidates; the weights are left alone when the best of them does not lower the error.
+        start: Where the search among them begins.
     """
     seen = [fold for fold in folds if fold.n > 0]
-    total = _sum(seen)
-    own_before = float(total.error(weight, bias).sum())
-    variance = float((total.yy - total.y**2 / total.n).sum())
     # A solution of a wide layer takes seconds: one fold left out has to do for it.
-    judges = 1 if weight.shape[1] > WIDE else len(seen)
-    samples = sum(fold.n for fold in seen[:judges])
-    before = sum(float(fold.error(weight, bias).sum()) for fold in seen[:judges])
-    after, best_alpha = before, float("inf")
-    if len(seen) > 1:
+    judges = seen[:1] if weight.shape[1] > WIDE else seen
 
-        def error(alpha: float) -> float:
-            summed = 0.0
-            for out in range(judges):
-                # Summed anew each time: keeping the sums would double the memory of wide layers.
-                rest = _sum([fold for i, fold in enumerate(seen) if i != out])
-                summed += float(seen[out].error(*ridge(rest, weight, bias, alpha, intercept=intercept)).sum())
-            return summed
+    def error(alpha: float) -> float:
+        """The sum of squared errors on each fold left out."""
+        summed = 0.0
+        for judge in judges:
+            # Summed anew each time: keeping the sums would double the memory of wide layers.
+            rest = reduce(add, (fold for fold in seen if fold is not judge))
+            summed += judge.error(*ridge(rest, weight, bias, alpha, intercept=intercept)).sum()
+        return summed
 
-        alpha, lowest = _lowest(error, alphas, start)
-        if lowest < before:
-            after, best_alpha = lowest, alpha
-    if best_alpha == float("inf"):
-        solved, shift = weight, bias
+    total = reduce(add, seen)
+    before = sum(fold.error(weight, bias).sum() for fold in judges)
+    alpha, after = _lowest(error, alphas, start) if len(seen) > 1 else (math.inf, before)
+    solution = weight, bias
+    if after < before:
+        solution = ridge(total, weight, bias, alpha, intercept=intercept)
     else:
-        solved, shift = ridge(total, weight, bias, best_alpha, intercept=intercept)
-    own_after = float(total.error(solved, shift).sum())
-    n = total.n
-    return Fit(
-        solved, shift, best_alpha, before / samples, after / samples, own_before / n, own_after / n, variance / n
-    )
-
-
-def _sum(folds: Sequence[Moments]) -> Moments:
-    total = folds[0]
-    for fold in folds[1:]:
-        total = total + fold
-    return total
+        alpha, after = math.inf, before
+    samples, scale = sum(fold.n for fold in judges), total.variance()
+    own = [total.error(*one).sum() / total.n for one in ((weight, bias), solution)]
+    relative = (float(value / scale) for value in (before / samples, after / samples, *own))
+    return Fit(*solution, alpha, *relative)
 
 
 def _lowest(error: Callable[[float], float], alphas: Sequence[float], start: float) -> tuple[float, float]:
     """Walk downhill over the sorted candidates from the one nearest to `start`; the error has one valley."""
-    ladder = sorted(alphas)
-    place = min(range(len(ladder)), key=lambda i: abs(np.log(ladder[i] / start)))
-    known = {place: error(ladder[place])}
+    ladder, known = sorted(alphas), dict[int, float]()
+    best = min(range(len(ladder)), key=lambda i: abs(math.log(ladder[i] / start)))
     while True:
-        for near in (place - 1, place + 1):
+        place = best
+        for near in (place, place - 1, place + 1):
             if 0 <= near < len(ladder) and near not in known:
                 known[near] = error(ladder[near])
         best = min(known, key=lambda i: known[i])
         if best == place:
             return ladder[place], known[place]
-        place = best

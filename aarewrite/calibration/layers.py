@@ -1,4 +1,4 @@
-"""The layers of a model pair: what is repaired, where its weights are, how its samples are cut out.
+"""The layers of a model pair: what is repaired, where its weights are, what surrounds it.
 
 A layer is a Conv, Gemm or MatMul that exists in both models and reads, in the rewritten one, something that a blur
 has changed.
@@ -7,29 +7,48 @@ has changed.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
+from aarewrite.calibration.equations import F64
+from aarewrite.model.external import bodies, with_bodies
 from aarewrite.model.index import Constants, ancestors, attributes, consumed, label, only_reader
-
-F64 = NDArray[np.float64]
-F32 = NDArray[np.float32]
-Positions = tuple[NDArray[np.intp], ...]
 
 KINDS = ("Conv", "Gemm", "MatMul")
 
 
 @dataclass(frozen=True)
-class Left:
-    """A layer that is not repaired, and why."""
+class LayerRepair:
+    """What was done to one layer.
+
+    Errors are mean squared ones relative to the variance of the layer's target: 0.1 means that a tenth of what
+    the layer tells apart is lost.
+
+    Attributes:
+        name: The layer: its node's name, or its first output's.
+        kind: Conv, Gemm or MatMul.
+        before, after: Error with the given and the repaired weights, on samples that were not fitted to.
+        own_before, own_after: The same on all calibration samples, with the weights as stored.
+        alpha: Regularisation chosen for it; infinity when it was left alone.
+        reason: Why it was left alone; empty when it was repaired.
+    """
 
     name: str
     kind: str
-    reason: str
+    before: float = 0.0
+    after: float = 0.0
+    own_before: float = 0.0
+    own_after: float = 0.0
+    alpha: float = math.inf
+    reason: str = ""
+
+    @property
+    def repaired(self) -> bool:
+        """Whether its weights changed."""
+        return not self.reason
 
 
 @dataclass(frozen=True)
@@ -37,16 +56,14 @@ class Layer:
     """A layer that can be repaired.
 
     Attributes:
-        name: Its node's name, or its first output's where the node has none.
-        kind: Conv, Gemm or MatMul.
-        index: Its node's place in the rewritten model.
-        original_index: Its node's place in the original model.
+        name, kind: As in `LayerRepair`.
+        index, original_index: Its node's place in the rewritten and in the original model.
         input: The tensor it reads in the rewritten model.
         target: The tensor it makes in the original model.
         weight: Name of the constant that holds the weights.
         bias: Name of the constant that holds the bias; empty when there is none.
-        bias_node: Place of the node that reads the bias: the layer itself, or the Add behind a MatMul; -1: none.
-        bias_copies: Places of the nodes that read the bias in a second phase.
+        bias_nodes: Places of the nodes that read the bias, or could: the layer itself or the Add behind a MatMul, then
+            their copies in a second phase; empty when there is none.
         group: Groups of a Conv, else 1.
         addend: The other operand of the Add that the output goes to, in the rewritten model; empty when there is
             none that is known by the time this layer is repaired.
@@ -63,8 +80,7 @@ class Layer:
     target: str
     weight: str
     bias: str
-    bias_node: int
-    bias_copies: tuple[int, ...] = ()
+    bias_nodes: tuple[int, ...]
     group: int = 1
     addend: str = ""
     total: str = ""
@@ -73,143 +89,127 @@ class Layer:
     low: float = -math.inf
     high: float = math.inf
 
+    @property
+    def reads(self) -> list[str]:
+        """The tensors of the rewritten model that its repair needs."""
+        return [name for name in (self.input, self.addend) if name]
 
-def find_layers(original: onnx.ModelProto, rewritten: onnx.ModelProto) -> tuple[list[Layer], list[Left]]:
-    """The layers behind a blur, in topological order, and those that cannot be repaired."""
-    before = _by_label(original)
+
+def find_layers(
+    original: onnx.ModelProto, rewritten: onnx.ModelProto, residual: bool = True
+) -> tuple[list[Layer], list[LayerRepair]]:
+    """The layers behind a blur, in topological order, and those that cannot be repaired.
+
+    `residual`: whether the last layer of a residual block is fitted to the block's sum.
+    """
     constants = Constants(rewritten)
-    copies = _copies(rewritten, before)
-    users = _weight_users(rewritten, constants, copies)
+    twins, copies = _twins(original, rewritten)
+    users: dict[str | None, list[str]] = {}  # of each constant, the layers that read it
+    for index, node in enumerate(rewritten.graph.node):
+        if node.op_type != "Identity" and not any(index in places for places in copies.values()):
+            for name in consumed(node):
+                users.setdefault(constants.source(name), []).append(label(node))
     changed: set[str] = set()  # tensors whose values the rewrite may have changed
     layers: list[Layer] = []
-    left: list[Left] = []
+    left: list[LayerRepair] = []
     for index, node in enumerate(rewritten.graph.node):
-        original_index = -1 if index in copies else before.get(label(node), before.get(_by_weight(node), -1))
-        twin = original.graph.node[original_index] if original_index >= 0 else None
+        twin = original.graph.node[twins[index]] if index in twins else None
         if node.op_type in KINDS and twin is not None and twin.op_type == node.op_type and node.input[0] in changed:
-            copied = [copy for copy, first in copies.items() if first == index]
-            found = _layer(rewritten, node, index, twin, original_index, constants, users, copied)
-            if isinstance(found, Layer):
-                layers.append(found)
+            others = [user for user in users.get(constants.source(node.input[1]), []) if user != label(node)]
+            found = _layer(rewritten, index, twins[index], twin.output[0], constants, others, copies.get(index, ()))
+            if isinstance(found, str):
+                left.append(LayerRepair(label(node), node.op_type, reason=found))
             else:
-                left.append(found)
-        if consumed(node) & changed:
-            left += [
-                Left(label(inner), inner.op_type, "it is inside an If, Loop or Scan body") for inner in _inside(node)
-            ]
-        if twin is None or consumed(node) & changed or _differs(node, twin):
+                layers.append(found)
+        behind = bool(consumed(node) & changed)
+        if behind:
+            inside = [inner for body in bodies(node) for inner in with_bodies(body.node) if inner.op_type in KINDS]
+            reason = "it is inside an If, Loop or Scan body"
+            left += [LayerRepair(label(inner), inner.op_type, reason=reason) for inner in inside]
+        if twin is None or behind or list(node.input) != list(twin.input) or attributes(node) != attributes(twin):
             changed |= set(node.output)
-    layers = [_with_surroundings(layer, layers, original, rewritten, constants) for layer in layers]
+    layers = [_with_surroundings(layer, layers, original, rewritten, residual) for layer in layers]
     return layers, left
 
 
-def _inside(node: onnx.NodeProto) -> list[onnx.NodeProto]:
-    """The layers in the bodies of an If, Loop or Scan."""
-    bodies = [body for attribute in node.attribute for body in [attribute.g, *attribute.graphs]]
-    children = [child for body in bodies for child in body.node]
-    return [child for child in children if child.op_type in KINDS] + [
-        one for child in children for one in _inside(child)
-    ]
+def _twins(original: onnx.ModelProto, rewritten: onnx.ModelProto) -> tuple[dict[int, int], dict[int, list[int]]]:
+    """The places of the rewritten model's nodes in the original; and the copies of layers in a second phase, which
+    read the weights of the first and are repaired with it: their places by that of the layer.
 
-
-def _by_label(model: onnx.ModelProto) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for index, node in enumerate(model.graph.node):
-        found.setdefault(label(node), index)
-        found.setdefault(_by_weight(node), index)
-    return found
-
-
-def _copies(rewritten: onnx.ModelProto, before: Mapping[str, int]) -> dict[int, int]:
-    """Layers of a second phase, and the layer whose weights each of them reads: repaired with it."""
+    Nodes are known by their labels, an unnamed layer whose output took another name still by its weights.
+    """
+    before: dict[str, int] = {}
+    for index, node in enumerate(original.graph.node):
+        for key in _keys(node):
+            before.setdefault(key, index)
+    twins: dict[int, int] = {}
     firsts: dict[int, int] = {}
-    found = {}
+    copies: dict[int, list[int]] = {}
     for index, node in enumerate(rewritten.graph.node):
-        if node.op_type in KINDS:
-            # An unnamed conv whose output took another name is still known by its weights.
-            original_index = before.get(label(node), before.get(_by_weight(node), -1))
-            first = firsts.setdefault(original_index, index)
-            if original_index >= 0 and first != index and label(node) not in before:
-                found[index] = first
-    return found
-
-
-def _by_weight(node: onnx.NodeProto) -> str:
-    return f"weight {node.input[1]}" if node.op_type in KINDS else ""
-
-
-def _differs(node: onnx.NodeProto, twin: onnx.NodeProto) -> bool:
-    return list(node.input) != list(twin.input) or attributes(node) != attributes(twin)
-
-
-def _weight_users(model: onnx.ModelProto, constants: Constants, copies: Collection[int]) -> dict[str, list[str]]:
-    users: dict[str, list[str]] = {}
-    for index, node in enumerate(model.graph.node):
-        if node.op_type == "Identity" or index in copies:
+        twin = next((before[key] for key in _keys(node) if key in before), None)
+        if twin is None:
             continue
-        for name in consumed(node):
-            source = constants.source(name)
-            if source is not None:
-                users.setdefault(source, []).append(label(node))
-    return users
+        first = firsts.setdefault(twin, index) if node.op_type in KINDS else index
+        if first != index and label(node) not in before:
+            copies.setdefault(first, []).append(index)
+        else:
+            twins[index] = twin
+    return twins, copies
+
+
+def _keys(node: onnx.NodeProto) -> list[str]:
+    return [label(node), *(f"weight {name}" for name in node.input[1:2] if node.op_type in KINDS)]
 
 
 def _layer(
-    rewritten: onnx.ModelProto,
-    node: onnx.NodeProto,
+    model: onnx.ModelProto,
     index: int,
-    twin: onnx.NodeProto,
     original_index: int,
+    target: str,
     constants: Constants,
-    users: dict[str, list[str]],
+    others: Sequence[str],
     copies: Sequence[int],
-) -> Layer | Left:
-    name = label(node)
-    weight = constants.source(node.input[1])
+) -> Layer | str:
+    """The layer at a place of the rewritten model, whose copies are at these, or why it cannot be repaired.
+
+    `others`: what else reads its weights.
+    """
+    node = model.graph.node[index]
+    weight, values = constants.source(node.input[1]), attributes(node)
     if weight is None:
-        return Left(name, node.op_type, "its weights are computed in the graph")
+        return "its weights are computed in the graph"
     tensor = constants.tensor(weight)
     if tensor.data_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE):
-        return Left(name, node.op_type, f"its weights are {onnx.TensorProto.DataType.Name(tensor.data_type)}")
-    others = [user for user in users.get(weight, []) if user != name]
+        return f"its weights are {onnx.TensorProto.DataType.Name(tensor.data_type)}"
     if others:
-        return Left(name, node.op_type, f"its weights are shared with {others[0]}")
-    values = attributes(node)
+        return f"its weights are shared with {others[0]}"
     if node.op_type == "Gemm" and values.get("transA", 0):
-        return Left(name, node.op_type, "transA=1")
+        return "transA=1"
     if node.op_type == "MatMul" and len(tensor.dims) != 2:
-        return Left(name, node.op_type, "its weights are not a matrix")
+        return "its weights are not a matrix"
     outputs = tensor.dims[0] if node.op_type == "Conv" or values.get("transB", 0) else tensor.dims[1]
-    bias, bias_node, bias_copies = "", -1, list[int]()
+    bias, bias_nodes = "", (index, *copies)
     if node.op_type == "MatMul":
         # A MatMul has no bias of its own: the Add behind it has.
-        add = only_reader(rewritten, node.output[0])
-        if add is not None and add.op_type == "Add":
-            other = constants.source(add.input[1] if add.input[0] == node.output[0] else add.input[0])
-            if other is not None and _is_vector(constants.tensor(other), outputs):
-                bias, bias_node = other, _place(rewritten, add)
-                adds = [only_reader(rewritten, rewritten.graph.node[copy].output[0]) for copy in copies]
-                bias_copies = [_place(rewritten, one) for one in adds if one is not None]
-    else:
-        bias_node, bias_copies = index, list(copies)
-        if len(node.input) > 2 and node.input[2]:
-            source = constants.source(node.input[2])
-            if source is None or not _is_vector(constants.tensor(source), outputs):
-                return Left(name, node.op_type, "its bias is no constant with one value per output")
-            bias = source
-    return Layer(
-        name,
-        node.op_type,
-        index,
-        original_index,
-        node.input[0],
-        twin.output[0],
-        weight,
-        bias,
-        bias_node,
-        tuple(bias_copies),
-        int(values.get("group", 1)),
-    )
+        adds = [only_reader(model, model.graph.node[place].output[0]) for place in bias_nodes]
+        other = None
+        if adds[0] is not None and adds[0].op_type == "Add":
+            other = constants.source(_other(adds[0], node.output[0]))
+        if other is not None and _is_vector(constants.tensor(other), outputs):
+            bias, bias_nodes = other, tuple(_place(model, add) for add in adds if add is not None)
+        else:
+            bias_nodes = ()
+    elif len(node.input) > 2 and node.input[2]:
+        source = constants.source(node.input[2])
+        if source is None or not _is_vector(constants.tensor(source), outputs):
+            return "its bias is no constant with one value per output"
+        bias = source
+    group, kind = int(values.get("group", 1)), node.op_type
+    return Layer(label(node), kind, index, original_index, node.input[0], target, weight, bias, bias_nodes, group)
+
+
+def _other(add: onnx.NodeProto, operand: str) -> str:
+    return add.input[1] if add.input[0] == operand else add.input[0]
 
 
 def _place(model: onnx.ModelProto, node: onnx.NodeProto) -> int:
@@ -223,45 +223,41 @@ def _is_vector(tensor: onnx.TensorProto, length: int) -> bool:
 
 
 def _with_surroundings(
-    layer: Layer, layers: Sequence[Layer], original: onnx.ModelProto, rewritten: onnx.ModelProto, known: Constants
+    layer: Layer, layers: Sequence[Layer], original: onnx.ModelProto, rewritten: onnx.ModelProto, residual: bool
 ) -> Layer:
     """The layer with what follows it: its normalisation, its residual sum, its activation.
 
     The sum counts only for the last of its operands to be repaired: by then the other one is final.
     """
-    output = rewritten.graph.node[layer.index].output[0]
-    target = layer.target
-    norm = only_reader(original, target)
+    known = Constants(original)
+    output, target = rewritten.graph.node[layer.index].output[0], layer.target
+    norm, add = only_reader(original, target), only_reader(rewritten, output)
     if layer.kind == "Conv" and norm is not None and norm.op_type == "BatchNormalization":
         affine = _affine(norm, known)
-        follower = only_reader(rewritten, output)
-        if affine is None or follower is None:
+        if affine is None or add is None:
             return layer
         layer = replace(layer, scale=affine[0], shift=affine[1])
-        output, target = follower.output[0], norm.output[0]
-    add, twin = only_reader(rewritten, output), only_reader(original, target)
-    if (
-        layer.kind == "Conv"
-        and add is not None
-        and twin is not None
-        and add.op_type == twin.op_type == "Add"
-        and add.input[0] != add.input[1]
-    ):
-        other = add.input[1] if add.input[0] == output else add.input[0]
+        output, target = add.output[0], norm.output[0]
+        add = only_reader(rewritten, output)
+    twin = only_reader(original, target)
+    sums = add is not None and twin is not None and add.op_type == twin.op_type == "Add"
+    if add is not None and twin is not None and sums and layer.kind == "Conv" and residual:
+        other = _other(add, output)
         behind = ancestors(rewritten, [other])
-        if known.source(other) is None and not any(one.index in behind for one in layers if one.index >= layer.index):
+        later = any(one.index in behind for one in layers if one.index >= layer.index)
+        if add.input[0] != add.input[1] and known.source(_other(twin, target)) is None and not later:
             layer = replace(layer, addend=other, total=twin.output[0])
             target = twin.output[0]
-    low, high = _interval(only_reader(original, target), Constants(original))
+    low, high = _interval(only_reader(original, target), known)
     return replace(layer, low=low, high=high)
 
 
 def _affine(norm: onnx.NodeProto, known: Constants) -> tuple[F64, F64] | None:
     """Scale and shift of a BatchNormalization with constant statistics."""
-    sources = [known.source(name) for name in norm.input[1:5]]
+    sources = [source for name in norm.input[1:5] if (source := known.source(name)) is not None]
     if len(sources) < 4 or len(norm.output) != 1:
         return None
-    gain, bias, mean, variance = (known.array(name).astype(np.float64) for name in sources if name is not None)
+    gain, bias, mean, variance = (known.array(source).astype(np.float64) for source in sources)
     scale = gain / np.sqrt(variance + attributes(norm).get("epsilon", 1e-5))
     if np.abs(scale).min() < 1e-6 * np.abs(scale).max():
         return None  # a channel that is switched off has no target to go back to
@@ -277,7 +273,6 @@ def _interval(activation: onnx.NodeProto | None, known: Constants) -> tuple[floa
     values = attributes(activation)
     bounds = [values.get("min", -math.inf), values.get("max", math.inf)]
     for place, name in enumerate(activation.input[1:3]):
-        if name:
-            source = known.source(name)
-            bounds[place] = float(known.array(source).reshape(())) if source is not None else bounds[place]
+        if (source := known.source(name)) is not None:
+            bounds[place] = known.array(source).item()
     return float(bounds[0]), float(bounds[1])

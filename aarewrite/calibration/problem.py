@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
-from aarewrite.calibration.equations import F64, Equations, Fit, fit, ridge
+from aarewrite.calibration.equations import ALPHAS, F64, Equations, Fit, Moments, fit, ridge
 from aarewrite.calibration.layers import Layer
 from aarewrite.calibration.samples import F32, choose_positions, conv_rows, value_rows
 from aarewrite.calibration.weights import read_weights
@@ -19,48 +18,60 @@ from aarewrite.errors import UsageError
 from aarewrite.model.index import Constants, attributes
 
 
+@dataclass(frozen=True)
+class RepairOptions:
+    """How weights are repaired.
+
+    Attributes:
+        positions: Output positions looked at per sample, drawn at random; all of them on smaller maps.
+        folds: Parts of the data, for choosing the regularisation by the error on the part left out.
+        crops: Consecutive samples that show the same image: they are never split over folds.
+        impute: Rounds of solving for what is left behind the activation; 0: fit what is in front of it.
+        residual: Fit the last layer of a residual block so that the block's sum fits, not the branch.
+        alphas: Candidates for the regularisation, relative to the mean variance of a layer's inputs.
+        seed: Of the choice of positions.
+        memory: Bytes for the tensors remembered between layers, both models together: less is slower.
+        sample_memory: Bytes for the samples of a layer that `impute` needs; layers with more go without it.
+        threads: Threads of ONNX Runtime; 0: as many as cores.
+    """
+
+    positions: int = 64
+    folds: int = 3
+    crops: int = 1
+    impute: int = 3
+    residual: bool = True
+    alphas: tuple[float, ...] = ALPHAS
+    seed: int = 0
+    memory: int = 1 << 30
+    sample_memory: int = 1 << 29
+    threads: int = 0
+
+
 class LayerProblem:
     """Gathers a layer's inputs and targets and solves for its weights.
 
     Args:
         model: The rewritten model, repaired up to this layer.
         layer: The layer.
-        positions: Output positions looked at per sample.
-        folds: Parts of the data.
-        crops: Consecutive samples that stay in one fold.
-        seed: Of the choice of positions.
-        impute: Rounds of filling in targets where the activation clips them.
-        row_memory: Bytes for the samples that these rounds need; they are left out where there are more.
+        options: How it is repaired.
     """
 
-    def __init__(
-        self,
-        model: onnx.ModelProto,
-        layer: Layer,
-        *,
-        positions: int,
-        folds: int,
-        crops: int,
-        seed: int,
-        impute: int = 0,
-        row_memory: int = 0,
-    ) -> None:
-        self.layer = layer
+    def __init__(self, model: onnx.ModelProto, layer: Layer, options: RepairOptions) -> None:
+        self.layer, self._options = layer, options
         self._weight, self._bias = read_weights(model, layer)
         self._values = attributes(model.graph.node[layer.index])
-        self._kernel = tuple(Constants(model).tensor(layer.weight).dims)[2:]
-        self._positions, self._folds, self._crops, self._seed = positions, folds, crops, seed
-        inputs, outputs = self._weight.shape[1:]
-        self._equations = Equations(len(self._weight), inputs, outputs, folds)
+        self._kernel = Constants(model).tensor(layer.weight).dims[2:] or [1]  # a matrix is a kernel of one value
+        groups, inputs, outputs = self._weight.shape
+        self._equations = Equations(groups, inputs, outputs, options.folds)
         self._seen = self._batches = 0
-        clips = impute > 0 and (layer.low > -np.inf or layer.high < np.inf)
-        self._rounds, self._room = impute, row_memory
+        self._room = options.sample_memory
+        clips = options.impute > 0 and (layer.low > -math.inf or layer.high < math.inf)
         self._rows: list[tuple[F32, F32, F32, F32]] | None = [] if clips else None
 
     @property
     def inputs(self) -> list[str]:
         """Tensors it needs from the rewritten model."""
-        return [name for name in (self.layer.input, self.layer.addend) if name]
+        return self.layer.reads
 
     @property
     def targets(self) -> list[str]:
@@ -73,42 +84,42 @@ class LayerProblem:
         Raises:
             UsageError: The values are not finite.
         """
-        layer = self.layer
-        rows, targets, offset, image = self._conv(x, y) if layer.kind == "Conv" else self._matrix(x, y)
+        layer, options = self.layer, self._options
+        values, target = self._map(x[layer.input]), self._map(y[layer.total or layer.target])
+        size = target.shape[2:]
+        rng = np.random.default_rng([options.seed, layer.index, self._batches])
+        image, positions = choose_positions(size, len(values), options.positions, rng)
+        rows = conv_rows(values, self._kernel, self._values, image, positions, size)
+        targets = value_rows(target, image, positions, layer.group)
+        offset = np.zeros_like(targets)
+        if layer.total:
+            # The block's sum is what the next block sees: the branch makes up for the errors of the shortcut.
+            offset = value_rows(x[layer.addend], image, positions, layer.group, size)
+            targets = self._to_layer(targets, offset)
         if not (np.isfinite(rows).all() and np.isfinite(targets).all()):
             raise UsageError(
                 f"layer {layer.name}: values on the calibration data are not finite",
                 "check the data and their preprocessing",
             )
-        fold = (self._seen + image) // self._crops % self._folds
-        for part in range(self._folds):
-            chosen = fold == part
-            if chosen.any():
-                self._equations.add(rows[:, chosen], targets[:, chosen], part)
+        folds = (self._seen + image) // options.crops % options.folds
+        for fold in np.unique(folds):
+            self._equations.add(rows[:, folds == fold], targets[:, folds == fold], int(fold))
         if self._rows is not None:
             low, high = self._to_layer(layer.low, offset), self._to_layer(layer.high, offset)
             self._rows.append((rows, targets, np.minimum(low, high), np.maximum(low, high)))
             self._room -= rows.nbytes + 3 * targets.nbytes
             if self._room < 0:
                 self._rows = None
-        self._seen += int(image[-1]) + 1 if len(image) else 0
+        self._seen += len(values)
         self._batches += 1
 
-    def solve(self, alphas: Sequence[float], start: float) -> Fit:
+    def solve(self, start: float) -> Fit:
         """The weights that fit best; `start` is where the search for the regularisation begins."""
-        solution = fit(
-            self._equations.moments(),
-            self._weight,
-            self._bias,
-            intercept=self.layer.bias_node >= 0,
-            alphas=alphas,
-            start=start,
-        )
-        if self._rows is None or not math.isfinite(solution.alpha):
-            return solution
-        return self._impute(solution)
+        folds, alphas, intercept = self._equations.moments(), self._options.alphas, bool(self.layer.bias_nodes)
+        found = fit(folds, self._weight, self._bias, intercept=intercept, alphas=alphas, start=start)
+        return found if self._rows is None or not math.isfinite(found.alpha) else self._impute(found)
 
-    def _impute(self, solution: Fit) -> Fit:
+    def _impute(self, found: Fit) -> Fit:
         """Solve for what is left behind the activation.
 
         Where the activation clips the original's value, any value beyond the bound is as good. Targets there
@@ -116,40 +127,32 @@ class LayerProblem:
         lowers the error behind the activation (majorisation), whose rest is what is reported.
         """
         moments = self._equations.total()
-        scale = np.trace(moments.centred(), axis1=1, axis2=2)[:, None, None] / moments.x.shape[1]
+        spread = np.trace(moments.xx, axis1=1, axis2=2) - np.square(moments.x).sum(1) / moments.n
+        moved = np.square(found.weight - self._weight).sum((1, 2))
+        penalty = found.alpha * float(spread @ moved) / moments.x.shape[1]
+        given, own_before = self._filled(moments, self._weight, self._bias)
+        filled, error = self._filled(moments, found.weight, found.bias)
+        if error + penalty >= own_before:
+            filled = given
+        intercept = bool(self.layer.bias_nodes)
+        for _ in range(self._options.impute):  # at least once
+            weight, bias = ridge(filled, self._weight, self._bias, found.alpha, intercept=intercept)
+            filled, error = self._filled(moments, weight, bias)
+        scale = moments.n * moments.variance()
+        return replace(found, weight=weight, bias=bias, own_before=own_before / scale, own_after=error / scale)
 
-        def penalty(weight: F64) -> float:
-            return float((solution.alpha * scale * (weight - self._weight) ** 2).sum())
-
-        given, fitted = self._beyond(self._weight, self._bias), self._beyond(solution.weight, solution.bias)
-        weight, bias, sums = self._weight, self._bias, given
-        if fitted.error + penalty(solution.weight) < given.error:
-            weight, bias, sums = solution.weight, solution.bias, fitted
-        intercept = self.layer.bias_node >= 0
-        for _ in range(self._rounds):
-            filled = replace(moments, y=sums.y, xy=sums.xy, yy=sums.yy)
-            weight, bias = ridge(filled, self._weight, self._bias, solution.alpha, intercept=intercept)
-            sums = self._beyond(weight, bias)
-        return replace(
-            solution, weight=weight, bias=bias, own_before=given.error / moments.n, own_after=sums.error / moments.n
-        )
-
-    def _beyond(self, weight: F64, bias: F64) -> _Filled:
-        """Sums over the samples with targets filled in by the predictions of these weights."""
-        y, xy = np.zeros_like(bias), np.zeros_like(weight)
-        yy, error = np.zeros_like(bias), 0.0
+    def _filled(self, moments: Moments, weight: F64, bias: F64) -> tuple[Moments, float]:
+        """The moments with targets filled in by the predictions of these weights (but for their squares, which no
+        solution needs), and the squared error that is left."""
+        y, xy, error = np.zeros_like(bias), np.zeros_like(weight), 0.0
         for rows, targets, low, high in self._rows or []:
             predicted = rows @ weight.astype(np.float32) + bias[:, None].astype(np.float32)
-            filled = np.where(
-                targets <= low,
-                np.minimum(predicted, low),
-                np.where(targets >= high, np.maximum(predicted, high), targets),
-            )
+            beyond = [np.minimum(predicted, low), np.maximum(predicted, high)]
+            filled = np.select([targets <= low, targets >= high], beyond, targets)
             error += float(np.square(predicted - filled, dtype=np.float64).sum())
             y += filled.sum(1, dtype=np.float64)
-            yy += np.square(filled, dtype=np.float64).sum(1)
             xy += rows.transpose(0, 2, 1) @ filled
-        return _Filled(y, xy, yy, error)
+        return replace(moments, y=y, xy=xy), error
 
     def _to_layer(self, value: float | F32, offset: F32) -> F32:
         """From the space where the activation is applied back to the layer's own output."""
@@ -157,42 +160,10 @@ class LayerProblem:
         if self.layer.scale is None or self.layer.shift is None:
             return np.asarray(moved, np.float32)
         shape = (self.layer.group, 1, -1)
-        shift, scale = self.layer.shift.reshape(shape), self.layer.scale.reshape(shape)
-        return np.asarray((moved - shift) / scale, np.float32)
+        return np.asarray((moved - self.layer.shift.reshape(shape)) / self.layer.scale.reshape(shape), np.float32)
 
-    def _conv(self, x: Mapping[str, Array], y: Mapping[str, Array]) -> tuple[F32, F32, F32, NDArray[np.intp]]:
-        layer, values = self.layer, x[self.layer.input]
-        target = y[layer.total or layer.target]
-        size = target.shape[2:]
-        rng = np.random.default_rng([self._seed, layer.index, self._batches])
-        image, positions = choose_positions(size, len(values), self._positions, rng)
-        rows = conv_rows(values, self._kernel, self._values, image, positions, size)
-        targets = value_rows(target, image, positions, layer.group)
-        offset = np.zeros_like(targets)
-        if layer.total:
-            # The block's sum is what the next block sees: the branch makes up for the errors of the shortcut.
-            addend = x[layer.addend]
-            steps = [-(-m // n) for m, n in zip(addend.shape[2:], size, strict=True)]
-            places = tuple(p * step for p, step in zip(positions, steps, strict=True))
-            offset = value_rows(addend, image, places, layer.group)
-            targets = self._to_layer(targets, offset)
-        return rows, targets, offset, image
-
-    def _matrix(self, x: Mapping[str, Array], y: Mapping[str, Array]) -> tuple[F32, F32, F32, NDArray[np.intp]]:
-        values, target = x[self.layer.input], y[self.layer.target]
-        rows = values.reshape(len(values), -1, values.shape[-1])
-        targets = target.reshape(len(target), -1, target.shape[-1])
-        rng = np.random.default_rng([self._seed, self.layer.index, self._batches])
-        image, (place,) = choose_positions(rows.shape[1:2], len(rows), self._positions, rng)
-        chosen = targets[image, place][None].astype(np.float32)
-        return rows[image, place][None].astype(np.float32), chosen, np.zeros_like(chosen), image
-
-
-@dataclass(frozen=True)
-class _Filled:
-    """Sums over samples with filled-in targets, and the squared error that is left."""
-
-    y: F64
-    xy: F64
-    yy: F64
-    error: float
+    def _map(self, value: Array) -> Array:
+        """A tensor with the channels on axis 1: those of a Gemm or MatMul are last."""
+        if self.layer.kind == "Conv":
+            return value
+        return np.moveaxis(value.reshape(len(value), -1, value.shape[-1]), -1, 1)

@@ -15,7 +15,9 @@ from aarewrite.calibration.budget import relative_budget, rewrite_within
 from aarewrite.calibration.choices import PlanVariants
 from aarewrite.calibration.judge import Drift, Verdict, answer, compare, drift
 from aarewrite.calibration.latency import latency_ratio
-from aarewrite.calibration.repair import LayerRepair, RepairOptions, repair
+from aarewrite.calibration.layers import LayerRepair
+from aarewrite.calibration.problem import RepairOptions
+from aarewrite.calibration.repair import repair
 from aarewrite.calibration.search import SearchOptions, SearchResult, Trial, search
 from aarewrite.data.canvases import Canvases, from_setup
 from aarewrite.data.setup import open_setup

@@ -5,30 +5,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from aarewrite.calibration.layers import Positions
+from aarewrite.errors import CannotHandle
 from aarewrite.model.index import Attributes
 from aarewrite.model.types import Array
+from aarewrite.windows import Window, explicit
 
 F32 = NDArray[np.float32]
+Positions = tuple[NDArray[np.intp], ...]
 
 
-def conv_pads(
-    values: Attributes, size: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
-) -> tuple[list[int], list[int]]:
-    """Begin and end pads of a Conv with these attributes on an input of this size."""
-    rank = len(size)
-    mode = values.get("auto_pad", b"NOTSET").decode()
-    if mode in ("SAME_UPPER", "SAME_LOWER"):
-        total = [
-            max((-(-n // s) - 1) * s + (k - 1) * d + 1 - n, 0)
-            for n, k, s, d in zip(size, kernel, strides, dilations, strict=True)
-        ]
-        small, large = [t // 2 for t in total], [t - t // 2 for t in total]
-        return (small, large) if mode == "SAME_UPPER" else (large, small)
-    pads = [0] * (2 * rank) if mode == "VALID" else list(values.get("pads", [0] * (2 * rank)))
-    return pads[:rank], pads[rank:]
+def conv_window(kernel: Sequence[int], values: Attributes, size: Sequence[int]) -> Window:
+    """The window of a Conv with these attributes, its pads written out for an input of this size.
+
+    Raises:
+        CannotHandle: The pads depend on more than that.
+    """
+    rank = len(kernel)
+    ones, pads = (1,) * rank, tuple(values.get("pads", (0,) * 2 * rank))
+    strides, dilations = (tuple(values.get(name, ones)) for name in ("strides", "dilations"))
+    automatic = values.get("auto_pad", b"NOTSET").decode()
+    found = explicit(Window(tuple(kernel), strides, dilations, pads[:rank], pads[rank:], automatic), tuple(size))
+    if isinstance(found, str):
+        raise CannotHandle(found)
+    return found
 
 
 def choose_positions(
@@ -57,32 +59,28 @@ def conv_rows(
     The rewritten layer may be finer than the original (its stride removed): position j of the original is then
     position j * step of the rewritten one, step being the ratio of the sizes.
     """
-    rank = len(kernel)
-    size = x.shape[2:]
-    strides = list(values.get("strides", [1] * rank))
-    dilations = list(values.get("dilations", [1] * rank))
-    group = int(values.get("group", 1))
-    begin, end = conv_pads(values, size, kernel, strides, dilations)
-    made = [
-        (n + b + e - (k - 1) * d - 1) // s + 1
-        for n, b, e, k, d, s in zip(size, begin, end, kernel, dilations, strides, strict=True)
-    ]
-    steps = [-(-m // t) for m, t in zip(made, target_size, strict=True)]
-    padded = np.pad(x, [(0, 0), (0, 0), *zip(begin, end, strict=True)])
-    rows = np.moveaxis(padded, 1, -1)
-    starts = [p * step * s for p, step, s in zip(positions, steps, strides, strict=True)]
-    columns = [
-        rows[(image, *(start + o * d for start, o, d in zip(starts, offset, dilations, strict=True)))]
-        for offset in np.ndindex(*kernel)
-    ]
-    patches = np.stack(columns, axis=-1)  # (m, channels, kernel)
-    m, channels = patches.shape[:2]
-    return np.ascontiguousarray(
-        patches.reshape(m, group, channels // group * patches.shape[2]).transpose(1, 0, 2), dtype=np.float32
-    )
+    window = conv_window(kernel, values, x.shape[2:])
+    made = [n for n in window.output(x.shape[2:]) if n is not None]
+    padded = np.pad(x, [(0, 0), (0, 0), *zip(window.begin, window.end, strict=True)])
+    axes = tuple(range(1, x.ndim - 1))
+    views = sliding_window_view(np.moveaxis(padded, 1, -1), window.extent, axis=axes)
+    taps = [slice(None)] * x.ndim + [slice(None, None, dilation) for dilation in window.dilations]
+    places = zip(_finer(positions, made, target_size), window.strides, strict=True)
+    patches = views[tuple(taps)][(image, *(place * stride for place, stride in places))]
+    return _grouped(patches, int(values.get("group", 1)))  # of (m, channels, *kernel)
 
 
-def value_rows(y: Array, image: NDArray[np.intp], positions: Positions, group: int) -> F32:
-    """The values of (n, channels, ...) at positions, as (groups, m, channels per group)."""
-    rows = np.moveaxis(y, 1, -1)[(image, *positions)]
+def value_rows(
+    y: Array, image: NDArray[np.intp], positions: Positions, group: int, target_size: Sequence[int] | None = None
+) -> F32:
+    """The values of (n, channels, ...), which may be finer than the original, as (groups, m, channels per group)."""
+    places = _finer(positions, y.shape[2:], target_size or y.shape[2:])
+    return _grouped(np.moveaxis(y, 1, -1)[(image, *places)], group)
+
+
+def _finer(positions: Positions, size: Sequence[int], target_size: Sequence[int]) -> Positions:
+    return tuple(p * -(-n // m) for p, n, m in zip(positions, size, target_size, strict=True))
+
+
+def _grouped(rows: Array, group: int) -> F32:
     return np.ascontiguousarray(rows.reshape(len(rows), group, -1).transpose(1, 0, 2), dtype=np.float32)

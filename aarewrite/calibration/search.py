@@ -15,7 +15,8 @@ from typing import Protocol
 import onnx
 
 from aarewrite.calibration.judge import Judge
-from aarewrite.calibration.repair import RepairOptions, repair
+from aarewrite.calibration.problem import RepairOptions
+from aarewrite.calibration.repair import repair
 from aarewrite.data.canvases import Canvases
 from aarewrite.errors import UsageError
 

@@ -8,7 +8,7 @@ from onnx import numpy_helper
 
 from aarewrite.calibration.equations import F64
 from aarewrite.calibration.layers import Layer
-from aarewrite.model.index import Constants, attributes
+from aarewrite.model.index import Constants, attributes, consumed
 from aarewrite.model.types import Array, DType
 
 
@@ -32,58 +32,48 @@ def read_weights(model: onnx.ModelProto, layer: Layer) -> tuple[F64, F64]:
 
 
 def write_weights(model: onnx.ModelProto, layer: Layer, weight: F64, bias: F64) -> None:
-    """Store new weights in place; the bias gets a constant of its own, since equal biases are often shared."""
-    constants = Constants(model)
-    tensor = constants.tensor(layer.weight)
-    shape, dtype = tuple(tensor.dims), numpy_helper.to_array(tensor).dtype
-    node = model.graph.node[layer.index]
-    values = attributes(node)
+    """Store new weights in place, and the bias, which equal layers often share, in a constant of its own."""
+    tensor = Constants(model).tensor(layer.weight)
+    dtype = numpy_helper.to_array(tensor).dtype
+    values = attributes(model.graph.node[layer.index])
     if layer.kind == "Conv":
         weight = weight.transpose(0, 2, 1)
     elif layer.kind == "Gemm":
         weight = weight[0] / values.get("alpha", 1.0)
         weight = weight.T if values.get("transB", 0) else weight
         bias = bias / values.get("beta", 1.0)
-    _store(tensor, weight.reshape(shape), dtype)
-    if layer.bias_node >= 0:
-        _write_bias(model, constants, layer, bias, dtype)
+    _store(tensor, weight.reshape(tuple(tensor.dims)), dtype)
+    if layer.bias_nodes:
+        _write_bias(model, layer, bias, dtype)
 
 
-def _write_bias(model: onnx.ModelProto, constants: Constants, layer: Layer, bias: F64, dtype: DType) -> None:
-    nodes = [model.graph.node[place] for place in (layer.bias_node, *layer.bias_copies)]
-    taken = {tensor.name for tensor in model.graph.initializer} | {n for one in model.graph.node for n in one.output}
-    name = f"{layer.weight}/bias"
-    while name in taken:
-        name += "_"
-    tensor = onnx.TensorProto(name=name)
-    _store(tensor, bias.reshape(tuple(constants.tensor(layer.bias).dims) if layer.bias else (bias.size,)), dtype)
-    old = ""
-    for node in nodes:
-        if layer.bias:
-            place = next(i for i, read in enumerate(node.input) if constants.source(read) == layer.bias)
-            old, node.input[place] = node.input[place], name
-        elif len(node.input) > 2:
-            node.input[2] = name
-        else:
-            node.input.append(name)
-    if (
-        old
-        and not any(old in one.input for one in model.graph.node)
-        and old not in {v.name for v in model.graph.output}
-    ):
-        for place, initializer in enumerate(model.graph.initializer):
-            if initializer.name == old:  # nothing reads it any more: the new one takes its place and name
-                model.graph.initializer[place].CopyFrom(tensor)
-                model.graph.initializer[place].name = old
-                for node in nodes:
-                    node.input[list(node.input).index(name)] = old
-                return
-    model.graph.initializer.append(tensor)
+def _write_bias(model: onnx.ModelProto, layer: Layer, bias: F64, dtype: DType) -> None:
+    graph, constants = model.graph, Constants(model)
+    slots = [(graph.node[place], 2) for place in layer.bias_nodes]
+    shape = [bias.size]
+    if layer.bias:
+        shape = list(constants.tensor(layer.bias).dims)
+        sources = [(node, [constants.source(name) for name in node.input]) for node, _ in slots]
+        slots = [(node, names.index(layer.bias)) for node, names in sources]
+    names = {node.input[slot] for node, slot in slots if slot < len(node.input)}
+    readers = [node for node in graph.node if names & consumed(node)]
+    kept = [tensor for tensor in graph.initializer if tensor.name in names]
+    shared = len(readers) > len(slots) or names & {value.name for value in graph.output}
+    if len(names) == len(kept) == 1 and not shared:
+        tensor = kept[0]
+    else:
+        taken = {tensor.name for tensor in graph.initializer} | {name for one in graph.node for name in one.output}
+        tensor = graph.initializer.add(name=f"{layer.weight}/bias")
+        while tensor.name in taken:
+            tensor.name += "_"
+    _store(tensor, bias.reshape(shape), dtype)
+    for node, slot in slots:
+        node.input[slot:] = [tensor.name, *node.input[slot + 1 :]]
 
 
 def _store(tensor: onnx.TensorProto, value: Array, dtype: DType) -> None:
-    name, doc = tensor.name, tensor.doc_string
     limit = np.finfo(dtype).max
-    tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(np.clip(value, -limit, limit), dtype=dtype), name))
-    if doc:
-        tensor.doc_string = doc
+    stored = numpy_helper.from_array(np.clip(value, -limit, limit).astype(dtype), tensor.name)
+    if tensor.doc_string:
+        stored.doc_string = tensor.doc_string
+    tensor.CopyFrom(stored)

@@ -56,12 +56,28 @@ def test_a_normalisation_and_a_clip_behind_a_layer_are_read() -> None:
     assert (layer.low, layer.high) == (-math.inf, 6)
 
 
+def test_a_normalisation_with_computed_statistics_leaves_the_layer_without_surroundings() -> None:
+    models = []
+    for blurred in (False, True):
+        net = Net(["n", 2, 9, 9])
+        source = net.blur("x", "blurred", 2, 1) if blurred else "x"
+        net.conv(source, "y", np.ones((2, 2, 1, 1)))
+        for name in ("gain", "beta", "variance"):
+            net.constant(name, np.ones(2))
+        net.node("ReduceMean", ["x"], "mean", axes=[0, 2, 3], keepdims=0)
+        net.node("BatchNormalization", ["y", "gain", "beta", "mean", "variance"], "normal")
+        net.node("Relu", ["normal"], "z")
+        models.append(net.model("z"))
+    layer = by_name(*models)["y"]
+    assert (layer.scale, layer.shift, layer.low) == (None, None, -math.inf)
+
+
 def test_the_copies_of_a_second_phase_belong_to_their_layer() -> None:
     rewritten = rewrite(two_stages(), Recipe(conv="before", shortcut="conv", second_phase=4)).model
     found = by_name(two_stages(), rewritten)
     assert set(found) == {"second", "shortcut", "inner"}
     for name, layer in found.items():
-        assert [rewritten.graph.node[place].output[0] for place in layer.bias_copies] == [f"{name}/phase2"]
+        assert [rewritten.graph.node[place].output[0] for place in layer.bias_nodes[1:]] == [f"{name}/phase2"]
 
 
 def shared(net: Net) -> None:

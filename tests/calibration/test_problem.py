@@ -44,14 +44,14 @@ def clipped_layer() -> tuple[onnx.ModelProto, Layer]:
     net.node("Identity", ["x"], "seen")
     net.conv("seen", "y", np.zeros((2, 3, 1, 1)), np.zeros(2))
     net.node("Relu", ["y"], "z")
-    return net.model("z"), Layer("y", "Conv", 1, 0, "seen", "y", "y.w", "y.b", 1, low=0.0)
+    return net.model("z"), Layer("y", "Conv", 1, 0, "seen", "y", "y.w", "y.b", (1,), low=0.0)
 
 
 @pytest.mark.parametrize("rounds", [0, 40])
 def test_what_the_activation_clips_does_not_count(rounds: int) -> None:
     """Where the target is negative it is moved at random: the weights that made the rest are still found."""
     model, layer = clipped_layer()
-    problem = LayerProblem(model, layer, positions=64, folds=2, crops=1, seed=0, impute=rounds, row_memory=1 << 20)
+    problem = LayerProblem(model, layer, RepairOptions(folds=2, impute=rounds, alphas=(1e-9, 1e-6)))
     assert (problem.inputs, problem.targets) == (["seen"], ["y"])
     rng = np.random.default_rng(0)
     weight = rng.standard_normal((2, 3)).astype(np.float32)
@@ -60,7 +60,7 @@ def test_what_the_activation_clips_does_not_count(rounds: int) -> None:
         y = np.einsum("oi,nihw->nohw", weight, x)
         y = np.where(y < 0, y - rng.exponential(3.0, y.shape).astype(np.float32), y)
         problem.add({"seen": x}, {"y": y})
-    found = problem.solve((1e-9, 1e-6), 1e-9)
+    found = problem.solve(1e-9)
     error = np.abs(found.weight[0].T - weight).max()
     assert error < 0.02 if rounds else error > 0.2
     assert found.own_after < found.own_before
@@ -89,7 +89,7 @@ def inner(model: onnx.ModelProto, tensor: str, feed: dict[str, np.ndarray]) -> n
 def test_values_that_are_not_finite_name_the_layer() -> None:
     original, rewritten = residual_pair()
     layer = find_layers(original, rewritten)[0][0]
-    problem = LayerProblem(rewritten, layer, positions=4, folds=2, crops=1, seed=0)
+    problem = LayerProblem(rewritten, layer, RepairOptions())
     nan = np.full((1, 8, 8, 8), np.nan, np.float32)
     with pytest.raises(UsageError, match="layer branch1: values on the calibration data are not finite"):
         problem.add({layer.input: nan}, {layer.target: nan})

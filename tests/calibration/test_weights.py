@@ -66,6 +66,23 @@ def test_equal_biases_shared_between_layers_part_ways() -> None:
     assert nodes["branch1"].input[2] != nodes["depthwise"].input[2]
 
 
+def test_a_bias_that_a_body_reads_too_stays_as_it_is_there() -> None:
+    original, rewritten = residual_pair()
+    held = helper.make_tensor_value_info("held", onnx.TensorProto.FLOAT, [8])
+    body = helper.make_graph([helper.make_node("Identity", ["depthwise.b"], ["held"])], "body", [], [held])
+    choice = helper.make_node("If", ["yes"], ["old"], name="if", then_branch=body, else_branch=body)
+    for model in (original, rewritten):
+        model.graph.initializer.append(helper.make_tensor("yes", onnx.TensorProto.BOOL, [], [True]))
+        model.graph.node.append(choice)
+        model.graph.output.append(helper.make_tensor_value_info("old", onnx.TensorProto.FLOAT, [8]))
+    repaired, layers = repair(original, rewritten, noise(8, 3, 16, 16))
+    assert any(layer.repaired for layer in layers if layer.name == "depthwise")
+    x = np.zeros((1, 3, 16, 16), np.float32)
+    np.testing.assert_array_equal(run(repaired, x=x)[-1], run(original, x=x)[-1])
+    node = next(node for node in repaired.graph.node if node.name == "depthwise")
+    assert (stored(repaired, node.input[2]) != stored(original, "depthwise.b")).any()
+
+
 def test_weights_in_constant_nodes_and_half_precision_are_stored_in_place() -> None:
     original, rewritten = residual_pair()
     for model in (original, rewritten):

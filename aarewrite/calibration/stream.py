@@ -8,14 +8,16 @@ goes on from the last place where they were not.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import onnx
 
-from aarewrite.data.arrays import Array, Batches, Feed
+from aarewrite.data.arrays import Batches, Feed
 from aarewrite.errors import CannotHandle, UsageError
 from aarewrite.model.index import consumed
-from aarewrite.model.runtime import Session, first_line, plain_session
+from aarewrite.model.runtime import first_line, plain_session
+
+Piece = Callable[[Feed], Feed]
 
 
 class Stream:
@@ -30,27 +32,10 @@ class Stream:
 
     def __init__(self, model: onnx.ModelProto, batches: Batches, *, memory: int, threads: int) -> None:
         self.model = model
-        self._batches = batches
-        self._memory = memory
-        self._threads = threads
-        self._inspect()
-        self._cut = 0
-        self._live: list[dict[str, Array]] | None = None  # per batch; None: start from the feeds
-        self._used = 0
+        self._batches, self._memory, self._threads = batches, memory, threads
+        self._live: list[Feed] = []  # per batch; none: start from the feeds
 
-    def _inspect(self) -> None:
-        """Look at the graph again: repaired layers have other weights and may have gained a bias."""
-        graph = self.model.graph
-        self._nodes = list(graph.node)
-        self._reads = [consumed(node) for node in self._nodes]
-        self._constants = {tensor.name for tensor in graph.initializer}
-        self._constants |= {tensor.values.name for tensor in graph.sparse_initializer}
-        # What depends on constants alone is computed anew in every piece: remembering it would pin old weights.
-        for node, reads in zip(self._nodes, self._reads, strict=True):
-            if reads <= self._constants and (reads or node.op_type == "Constant"):
-                self._constants |= set(node.output)
-
-    def run(self, wanted: Sequence[str], cut: int) -> Iterator[dict[str, Array]]:
+    def run(self, wanted: Sequence[str], cut: int) -> Iterator[Feed]:
         """Yield the `wanted` tensors of each batch, and remember what is live before node `cut`.
 
         Args:
@@ -62,94 +47,90 @@ class Stream:
             CannotHandle: ONNX Runtime cannot run the piece.
             UsageError: The feeds do not fit the model.
         """
-        self._inspect()
         keep = self._live_before(cut)
-        session: Session | None = None
-        remembered: list[dict[str, Array]] | None = []
-        used = 0
-        for feed in self._start():
-            if session is None:
-                session = self._session(list(dict.fromkeys([*wanted, *keep])), feed)
-            values = self._execute(session, feed)
-            known = {**feed, **values}
-            if remembered is not None:
-                live = {name: known[name] for name in keep}
-                remembered.append(live)
-                used += _bytes(live)
-                # What is remembered from the last stop and what is being collected are alive together.
-                if used + self._used > self._memory:
-                    remembered = None
-                    session = None  # the next piece need not produce them
-                    keep = []
+        piece: Piece | None = None
+        live: list[Feed] = []
+        # What is remembered from the last stop and what is being collected are alive together.
+        room = self._memory - sum(map(_bytes, self._live))
+        for feed in self._live or self._batches():
+            if piece is None:
+                piece = self._piece([name for name in dict.fromkeys([*wanted, *keep]) if name not in feed], feed)
+            known = {**feed, **piece(feed)}
+            if room >= 0:
+                live.append({name: known[name] for name in keep})
+                room -= _bytes(live[-1])
+                if room < 0:
+                    live, keep, piece = [], [], None  # the next piece need not produce them
             yield {name: known[name] for name in wanted}
-            del values, known
-        if remembered is not None and remembered:
-            self._cut, self._live, self._used = cut, remembered, used
+            del known
+        self._live = live or self._live
 
-    def _start(self) -> Iterator[Feed]:
-        yield from self._live if self._live is not None else self._batches()
+    def _computed(self) -> set[str]:
+        """What depends on inputs. The rest is computed anew in every piece: remembering it would pin old weights."""
+        graph = self.model.graph
+        constants = {tensor.name for tensor in graph.initializer}
+        constants |= {tensor.values.name for tensor in graph.sparse_initializer}
+        found = {value.name for value in graph.input} - constants
+        for node in graph.node:
+            reads = consumed(node)
+            if reads <= constants and (reads or node.op_type == "Constant"):
+                constants |= set(node.output)
+            else:
+                found |= set(node.output)
+        return found
 
     def _live_before(self, cut: int) -> list[str]:
-        needed: set[str] = set().union(*self._reads[cut:]) if cut < len(self._nodes) else set()
-        made = {value.name for value in self.model.graph.input}
-        made |= {name for node in self._nodes[:cut] for name in node.output}
-        return sorted((needed & made) - self._constants)
+        nodes = self.model.graph.node
+        behind = {name for node in nodes[cut:] for name in node.output}
+        return sorted(set[str]().union(*map(consumed, nodes[cut:])) & self._computed() - behind)
 
-    def _session(self, outputs: list[str], feed: Feed) -> Session | None:
-        piece = self._piece([name for name in outputs if name not in feed], feed)
-        if piece is None:
-            return None
-        try:
-            return plain_session(piece, self._threads)
-        except Exception as error:
-            raise CannotHandle(f"ONNX Runtime cannot load a piece of the model: {first_line(error)}") from error
-
-    def _piece(self, outputs: list[str], feed: Feed) -> onnx.ModelProto | None:
-        """The nodes that make `outputs` out of the tensors in `feed`; None when there is nothing to make."""
+    def _piece(self, outputs: Sequence[str], feed: Feed) -> Piece:
+        """A function from feeds like this to `outputs`: of the nodes that make them out of its tensors."""
         if not outputs:
-            return None
-        missing = set(outputs)
+            return lambda feed: {}
+        source = self.model.graph
+        missing, reads = set(outputs), set[str]()
         chosen: list[onnx.NodeProto] = []
-        for node, reads in zip(reversed(self._nodes), reversed(self._reads), strict=True):
+        for node in reversed(source.node):
             if missing & set(node.output):
-                missing -= set(node.output)
-                missing |= reads - set(feed)
+                reads |= consumed(node)
+                missing = missing - set(node.output) | consumed(node) - set(feed)
                 chosen.append(node)
-        graph = onnx.GraphProto(name=self.model.graph.name or "piece")
-        graph.node.extend(reversed(chosen))
-        reads_of_piece = set().union(*(consumed(node) for node in chosen))
-        graph.initializer.extend(t for t in self.model.graph.initializer if t.name in reads_of_piece)
-        graph.sparse_initializer.extend(
-            t for t in self.model.graph.sparse_initializer if t.values.name in reads_of_piece
-        )
-        unknown = missing - {t.name for t in graph.initializer} - {t.values.name for t in graph.sparse_initializer}
-        if unknown:
+        graph = onnx.GraphProto(name=source.name or "piece", node=chosen[::-1])
+        graph.initializer.extend(tensor for tensor in source.initializer if tensor.name in reads)
+        graph.sparse_initializer.extend(tensor for tensor in source.sparse_initializer if tensor.values.name in reads)
+        missing -= {tensor.name for tensor in graph.initializer}
+        if missing := missing - {tensor.values.name for tensor in graph.sparse_initializer}:
             raise UsageError(
-                f"the calibration data lack the model's input {', '.join(sorted(unknown))}",
+                f"the calibration data lack the model's input {', '.join(sorted(missing))}",
                 f"name the arrays after the model's inputs (given: {', '.join(sorted(feed)) or 'none'})",
             )
-        for name in sorted(reads_of_piece & set(feed)):
+        inputs = sorted(reads & set(feed))
+        for name in inputs:
             element = onnx.helper.np_dtype_to_tensor_dtype(feed[name].dtype)
             graph.input.append(onnx.helper.make_tensor_value_info(name, element, None))
         graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
-        piece = onnx.ModelProto(ir_version=self.model.ir_version, graph=graph)
-        piece.opset_import.extend(self.model.opset_import)
-        piece.functions.extend(self.model.functions)
-        return piece
-
-    def _execute(self, session: Session | None, feed: Feed) -> dict[str, Array]:
-        if session is None:
-            return {}
+        model = self.model
+        piece = onnx.ModelProto(
+            ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions, graph=graph
+        )
         try:
-            names = [output.name for output in session.get_outputs()]
-            values = session.run(names, {i.name: feed[i.name] for i in session.get_inputs()})
+            session = plain_session(piece, self._threads)
         except Exception as error:
-            raise UsageError(
-                f"the model does not run on the calibration data: {first_line(error)}",
-                "check shape, type and preprocessing of the data",
-            ) from error
-        return dict(zip(names, values, strict=True))
+            raise CannotHandle(f"ONNX Runtime cannot load a piece of the model: {first_line(error)}") from error
+
+        def run(feed: Feed) -> Feed:
+            try:
+                values = session.run(outputs, {name: feed[name] for name in inputs})
+            except Exception as error:
+                raise UsageError(
+                    f"the model does not run on the calibration data: {first_line(error)}",
+                    "check shape, type and preprocessing of the data",
+                ) from error
+            return dict(zip(outputs, values, strict=True))
+
+        return run
 
 
-def _bytes(tensors: Mapping[str, Array]) -> int:
+def _bytes(tensors: Feed) -> int:
     return sum(value.nbytes for value in tensors.values())

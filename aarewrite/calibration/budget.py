@@ -54,13 +54,10 @@ def rewrite_within(
     """The rewrite by a recipe, a stage that can be cheaper made as cheap as the budget needs, or left out; proven once.
 
     Args:
-        original: The model.
-        recipe: What is done.
-        options: As for `aarewrite.rewrite`.
+        original, recipe, options, verify: As for `aarewrite.rewrite`.
         budget: Largest cost relative to the original's; None: `STAGE_BUDGET`, for such a stage alone.
         latency_of: Measures a model's latency, where that is limited, too.
         given: A plan to take instead of making one.
-        verify: Run the identity proof.
 
     Raises:
         CheckFailed: The plan is over the budget given, or its proof failed.

@@ -28,21 +28,14 @@ ALPHAS = (1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 3.0, 10.0, 100.0)
 
 @dataclass(frozen=True)
 class Moments:
-    """Sums over samples, for g groups of d inputs and o outputs each.
+    """Sums over samples, for g groups of d inputs and o outputs each."""
 
-    Attributes:
-        n: Number of samples.
-        x, y: Sums of inputs and targets, (g, d) and (g, o).
-        xx, xy: Sums of products, (g, d, d) and (g, d, o).
-        yy: Sums of squared targets, (g, o).
-    """
-
-    n: float
-    x: F64
-    y: F64
-    xx: F64
-    xy: F64
-    yy: F64
+    n: float  # number of samples
+    x: F64  # sums of inputs, (g, d)
+    y: F64  # sums of targets, (g, o)
+    xx: F64  # sums of products of inputs, (g, d, d)
+    xy: F64  # sums of products of inputs and targets, (g, d, o)
+    yy: F64  # sums of squared targets, (g, o)
 
     def __add__(self, other: Moments) -> Moments:
         """The moments of both sets of samples."""
@@ -104,22 +97,15 @@ class Equations:
 
 @dataclass(frozen=True)
 class Fit:
-    """The solution for one layer. Errors are mean squared ones relative to the variance of the targets.
+    """The solution for one layer. Errors are mean squared ones relative to the variance of the targets."""
 
-    Attributes:
-        weight, bias: (g, d, o) and (g, o); the given ones when nothing beats them.
-        alpha: The chosen regularisation; infinity when the weights were left alone.
-        before, after: Error on samples not fitted to (cross-validated).
-        own_before, own_after: Error on all samples.
-    """
-
-    weight: F64
-    bias: F64
-    alpha: float
-    before: float
-    after: float
-    own_before: float
-    own_after: float
+    weight: F64  # (g, d, o); the given one when nothing beats it
+    bias: F64  # (g, o); as the weight
+    alpha: float  # the chosen regularisation; infinity when the weights were left alone
+    before: float  # error on samples not fitted to (cross-validated), with the given weights
+    after: float  # the same with these
+    own_before: float  # error on all samples, with the given weights
+    own_after: float  # the same with these
 
 
 def ridge(moments: Moments, weight: F64, bias: F64, alpha: float, *, intercept: bool) -> tuple[F64, F64]:

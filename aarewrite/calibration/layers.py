@@ -26,24 +26,16 @@ class LayerRepair:
 
     Errors are mean squared ones relative to the variance of the layer's target: 0.1 means that a tenth of what
     the layer tells apart is lost.
-
-    Attributes:
-        name: The layer: its node's name, or its first output's.
-        kind: Conv, Gemm or MatMul.
-        before, after: Error with the given and the repaired weights, on samples that were not fitted to.
-        own_before, own_after: The same on all calibration samples, with the weights as stored.
-        alpha: Regularisation chosen for it; infinity when it was left alone.
-        reason: Why it was left alone; empty when it was repaired.
     """
 
-    name: str
-    kind: str
-    before: float = 0.0
-    after: float = 0.0
-    own_before: float = 0.0
-    own_after: float = 0.0
-    alpha: float = math.inf
-    reason: str = ""
+    name: str  # its node's, or its first output's
+    kind: str  # Conv, Gemm or MatMul
+    before: float = 0.0  # error with the given weights, on samples that were not fitted to
+    after: float = 0.0  # the same with the repaired weights
+    own_before: float = 0.0  # error on all calibration samples, with the given weights as stored
+    own_after: float = 0.0  # the same with the repaired weights
+    alpha: float = math.inf  # regularisation chosen for it; infinity when it was left alone
+    reason: str = ""  # why it was left alone; empty when it was repaired
 
     @property
     def repaired(self) -> bool:
@@ -53,46 +45,38 @@ class LayerRepair:
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer that can be repaired.
+    """A layer that can be repaired."""
 
-    Attributes:
-        name, kind: As in `LayerRepair`.
-        index, original_index: Its node's place in the rewritten and in the original model.
-        input: The tensor it reads in the rewritten model.
-        target: The tensor it makes in the original model.
-        weight: Name of the constant that holds the weights.
-        bias: Name of the constant that holds the bias; empty when there is none.
-        bias_nodes: Places of the nodes that read the bias, or could: the layer itself or the Add behind a MatMul, then
-            their copies in a second phase; empty when there is none.
-        group: Groups of a Conv, else 1.
-        addend: The other operand of the Add that the output goes to, in the rewritten model; empty when there is
-            none that is known by the time this layer is repaired.
-        total: The result of that Add in the original model.
-        scale, shift: Of the BatchNormalization right behind the layer, per output; None when there is none.
-        low, high: Where the activation behind the layer (or behind the sum) stops telling values apart.
-    """
-
-    name: str
+    name: str  # as in `LayerRepair`
     kind: str
-    index: int
-    original_index: int
-    input: str
-    target: str
-    weight: str
-    bias: str
+    index: int  # its node's place in the rewritten model
+    original_index: int  # and in the original
+    input: str  # the tensor it reads in the rewritten model
+    target: str  # the tensor it makes in the original model
+    weight: str  # name of the constant that holds the weights
+    bias: str  # name of the constant that holds the bias; empty when there is none
+    # Places of the nodes that read the bias, or could: the layer itself or the Add behind a MatMul, then their copies
+    # in a second phase; empty when there is none
     bias_nodes: tuple[int, ...]
-    group: int = 1
+    group: int = 1  # groups of a Conv, else 1
+    # The other operand of the Add that the output goes to, in the rewritten model; empty when there is none that is
+    # known by the time this layer is repaired
     addend: str = ""
-    total: str = ""
-    scale: F64 | None = None
+    total: str = ""  # the result of that Add in the original model
+    scale: F64 | None = None  # of the BatchNormalization right behind the layer, per output; None: there is none
     shift: F64 | None = None
-    low: float = -math.inf
-    high: float = math.inf
+    low: float = -math.inf  # below it, the activation behind the layer (or behind the sum) tells no values apart
+    high: float = math.inf  # nor above this
 
     @property
     def reads(self) -> list[str]:
         """The tensors of the rewritten model that its repair needs."""
         return [name for name in (self.input, self.addend) if name]
+
+    @property
+    def aim(self) -> str:
+        """The tensor of the original model that its output, or the sum with it, is fitted to."""
+        return self.total or self.target
 
 
 def find_layers(

@@ -20,31 +20,19 @@ from aarewrite.model.index import Constants, attributes
 
 @dataclass(frozen=True)
 class RepairOptions:
-    """How weights are repaired.
+    """How weights are repaired."""
 
-    Attributes:
-        positions: Output positions looked at per sample, drawn at random; all of them on smaller maps.
-        folds: Parts of the data, for choosing the regularisation by the error on the part left out.
-        crops: Consecutive samples that show the same image: they are never split over folds.
-        impute: Rounds of solving for what is left behind the activation; 0: fit what is in front of it.
-        residual: Fit the last layer of a residual block so that the block's sum fits, not the branch.
-        alphas: Candidates for the regularisation, relative to the mean variance of a layer's inputs.
-        seed: Of the choice of positions.
-        memory: Bytes for the tensors remembered between layers, both models together: less is slower.
-        sample_memory: Bytes for the samples of a layer that `impute` needs; layers with more go without it.
-        threads: Threads of ONNX Runtime; 0: as many as cores.
-    """
-
-    positions: int = 64
-    folds: int = 3
-    crops: int = 1
-    impute: int = 3
-    residual: bool = True
+    positions: int = 64  # output positions looked at per sample, drawn at random; all of them on smaller maps
+    folds: int = 3  # parts of the data, for choosing the regularisation by the error on the part left out
+    crops: int = 1  # consecutive samples that show the same image: they are never split over folds
+    impute: int = 3  # rounds of solving for what is left behind the activation; 0: fit what is in front of it
+    residual: bool = True  # fit the last layer of a residual block so that the block's sum fits, not the branch
+    # Candidates for the regularisation, relative to the mean variance of a layer's inputs
     alphas: tuple[float, ...] = ALPHAS
-    seed: int = 0
-    memory: int = 1 << 30
-    sample_memory: int = 1 << 29
-    threads: int = 0
+    seed: int = 0  # of the choice of positions
+    memory: int = 1 << 30  # bytes for the tensors remembered between layers, both models together: less is slower
+    sample_memory: int = 1 << 29  # bytes for the samples of a layer that `impute` needs; layers with more go without it
+    threads: int = 0  # threads of ONNX Runtime; 0: as many as cores
 
 
 class LayerProblem:
@@ -68,24 +56,14 @@ class LayerProblem:
         clips = options.impute > 0 and (layer.low > -math.inf or layer.high < math.inf)
         self._rows: list[tuple[F32, F32, F32, F32]] | None = [] if clips else None
 
-    @property
-    def inputs(self) -> list[str]:
-        """Tensors it needs from the rewritten model."""
-        return self.layer.reads
-
-    @property
-    def targets(self) -> list[str]:
-        """Tensors it needs from the original."""
-        return [self.layer.total or self.layer.target]
-
     def add(self, x: Mapping[str, Array], y: Mapping[str, Array]) -> None:
-        """Take in one batch: tensors of the rewritten model and of the original, by name.
+        """Take in one batch: tensors of the rewritten model (the layer's `reads`) and of the original (its `aim`).
 
         Raises:
             UsageError: The values are not finite.
         """
         layer, options = self.layer, self._options
-        values, target = self._map(x[layer.input]), self._map(y[layer.total or layer.target])
+        values, target = self._map(x[layer.input]), self._map(y[layer.aim])
         size = target.shape[2:]
         rng = np.random.default_rng([options.seed, layer.index, self._batches])
         image, positions = choose_positions(size, len(values), options.positions, rng)
@@ -114,7 +92,13 @@ class LayerProblem:
         self._batches += 1
 
     def solve(self, start: float) -> Fit:
-        """The weights that fit best; `start` is where the search for the regularisation begins."""
+        """The weights that fit best; `start` is where the search for the regularisation begins.
+
+        Raises:
+            UsageError: No batch was taken in.
+        """
+        if not self._batches:
+            raise UsageError("there are no calibration data", "give a folder of images or an .npz with some")
         folds, alphas, intercept = self._equations.moments(), self._options.alphas, bool(self.layer.bias_nodes)
         found = fit(folds, self._weight, self._bias, intercept=intercept, alphas=alphas, start=start)
         return found if self._rows is None or not math.isfinite(found.alpha) else self._impute(found)

@@ -14,10 +14,11 @@ from aarewrite.calibration.problem import LayerProblem, RepairOptions
 from aarewrite.calibration.stream import Stream
 from aarewrite.calibration.weights import write_weights
 from aarewrite.data.arrays import Batches
-from aarewrite.errors import CannotHandle, UsageError
+from aarewrite.errors import CannotHandle
 from aarewrite.model.index import ancestors
 
 DEFAULTS = RepairOptions()
+Progress = Callable[[LayerRepair, int, int], None]  # after each layer: what was done, layers done, their total
 
 
 def repair(
@@ -26,7 +27,7 @@ def repair(
     batches: Batches,
     options: RepairOptions = DEFAULTS,
     *,
-    progress: Callable[[LayerRepair, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[onnx.ModelProto, list[LayerRepair]]:
     """Fit the layers behind inserted blurs to what the original computes, on unlabelled data.
 
@@ -38,8 +39,8 @@ def repair(
         original: The model before the rewrite.
         rewritten: The model after it: nodes keep their names, blurred tensors the names of what they replace.
         batches: Called for each pass over the data; yields feeds (input name to array), each time the same.
-        options: See `RepairOptions`.
-        progress: Called after each layer with it, the number of layers done and their total.
+        options: How.
+        progress: Called after each layer.
 
     Returns:
         A new model and a record per layer behind a blur, in order; neither argument is changed.
@@ -105,15 +106,9 @@ def _solve(
 ) -> list[Fit]:
     share = replace(options, sample_memory=options.sample_memory // len(group))
     problems = [LayerProblem(model, layer, share) for layer in group]
-    inputs = list(dict.fromkeys(name for problem in problems for name in problem.inputs))
-    targets = list(dict.fromkeys(name for problem in problems for name in problem.targets))
-    xs = pupil.run(inputs, min(layer.index for layer in group))
-    ys = teacher.run(targets, min(layer.original_index for layer in group))
-    seen = False
+    xs = pupil.run([name for layer in group for name in layer.reads], min(layer.index for layer in group))
+    ys = teacher.run([layer.aim for layer in group], min(layer.original_index for layer in group))
     for x, y in zip(xs, ys, strict=True):
-        seen = True
         for problem in problems:
             problem.add(x, y)
-    if not seen:
-        raise UsageError("there are no calibration data", "give a folder of images or an .npz with some")
     return [problem.solve(alpha) for problem in problems]

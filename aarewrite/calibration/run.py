@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Unpack
@@ -17,7 +17,7 @@ from aarewrite.calibration.judge import Drift, Verdict, answer, compare, drift
 from aarewrite.calibration.latency import latency_ratio
 from aarewrite.calibration.layers import LayerRepair
 from aarewrite.calibration.problem import RepairOptions
-from aarewrite.calibration.repair import repair
+from aarewrite.calibration.repair import DEFAULTS, Progress, repair
 from aarewrite.calibration.search import SearchOptions, SearchResult, Trial, search
 from aarewrite.data.canvases import Canvases, from_setup
 from aarewrite.data.setup import open_setup
@@ -31,58 +31,35 @@ from aarewrite.recipe import Recipe, load_recipe
 from aarewrite.rewriting.pipeline import ModelSource, Options, Result
 
 STRENGTH = 0.5  # of the blur, by default: full strength costs trained weights more than repair gives back
+PAIRS = 5  # of crops of each sample held out
 SEARCHED = (3, 5)  # filters that the search offers where none is asked for
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """A calibrated model and the evidence for it.
+    """A calibrated model and the evidence for it."""
 
-    Attributes:
-        model: The repaired model.
-        layers: What was done to each layer behind a blur.
-        fitted, judged: Numbers of samples calibrated on and held out.
-        verdict: Of a classifier, on the samples held out.
-        drift: Of any other model, on the samples held out.
-    """
-
-    model: onnx.ModelProto
-    layers: tuple[LayerRepair, ...]
-    fitted: int
-    judged: int
-    verdict: Verdict | None
-    drift: Drift | None
-
-    @property
-    def better(self) -> bool:
-        """Whether the model is better than the original on samples held out."""
-        if self.verdict is not None:
-            return self.verdict.better
-        return self.drift is not None and self.drift.after < self.drift.before
+    model: onnx.ModelProto  # the repaired model
+    layers: tuple[LayerRepair, ...]  # what was done to each layer behind a blur
+    fitted: int  # number of samples calibrated on
+    judged: int  # and held out
+    verdict: Verdict | None  # of a classifier, on the samples held out
+    drift: Drift | None  # of any other model, on the samples held out
 
 
 @dataclass(frozen=True)
 class Calibrated:
-    """What `calibrate` returns.
+    """What `calibrate` returns."""
 
-    Attributes:
-        outcome: The repaired model, what was done to each layer, and the judgement on samples held out.
-        rewritten: Plan and proof of the rewrite before the repair.
-        data: What it was calibrated on, one line.
-        preprocess: What was applied to it, one line.
-        trials: What the search for a plan tried, in order: the trade-off curve. Empty when the plan was given.
-        chosen: Site and label of what the search chose.
-        latency: Measured latency relative to the original's, None where it is not limited.
-        failures: Why the result should not be used, one line each; empty when it is better within its limits.
-    """
-
-    outcome: Calibration
-    rewritten: Result
-    data: str
-    preprocess: str
+    outcome: Calibration  # the repaired model, what was done to each layer, and the judgement on samples held out
+    rewritten: Result  # plan and proof of the rewrite before the repair
+    data: str  # what it was calibrated on, one line
+    preprocess: str  # what was applied to it, one line
+    # What the search for a plan tried, in order: the trade-off curve. Empty when the plan was given.
     trials: tuple[Trial, ...] = ()
-    chosen: tuple[tuple[str, str], ...] = ()
-    latency: float | None = None
+    chosen: tuple[tuple[str, str], ...] = ()  # site and label of what the search chose
+    latency: float | None = None  # measured latency relative to the original's, None where it is not limited
+    # Why the result should not be used, one line each; empty when it is better within its limits
     failures: tuple[str, ...] = ()
 
     @property
@@ -124,8 +101,8 @@ class Calibrated:
             "verdict": dataclasses.asdict(outcome.verdict) if outcome.verdict else None,
             "drift": {"before": drift.before, "after": drift.after, "apart": drift.apart} if drift else None,
             "chosen": [list(pair) for pair in self.chosen],
-            "trials": [_finite(dataclasses.asdict(trial)) for trial in self.trials],
-            "layers": [_finite(dataclasses.asdict(layer)) for layer in outcome.layers],
+            "trials": [_finite(trial) for trial in self.trials],
+            "layers": [_finite(layer) for layer in outcome.layers],
         }
 
 
@@ -187,13 +164,8 @@ def calibrate(
     settings = RepairOptions(crops=crops, seed=seed)
     found = SearchResult({}, ())
     if strength == "auto":
-        variants = PlanVariants(
-            original,
-            asked,
-            filters=SEARCHED if asked.filter == SEARCHED[0] and taps is None else (),
-            latency=latency_of,
-            options=options,
-        )
+        filters = SEARCHED if asked.filter == SEARCHED[0] and taps is None else ()
+        variants = PlanVariants(original, asked, filters=filters, latency=latency_of, options=options)
         fitted = [int(i) for i in canvases.split(hold_out, seed)[0]]
         limits = SearchOptions(
             budget=SearchOptions.budget if limit_cost is None else limit_cost,
@@ -213,67 +185,49 @@ def calibrate(
             "nothing to calibrate: no site is rewritten", "see aarewrite inspect, or choose another recipe"
         )
     with progress_bar("repairing", None, progress) as advance:
-        outcome = repair_and_judge(
-            original,
-            rewritten.model,
-            canvases,
-            hold_out=hold_out,
-            seed=seed,
-            repair_options=settings,
-            on_layer=lambda layer, index, count: advance(1, title=f"repaired {layer.name}", total=count),
-        )
+
+        def shown(layer: LayerRepair, done: int, total: int) -> None:
+            advance(1, title=f"repaired {layer.name}", total=total)
+
+        outcome = repair_and_judge(original, rewritten.model, canvases, settings, hold_out=hold_out, progress=shown)
     latency = latency_of(outcome.model) if latency_of else None
-    return Calibrated(
-        outcome,
-        rewritten,
-        setup.data.description,
-        setup.recipe.describe(),
-        found.trials,
-        tuple((site, choice.label) for site, choice in found.chosen.items()),
-        latency,
-        tuple(_failures(outcome, max_disagreement, limit_cost, latency)),
-    )
+    chosen = tuple((site, choice.label) for site, choice in found.chosen.items())
+    failures = tuple(_failures(outcome, max_disagreement, limit_cost, latency))
+    data, preprocessing = setup.data.description, setup.recipe.describe()
+    return Calibrated(outcome, rewritten, data, preprocessing, found.trials, chosen, latency, failures)
 
 
 def repair_and_judge(
     original: onnx.ModelProto,
     rewritten: onnx.ModelProto,
     canvases: Canvases,
+    options: RepairOptions = DEFAULTS,
     *,
     hold_out: float = 1 / 3,
-    pairs: int = 5,
-    seed: int = 0,
-    repair_options: RepairOptions | None = None,
-    on_layer: Callable[[LayerRepair, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Calibration:
     """Repair a rewritten model on part of the samples, judge it against the original on the rest.
 
     Args:
-        original: The model.
-        rewritten: Its rewrite.
+        original, rewritten, options, progress: As for `repair`; the options' seed is that of the split and crops, too.
         canvases: The data, unlabelled or labelled.
         hold_out: Share of the samples that nothing is fitted to.
-        pairs: Pairs of crops per held-out sample.
-        seed: Of the split and the crops.
-        repair_options: How weights are repaired.
-        on_layer: Called with progress.
 
     Raises:
         UsageError: The data do not fit.
         CannotHandle: As `repair`.
     """
-    settings = repair_options or RepairOptions(seed=seed)
+    seed, threads = options.seed, options.threads
     fitted, judged = ([int(i) for i in part] for part in canvases.split(hold_out, seed))
-    batches = canvases.batches(fitted, crops=settings.crops, seed=seed)
-    model, layers = repair(original, rewritten, batches, settings, progress=on_layer)
+    batches = canvases.batches(fitted, crops=options.crops, seed=seed)
+    model, layers = repair(original, rewritten, batches, options, progress=progress)
     verdict, moved = None, None
     try:
-        before, after = (
-            answer(one, canvases, judged, pairs=pairs, seed=seed, threads=settings.threads) for one in (original, model)
-        )
-        verdict = compare(before, after, seed=seed)
+        models = original, model
+        answers = (answer(one, canvases, judged, pairs=PAIRS, seed=seed, threads=threads) for one in models)
+        verdict = compare(*answers, seed=seed)
     except CannotHandle:  # maps: no classes to compare
-        moved = drift(original, model, canvases, judged, threads=settings.threads)
+        moved = drift(original, model, canvases, judged, threads=threads)
     return Calibration(model, tuple(layers), len(fitted), len(judged), verdict, moved)
 
 
@@ -285,7 +239,7 @@ def _nearest(trials: Sequence[Trial]) -> str:
 
 def _effect(trial: Trial) -> dict[str, object]:
     """One choice at one site alone, as measured."""
-    values = _finite(dataclasses.asdict(trial))
+    values = _finite(trial)
     return {"choice": trial.chosen[0][1]} | {name: values[name] for name in ("cost", "noise", "disagreement", "reason")}
 
 
@@ -321,6 +275,7 @@ def _failures(
     return found
 
 
-def _finite(values: Mapping[str, object]) -> dict[str, object]:
-    """JSON has no infinity and no NaN."""
-    return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in values.items()}
+def _finite(made: Trial | LayerRepair) -> dict[str, object]:
+    """Its fields for JSON, which has no infinity and no NaN."""
+    values = dataclasses.asdict(made).items()
+    return {name: None if isinstance(value, float) and not np.isfinite(value) else value for name, value in values}

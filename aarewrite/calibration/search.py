@@ -16,22 +16,17 @@ import onnx
 
 from aarewrite.calibration.judge import Judge
 from aarewrite.calibration.problem import RepairOptions
-from aarewrite.calibration.repair import repair
+from aarewrite.calibration.repair import DEFAULTS, repair
 from aarewrite.data.canvases import Canvases
 from aarewrite.errors import UsageError
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One thing that can be done at a site.
+    """One thing that can be done at a site."""
 
-    Attributes:
-        label: For people and for the plan: "after, f=3, strength 0.5".
-        change: What `Variants.build` understands.
-    """
-
-    label: str
-    change: object = field(default=None, compare=False)
+    label: str  # for people and for the plan: "after, f=3, strength 0.5"
+    change: object = field(default=None, compare=False)  # what `Variants.build` understands
 
 
 class Variants(Protocol):
@@ -53,44 +48,29 @@ class Variants(Protocol):
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """Limits and effort of the search.
+    """Limits and effort of the search."""
 
-    Attributes:
-        budget: Largest cost relative to the original's.
-        max_disagreement: Largest share of crops with another class than the original's.
-        images: Calibration images to repair trials on.
-        judged: Other calibration images to judge trials by.
-        crops: Crops of each of these.
-        gain: Least relative reduction of crop noise that is worth a change.
-    """
+    budget: float = 1.15  # largest cost relative to the original's
+    max_disagreement: float = 0.10  # largest share of crops with another class than the original's
+    images: int = 48  # calibration images to repair trials on
+    judged: int = 48  # other calibration images to judge trials by
+    crops: int = 8  # crops of each of these
+    gain: float = 0.01  # least relative reduction of crop noise that is worth a change
 
-    budget: float = 1.15
-    max_disagreement: float = 0.10
-    images: int = 48
-    judged: int = 48
-    crops: int = 8
-    gain: float = 0.01
+
+LIMITS = SearchOptions()
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A combination that was built, repaired and measured: a point of the trade-off curve.
+    """A combination that was built, repaired and measured: a point of the trade-off curve."""
 
-    Attributes:
-        chosen: (site, label) for each site that is changed.
-        cost: Relative to the original's, as `Variants.build` counts it.
-        noise: Crop noise after repair relative to the original's, see `Effect`.
-        disagreement: With the original after repair.
-        accepted: Whether the search went on from it.
-        reason: Why it was or was not.
-    """
-
-    chosen: tuple[tuple[str, str], ...]
-    cost: float
-    noise: float
-    disagreement: float
-    accepted: bool
-    reason: str
+    chosen: tuple[tuple[str, str], ...]  # (site, label) for each site that is changed
+    cost: float  # relative to the original's, as `Variants.build` counts it
+    noise: float  # crop noise after repair relative to the original's, see `Effect`
+    disagreement: float  # with the original after repair
+    accepted: bool  # whether the search went on from it
+    reason: str  # why it was or was not
 
 
 @dataclass(frozen=True)
@@ -106,33 +86,29 @@ def search(
     variants: Variants,
     canvases: Canvases,
     indices: Sequence[int],
-    options: SearchOptions | None = None,
-    repair_options: RepairOptions | None = None,
+    options: SearchOptions = LIMITS,
+    repair_options: RepairOptions = DEFAULTS,
     *,
     progress: Callable[[Trial], None] | None = None,
 ) -> SearchResult:
     """Find what to do at each site of a model.
 
     Args:
-        original: The model.
-        variants: What can be done to it.
-        canvases: The data.
-        indices: Calibration samples; part of them repairs trials, another part judges them.
-        options: Limits and effort.
-        repair_options: How trials are repaired.
+        original, variants: The model, and what can be done to it.
+        canvases, indices: The data; part of these samples repairs trials, another part judges them.
+        options, repair_options: Limits and effort, and how trials are repaired.
         progress: Called after each trial.
 
     Raises:
         UsageError: Fewer than four samples.
     """
-    options = options or SearchOptions()
     if len(indices) < 4:
         raise UsageError(f"{len(indices)} calibration samples are too few to choose by", "give at least a dozen")
     most = min(options.images, len(indices) // 2)
     fitted, judged = list(indices[:most]), list(indices[most : most + options.judged])
-    settings = repair_options or RepairOptions()
-    judge = Judge(original, canvases, judged, crops=options.crops, seed=settings.seed, threads=settings.threads)
-    batches = canvases.batches(fitted, crops=settings.crops, seed=settings.seed)
+    seed, threads = repair_options.seed, repair_options.threads
+    judge = Judge(original, canvases, judged, crops=options.crops, seed=seed, threads=threads)
+    batches = canvases.batches(fitted, crops=repair_options.crops, seed=seed)
     trials: list[Trial] = []
 
     def measure(chosen: Mapping[str, Choice], best: float) -> Trial:
@@ -145,7 +121,7 @@ def search(
         except UsageError as error:
             why = error.message
         if not why:
-            effect = judge.effect(repair(original, model, batches, settings)[0])
+            effect = judge.effect(repair(original, model, batches, repair_options)[0])
             noise, disagreement = effect.noise, effect.disagreement
             if disagreement > options.max_disagreement:
                 why = f"disagrees on {disagreement:.1%}, over {options.max_disagreement:.1%}"
@@ -171,7 +147,8 @@ def search(
     for gain, site, choice in sorted(alone, key=lambda one: -one[0]):
         if site in chosen:
             continue
-        wanted = {name: {**chosen, site: choice}[name] for name in variants.sites() if name in {**chosen, site: choice}}
+        added = {**chosen, site: choice}
+        wanted = {name: added[name] for name in variants.sites() if name in added}
         if not chosen:
             chosen, best = wanted, 1.0 - gain  # measured already
             continue

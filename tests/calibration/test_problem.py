@@ -52,7 +52,7 @@ def test_what_the_activation_clips_does_not_count(rounds: int) -> None:
     """Where the target is negative it is moved at random: the weights that made the rest are still found."""
     model, layer = clipped_layer()
     problem = LayerProblem(model, layer, RepairOptions(folds=2, impute=rounds, alphas=(1e-9, 1e-6)))
-    assert (problem.inputs, problem.targets) == (["seen"], ["y"])
+    assert (layer.reads, layer.aim) == (["seen"], "y")
     rng = np.random.default_rng(0)
     weight = rng.standard_normal((2, 3)).astype(np.float32)
     for _ in range(4):

@@ -49,11 +49,7 @@ class Canvases:
         return window(sample, self.axes, offset, self.size)
 
     def centred(self, sample: Array) -> tuple[Geometry, Array]:
-        """The canvas in the middle of a sample that shifts are judged on, as large as `verify` makes it, and its sizes.
-
-        Raises:
-            UsageError: The sample leaves no room to shift.
-        """
+        """Sizes and the canvas in a sample's middle, as `verify` makes it; `UsageError` if nothing is left to shift."""
         room = self.room(sample)
         if min(room) < 1:
             raise UsageError("the samples leave no room to shift", "give larger samples")
@@ -83,11 +79,7 @@ class Canvases:
         return lambda: self.feeds(cut())
 
     def split(self, hold_out: float, seed: int = 0) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Indices to calibrate on and indices to judge by, disjoint and sorted.
-
-        Raises:
-            UsageError: Too few samples for both, or a share outside 0..1.
-        """
+        """Indices to calibrate on and to judge by, disjoint and sorted; `UsageError` with too few samples for both."""
         if not 0 < hold_out < 1:
             raise UsageError(f"cannot hold out a share of {hold_out}", "give a number between 0 and 1")
         held = round(self.count * hold_out)

@@ -108,11 +108,7 @@ def _size_from(stored: int | None, spec: InputSpec) -> int:
 
 
 def prepare(data: Data, i: int, spec: InputSpec, recipe: Preprocess, geometry: Geometry, seed: int) -> Sample:
-    """Load sample i once and bring it to the canvas, in the model's units.
-
-    Raises:
-        UsageError: The sample cannot be decoded or has another shape; the message names it.
-    """
+    """Load sample i and bring it to the canvas, in the model's units; `UsageError` names one that cannot be."""
     if data.kind == "synthetic":
         shape = spec.shape(geometry.canvas, channels=3 if len(spec.axes) == 2 else 1)
         noise = pink_noise(shape, (seed, i), tuple(axis - 1 for axis in spec.axes))

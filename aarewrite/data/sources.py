@@ -81,12 +81,7 @@ def open_data(
 
 
 def read_image(path: Path) -> Array:
-    """Decode an image file as RGB, `(H, W, 3)` uint8.
-
-    Raises:
-        CannotHandle: Pillow is not installed.
-        UsageError: The file is truncated or no image.
-    """
+    """Decode an image file as RGB, `(H, W, 3)` uint8; `UsageError` for a file that is truncated or no image."""
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError:
@@ -190,11 +185,7 @@ def _arrays(path: Path, labels: str | Path | None, limit: int | None, input_name
 
 
 def read_arrays(path: Path) -> dict[str, Array]:
-    """Read an .npy (memory-mapped, under the key `x`) or an .npz.
-
-    Raises:
-        UsageError: The file is broken, empty or holds Python objects.
-    """
+    """Read an .npy (memory-mapped, as `x`) or an .npz; `UsageError` if it is broken, empty or holds Python objects."""
     try:
         if path.suffix == ".npy":
             return {"x": np.load(path, mmap_mode="r", allow_pickle=False)}

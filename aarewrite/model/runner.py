@@ -68,7 +68,7 @@ class Model:
 
     Raises:
         UsageError: The file does not exist.
-        CannotHandle: ONNX Runtime does not load it, or it has no input one could shift.
+        CannotHandle: ONNX Runtime does not load it, the provider is not there, or no input could be shifted.
     """
 
     def __init__(
@@ -156,12 +156,7 @@ def cuda_available() -> bool:
 
 
 def open_session(source: ModelLike, provider: str, label: str, profile: Path | None = None) -> Session:
-    """Open an ONNX Runtime session on exactly the provider asked for.
-
-    Raises:
-        UsageError: The file does not exist.
-        CannotHandle: The model does not load, or the provider is not there.
-    """
+    """Open an ONNX Runtime session on exactly the provider asked for; errors as `Model`."""
     if not isinstance(source, onnx.ModelProto) and not Path(source).is_file():
         raise UsageError(f"{source}: no such file", "name an existing .onnx file")
     wanted = EXECUTION_PROVIDERS[provider]

@@ -138,8 +138,8 @@ def measure_layers(
     models: Sequence[Model],
     canvases: Sequence[Array],
     geometry: Geometry,
-    chosen: str | None = None,
-    advance: Callable[[int], None] = lambda views: None,
+    chosen: str | None,
+    advance: Callable[[int], None],
 ) -> tuple[LayerResult, ...]:
     """Measure every downsampling layer of every model on a few canvases; `advance` is called with the views done.
 

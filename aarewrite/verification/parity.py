@@ -200,11 +200,7 @@ class Placement:
 
 
 def node_placement(model: Model, provider: str, feeds: Mapping[str, Array]) -> Placement:
-    """Run a model under ONNX Runtime's profiler and read where each node ran.
-
-    Raises:
-        CannotHandle: The provider is not there or the model does not run.
-    """
+    """Run a model under ONNX Runtime's profiler and read where each node ran; errors as `Model`."""
     with tempfile.TemporaryDirectory() as folder:
         profiled = model.twin(model.source, provider, profile=Path(folder) / "profile")
         times = []

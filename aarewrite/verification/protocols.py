@@ -72,11 +72,7 @@ def plan_shifts(
     worst_radius: int = 1,
     pairs: int = 1,
 ) -> ShiftPlan:
-    """Choose the shifts of a protocol.
-
-    Raises:
-        UsageError: Unknown protocol, or a shift that does not fit on the canvas.
-    """
+    """Choose the shifts of a protocol; `UsageError` for an unknown one, or a shift that does not fit on the canvas."""
     if protocol not in PROTOCOLS:
         raise UsageError(f"--protocol {protocol}: unknown", f"use {', '.join(PROTOCOLS)}")
     given = (

@@ -54,12 +54,7 @@ class Moments:
 
 
 class Equations:
-    """Collects the moments of one layer, fold by fold.
-
-    Args:
-        groups, inputs, outputs: Groups of the layer; inputs and outputs of each group.
-        folds: Number of folds.
-    """
+    """Collects the moments of one layer, with so many inputs and outputs in each of its groups, fold by fold."""
 
     rows_at_once = 4096  # products are formed for this many samples at once: fast for one-image batches too
 

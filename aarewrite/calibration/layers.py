@@ -88,9 +88,10 @@ def find_layers(
     """
     constants = Constants(rewritten)
     twins, copies = _twins(original, rewritten)
-    users: dict[str | None, list[str]] = {}  # of each constant, the layers that read it
+    copied = {place for places in copies.values() for place in places}
+    users: dict[str | None, list[str]] = {}  # of each constant, what reads it
     for index, node in enumerate(rewritten.graph.node):
-        if node.op_type != "Identity" and not any(index in places for places in copies.values()):
+        if node.op_type != "Identity" and index not in copied:
             for name in consumed(node):
                 users.setdefault(constants.source(name), []).append(label(node))
     changed: set[str] = set()  # tensors whose values the rewrite may have changed
@@ -105,15 +106,13 @@ def find_layers(
                 left.append(LayerRepair(label(node), node.op_type, reason=found))
             else:
                 layers.append(found)
-        behind = bool(consumed(node) & changed)
-        if behind:
-            inside = [inner for body in bodies(node) for inner in with_bodies(body.node) if inner.op_type in KINDS]
-            reason = "it is inside an If, Loop or Scan body"
-            left += [LayerRepair(label(inner), inner.op_type, reason=reason) for inner in inside]
+        behind = not consumed(node).isdisjoint(changed)
+        for inner in with_bodies(child for body in bodies(node) for child in body.node):
+            if behind and inner.op_type in KINDS:
+                left.append(LayerRepair(label(inner), inner.op_type, reason="it is inside an If, Loop or Scan body"))
         if twin is None or behind or list(node.input) != list(twin.input) or attributes(node) != attributes(twin):
             changed |= set(node.output)
-    layers = [_with_surroundings(layer, layers, original, rewritten, residual) for layer in layers]
-    return layers, left
+    return [_with_surroundings(layer, layers, original, rewritten, residual) for layer in layers], left
 
 
 def _twins(original: onnx.ModelProto, rewritten: onnx.ModelProto) -> tuple[dict[int, int], dict[int, list[int]]]:
@@ -176,13 +175,11 @@ def _layer(
     if node.op_type == "MatMul":
         # A MatMul has no bias of its own: the Add behind it has.
         adds = [only_reader(model, model.graph.node[place].output[0]) for place in bias_nodes]
-        other = None
+        bias_nodes = ()
         if adds[0] is not None and adds[0].op_type == "Add":
             other = constants.source(_other(adds[0], node.output[0]))
-        if other is not None and _is_vector(constants.tensor(other), outputs):
-            bias, bias_nodes = other, tuple(_place(model, add) for add in adds if add is not None)
-        else:
-            bias_nodes = ()
+            if other is not None and _is_vector(constants.tensor(other), outputs):
+                bias, bias_nodes = other, tuple(_place(model, add) for add in adds if add is not None)
     elif len(node.input) > 2 and node.input[2]:
         source = constants.source(node.input[2])
         if source is None or not _is_vector(constants.tensor(source), outputs):
@@ -223,15 +220,14 @@ def _with_surroundings(
         layer = replace(layer, scale=affine[0], shift=affine[1])
         output, target = add.output[0], norm.output[0]
         add = only_reader(rewritten, output)
-    twin = only_reader(original, target)
-    sums = add is not None and twin is not None and add.op_type == twin.op_type == "Add"
-    if add is not None and twin is not None and sums and layer.kind == "Conv" and residual:
-        other = _other(add, output)
+    sums = [one for one in (add, only_reader(original, target)) if one is not None and one.op_type == "Add"]
+    if residual and layer.kind == "Conv" and len(sums) == 2:
+        other, twin = _other(sums[0], output), _other(sums[1], target)
         behind = ancestors(rewritten, [other])
         later = any(one.index in behind for one in layers if one.index >= layer.index)
-        if add.input[0] != add.input[1] and known.source(_other(twin, target)) is None and not later:
-            layer = replace(layer, addend=other, total=twin.output[0])
-            target = twin.output[0]
+        if other != output and known.source(twin) is None and not later:
+            target = sums[1].output[0]
+            layer = replace(layer, addend=other, total=target)
     low, high = _interval(only_reader(original, target), known)
     return replace(layer, low=low, high=high)
 

@@ -36,13 +36,7 @@ class RepairOptions:
 
 
 class LayerProblem:
-    """Gathers a layer's inputs and targets and solves for its weights.
-
-    Args:
-        model: The rewritten model, repaired up to this layer.
-        layer: The layer.
-        options: How it is repaired.
-    """
+    """Gathers a layer's inputs and targets and solves for its weights; `model` is repaired up to this layer."""
 
     def __init__(self, model: onnx.ModelProto, layer: Layer, options: RepairOptions) -> None:
         self.layer, self._options = layer, options

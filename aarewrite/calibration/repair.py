@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import onnx
 
-from aarewrite.calibration.equations import Fit
 from aarewrite.calibration.layers import KINDS, Layer, LayerRepair, find_layers
 from aarewrite.calibration.problem import LayerProblem, RepairOptions
 from aarewrite.calibration.stream import Stream
@@ -61,7 +60,14 @@ def repair(
     )
     alpha = 1e-1
     for group in _groups(model, layers):
-        for layer, found in zip(group, _solve(model, teacher, pupil, group, alpha, options), strict=True):
+        share = replace(options, sample_memory=options.sample_memory // len(group))
+        problems = [LayerProblem(model, layer, share) for layer in group]
+        xs = pupil.run([name for layer in group for name in layer.reads], min(layer.index for layer in group))
+        ys = teacher.run([layer.aim for layer in group], min(layer.original_index for layer in group))
+        for x, y in zip(xs, ys, strict=True):
+            for problem in problems:
+                problem.add(x, y)
+        for layer, found in zip(group, [problem.solve(alpha) for problem in problems], strict=True):
             reason = "no other weights do better on samples left out"
             if math.isfinite(found.alpha):
                 write_weights(model, layer, found.weight, found.bias)
@@ -91,24 +97,10 @@ def _groups(model: onnx.ModelProto, layers: Sequence[Layer]) -> Iterator[list[La
     """Runs of layers that do not depend on each other: they share one pass over the data."""
     group: list[Layer] = []
     for layer in layers:
-        if group:
-            behind = ancestors(model, layer.reads)
-            if any(one.index in behind for one in group):
-                yield group
-                group = []
+        behind = ancestors(model, layer.reads)
+        if any(one.index in behind for one in group):
+            yield group
+            group = []
         group.append(layer)
     if group:
         yield group
-
-
-def _solve(
-    model: onnx.ModelProto, teacher: Stream, pupil: Stream, group: Sequence[Layer], alpha: float, options: RepairOptions
-) -> list[Fit]:
-    share = replace(options, sample_memory=options.sample_memory // len(group))
-    problems = [LayerProblem(model, layer, share) for layer in group]
-    xs = pupil.run([name for layer in group for name in layer.reads], min(layer.index for layer in group))
-    ys = teacher.run([layer.aim for layer in group], min(layer.original_index for layer in group))
-    for x, y in zip(xs, ys, strict=True):
-        for problem in problems:
-            problem.add(x, y)
-    return [problem.solve(alpha) for problem in problems]

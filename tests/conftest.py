@@ -1,8 +1,11 @@
-"""What all tests share: numpy's linear algebra on one thread; small matrices lose more than they gain on several."""
+"""What all tests share: numpy's linear algebra on one thread, for small matrices lose more than they gain on several;
+and a garbage collector that looks less often through the many small graphs."""
 
+import gc
 import os
 
 for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # read when numpy is imported
     os.environ.setdefault(name, "1")
+gc.set_threshold(200_000, 20, 20)
 
 pytest_plugins = ["shared_fixtures"]

@@ -36,7 +36,9 @@ def verify(
     size: Annotated[str | None, Option(help="Input size where the model leaves it open: 224 or 240x320.")] = None,
     batch: Annotated[int | None, Option(help="Views a run.", min=1)] = None,
     batch_offsets: Annotated[int, Option(help="Images that share one pair of offsets; 256 is the paper's code.")] = 1,
-    pairs: Annotated[int, Option(help="Pairs of views an image for the consistency; the paper has 1.")] = 1,
+    pairs: Annotated[
+        int, Option("--crop-pairs", help="Pairs of views an image for the consistency; the paper has 1.")
+    ] = 1,
 ) -> None:
     """Measure how shift-invariant a model is, and how its numbers compare with another's."""
     from aarewrite.model.model_file import load

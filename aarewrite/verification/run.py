@@ -122,7 +122,7 @@ def verify(
     ]
     if max_shift is not None and set(protocols) == {"fractional"}:
         raise UsageError("--max-shift does nothing with fractional shifts alone", "add crop or circular to --protocol")
-    for_classes = {"--labels": labels is not None, "--pairs": pairs > 1, "--batch-offsets": batch_offsets > 1}
+    for_classes = {"--labels": labels is not None, "--crop-pairs": pairs > 1, "--batch-offsets": batch_offsets > 1}
     unused = next((option for option, given in for_classes.items() if given), None)
     if kind != "classify" and unused:
         raise UsageError(f"{unused} does nothing for task {kind}", f"leave {unused} out")

@@ -57,7 +57,7 @@ def test_table_json_and_page(files):
 
 
 def test_the_paired_change_of_consistency_is_stated(files):
-    result = invoke(files, "--against", files / "before.onnx", "--pairs", 4, "--json", files / "out.json")
+    result = invoke(files, "--against", files / "before.onnx", "--crop-pairs", 4, "--json", files / "out.json")
     (change,) = json.loads((files / "out.json").read_text())["changes"]
     assert change["name"] == "crop consistency"
     assert (change["after"], change["n"]) == (100, 12)

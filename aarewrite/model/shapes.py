@@ -37,14 +37,20 @@ class Shapes:
 
     Args:
         editor: The graph.
-        input_shapes: Input name -> shape, where the user states sizes the model leaves open.
+        sizes: Input name -> shape, where the user states sizes the model leaves open.
+        exported: The model that the graph makes now, where it was edited since it was read.
 
     Raises:
-        UsageError: `input_shapes` names no input of the model or contradicts its shape.
+        UsageError: `sizes` names no input of the model or contradicts its shape.
     """
 
-    def __init__(self, editor: GraphEditor, input_shapes: Mapping[str, Sequence[int]] | None = None) -> None:
-        proto = with_input_shapes(editor.model, input_shapes or {})
+    def __init__(
+        self,
+        editor: GraphEditor,
+        input_shapes: Mapping[str, Sequence[int]] | None = None,
+        exported: Model | None = None,
+    ) -> None:
+        proto = with_input_shapes(exported or editor.model, input_shapes or {})
         self._types: dict[tuple[str, str], TensorType] = {}
         self._read(infer(proto), editor.scopes, editor.scopes[0])
         self._infer_functions(editor, proto)
@@ -130,7 +136,7 @@ def _locate(proto: onnx.ModelProto, scope: Scope) -> onnx.GraphProto | None:
         return proto.graph
     around = _locate(proto, scope.parent)
     node, name = scope.owner
-    position = scope.parent.positions[id(node)]
+    position = next(k for k, other in enumerate(scope.parent.nodes) if other is node)
     if around is None or position >= len(around.node):
         return None
     return next((a.g for a in around.node[position].attribute if a.name == name), None)

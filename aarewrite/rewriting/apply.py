@@ -49,10 +49,10 @@ def open_reading(model: Model, input_shapes: InputShapes | None = None) -> Readi
 
 def applied(planned: planning.Plan, model: onnx.ModelProto | Model | str, twin: bool = False) -> Model:
     """A model rewritten by a plan. Arguments and errors as of `apply_plan`."""
-    return apply_plan(planned, open_reading(load(model), planned.input_shapes), twin)
+    return apply_plan(planned, open_reading(load(model), planned.input_shapes), twin)[1]
 
 
-def apply_plan(planned: planning.Plan, reading: Reading, twin: bool = False) -> Model:
+def apply_plan(planned: planning.Plan, reading: Reading, twin: bool = False) -> tuple[GraphEditor, Model]:
     """Apply a plan to a graph, pass by pass in the registry's order. In the twin every filter passes one tap through,
     and it leaves out the sites whose operator the plan changes.
 
@@ -61,13 +61,16 @@ def apply_plan(planned: planning.Plan, reading: Reading, twin: bool = False) -> 
         reading: Of `open_reading`; its graph is changed.
         twin: Whether to make the proof's twin.
 
+    Returns:
+        The graph as it is then, and the model that it makes: the original where nothing changes.
+
     Raises:
         UsageError: A planned site is not in the model.
         CannotHandle: A stage cannot be applied.
     """
     original = reading.model
     if not planned.changes:
-        return original
+        return reading.editor, original
     rewritten: list[Rewritten] = []
     origins: dict[str, object] = {}
     records: dict[str, object] = {}
@@ -89,7 +92,7 @@ def apply_plan(planned: planning.Plan, reading: Reading, twin: bool = False) -> 
             "aarewrite.recipe": json.dumps(planned.recipe.to_dict()),
             BLURS: json.dumps(recorded(original, BLURS) | origins),
         } | {key: json.dumps(record) for key, record in records.items()}
-    return reading.editor.export()
+    return reading.editor, reading.editor.export()
 
 
 def _apply_sites(planned: planning.Plan, reading: Reading, rewritten: list[Rewritten], twin: bool) -> dict[str, object]:

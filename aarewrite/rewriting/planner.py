@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Collection, Iterable, Sequence
 
 from aarewrite.errors import UsageError
-from aarewrite.model.graph import GraphEditor
 from aarewrite.model.model_file import Model
 from aarewrite.model.shapes import Shapes
 from aarewrite.passes import DEFAULT, SITE_PASSES, STAGE_PASSES
@@ -178,9 +177,8 @@ def _assemble(
     )
     if not plan.changes:
         return plan, reading.model
-    rewritten = apply_plan(plan, reading)
-    after = GraphEditor(rewritten)
-    return dataclasses.replace(plan, macs_after=model_macs(after, Shapes(after, cost_shapes))), rewritten
+    edited, rewritten = apply_plan(plan, reading)
+    return dataclasses.replace(plan, macs_after=model_macs(edited, Shapes(edited, cost_shapes, rewritten))), rewritten
 
 
 def _site_macs(shapes: Shapes, place: Located, do: SitePass, match: Match | None) -> tuple[int, int] | None:

@@ -77,7 +77,7 @@ def plan_shifts(
         raise UsageError(f"--protocol {protocol}: unknown", f"use {', '.join(PROTOCOLS)}")
     given = (
         ("batch-offsets", batch_offsets, "image"),
-        ("pairs", pairs, "pair an image"),
+        ("crop-pairs", pairs, "pair an image"),
         ("max-shift", max_shift, "pixel"),
     )
     for option, count, what in given:

@@ -48,7 +48,7 @@ def test_a_rewrite_is_steadier_where_it_was_rewritten():
         ),
         (["--batch-offsets", "4", "--task", "vector"], "--batch-offsets does nothing for task vector"),
         (["--limit", "0"], "--limit"),
-        (["--crop-pairs", "0"], "pairs"),
+        (["--crop-pairs", "0"], "--crop-pairs 0: needs at least one pair"),
         (["--data", "synthetic:x"], "synthetic:x"),
         (["--size", "12x"], "--size"),
         (["--min-consistency", "90"], "--min-consistency"),

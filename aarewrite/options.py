@@ -48,9 +48,14 @@ def option(
     return field(default=default, metadata=metadata)
 
 
-def whole(default: int) -> int:
+def whole(default: Value) -> Value:
     """A field that counts: a whole number of 0 or more."""
     return option(default, holds=lambda value: value >= 0, says="a whole number of 0 or more")
+
+
+def share(default: Value) -> Value:
+    """A field that is a part of something, and not nothing: above 0 and up to 1."""
+    return option(default, holds=lambda value: 0 < value <= 1, says="above 0 and up to 1")
 
 
 def read(kind: type[T], table: object, where: str, *, also: Collection[str] = (), **given: object) -> T:
@@ -82,17 +87,16 @@ def read(kind: type[T], table: object, where: str, *, also: Collection[str] = ()
     return kind(**values)
 
 
-def check_fields(made: DataclassInstance, where: str, names: Collection[str] | None = None) -> None:
-    """Check the fields of a dataclass that was made by hand, or those of `names`.
+def check_fields(made: DataclassInstance, where: str) -> None:
+    """Check the fields of a dataclass that was made by hand.
 
     Raises:
         UsageError: As `read`.
     """
     hints = _hints(type(made))
     for entry in dataclasses.fields(made):
-        if names is None or entry.name in names:
-            value = getattr(made, entry.name)
-            check(f"{where}: {entry.name} = {value!r}", value, hints[entry.name], entry)
+        value = getattr(made, entry.name)
+        check(f"{where}: {entry.name} = {value!r}", value, hints[entry.name], entry)
 
 
 def check(what: str, value: object, hint: object, entry: Field[object]) -> None:

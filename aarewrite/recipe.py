@@ -14,7 +14,8 @@ from importlib import resources
 from pathlib import Path
 
 from aarewrite.errors import UsageError
-from aarewrite.options import Json, Table, check_fields, option, read
+from aarewrite.filters import PADS
+from aarewrite.options import Json, Table, check_fields, option, read, share, whole
 from aarewrite.passes import SITE_PASSES, STAGE_PASSES
 from aarewrite.passes.contract import Asked, SiteOptions, StagePass
 from aarewrite.passes.low_passes import check_filter
@@ -36,10 +37,10 @@ class SiteOverride:
     match: str  # glob over node names, case-sensitive; also matched against "scope/node"
     action: str | None = option(None, choices=("blur", "keep"))  # "blur" also lifts the recipe's reasons to leave it
     filter: int | str | None = None
-    pad: str | None = option(None, choices=("reflect", "edge", "zero"))
+    pad: str | None = option(None, choices=PADS)
     placement: str | None = option(None, choices=SITE_PASSES)  # the name of a site pass
-    max_window: int | None = option(None, holds=lambda value: value >= 0, says="a whole number of 0 or more")
-    strength: float | None = option(None, holds=lambda value: 0 < value <= 1, says="above 0 and up to 1")
+    max_window: int | None = whole(None)
+    strength: float | None = share(None)
 
 
 @dataclass(frozen=True, init=False)

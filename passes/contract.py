@@ -17,7 +17,7 @@ from aarewrite.filters import PADS
 from aarewrite.model.graph import GraphEditor, Scope
 from aarewrite.model.model_file import Model, recorded
 from aarewrite.model.types import Node, Tensor
-from aarewrite.options import option, whole
+from aarewrite.options import option, share, whole
 from aarewrite.sites.reading import Reading
 from aarewrite.sites.site import Located, Site
 from aarewrite.windows import Axes, Sizes, Window
@@ -161,7 +161,7 @@ class BlurOptions:
     pad: str = option("reflect", choices=PADS)
     pad_rule: str = option("centred", choices=("centred", "symmetric"))
     every_axis: bool = False
-    strength: float = option(1.0, holds=lambda value: 0 < value <= 1, says="above 0 and up to 1")
+    strength: float = share(1.0)
 
 
 @dataclass(frozen=True)

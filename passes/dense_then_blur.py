@@ -94,9 +94,8 @@ class DenseThenBlur(SitePass):
         producer = end.inputs[0]
         dense = editor.take_over(scope, end)
         assert site.channels is not None, "a site of unknown channels is never planned"
-        nodes = match.blur.nodes(
-            editor, scope, dense, end, site.channels, dtype, f"{site.node}/blur", quantisation, bias
-        )  # fmt: skip
+        name = f"{site.node}/blur"
+        nodes = match.blur.nodes(editor, scope, dense, end, site.channels, dtype, name, quantisation, bias)
         editor.insert_after(scope, producer, nodes)
         return match.blur.filtering_node(nodes).name
 

@@ -93,8 +93,6 @@ def rewrite(
     """Rewrite a model into its anti-aliased version and prove that every blur is in its place."""
     from aarewrite.model import model_file
     from aarewrite.rewriting import pipeline
-    from aarewrite.show.calibration_table import print_calibrated
-    from aarewrite.show.plan_table import plan_rows, print_outcome, print_plan
 
     options.refuse_idle(ctx, OWNERS, EXCLUDES)
     recipe_name = recipe or ("aligned" if calibrate is None else "calibrated")
@@ -133,6 +131,9 @@ def rewrite(
         result, changed, found = calibrated.rewritten, True, calibrated.report
         rewritten = model_file.load(calibrated.model)
     if show:
+        from aarewrite.show.calibration_table import print_calibrated
+        from aarewrite.show.plan_table import print_outcome, print_plan
+
         print_plan(result.plan, done=not dry_run)
         print_outcome(result)
         if calibrated:
@@ -141,6 +142,7 @@ def rewrite(
         raise CheckFailed(calibrated.failures[0], "nothing was written; --force writes it all the same")
     page = ""
     if verify is not None:
+        from aarewrite.show.plan_table import plan_rows
         from aarewrite.show.verification_table import print_report
         from aarewrite.verification import before_after
 

@@ -16,7 +16,7 @@ import os
 from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -226,7 +226,11 @@ def data_files_to_bring(model: Model, path: Path) -> dict[Path, Path]:
 
 def recorded(model: Model, key: str) -> dict[str, object]:
     """What an earlier run recorded in the model's metadata under `key`; {} for nothing."""
-    text = next((entry.value for entry in model.proto.metadata_props if entry.key == key), "{}")
+    return dict(_parsed(next((entry.value for entry in model.proto.metadata_props if entry.key == key), "{}")))
+
+
+@lru_cache(maxsize=8)  # sites ask for the same record one after another
+def _parsed(text: str) -> dict[str, object]:
     try:
         found = json.loads(text)
     except ValueError:

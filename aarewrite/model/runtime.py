@@ -83,8 +83,8 @@ def open_session(model: Model, optimise: bool = False) -> Session:
     stubs = [tensor for tensor in proto.graph.initializer if external.is_stub(tensor)]
     values = [_value(model.array(tensor), tensor.data_type) for tensor in stubs]
     shared = bool(stubs) and not optimise and not any(map(external.is_external, proto.graph.initializer))
-    with tempfile.TemporaryDirectory() as empty:
-        folder = Path(empty) if shared else model.folder.resolve()
+    with tempfile.TemporaryDirectory() if shared else contextlib.nullcontext(model.folder.resolve()) as place:
+        folder = Path(place)
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
         if shared:  # the stubs' file must exist, and is never read
             (folder / external.STUB_LOCATION).touch()

@@ -41,8 +41,9 @@ def is_recorded(editor: GraphEditor, node: Node) -> bool:
 def samplers(model: Model) -> dict[str, tuple[int, ...]]:
     """The last nodes of the filters of an earlier run that are no convolutions, and what these filters sample by."""
     made = recorded(model, BLURS)
-    steps = {name: one["samples_by"] for name, one in made.items() if isinstance(one, dict) and "samples_by" in one}
-    return {name: tuple(map(int, by)) for name, by in steps.items() if isinstance(by, list)}
+    steps = {name: one.get("samples_by") for name, one in made.items() if isinstance(one, dict)}
+    written = {name: by for name, by in steps.items() if isinstance(by, list) and by}  # whatever a file may hold
+    return {name: tuple(by) for name, by in written.items() if all(type(step) is int for step in by)}
 
 
 def produced_by_blur(editor: GraphEditor, tensor: Tensor) -> bool:

@@ -102,6 +102,8 @@ def test_haar_wavelet_is_left() -> None:
         ({"low": {"samples_by": [1]}}, {"conv": "a blur is next to it already"}),
         ({"low": {"samples_by": [2]}}, {}),  # it belongs to the sampling in front of it
         ({"low": {"samples_by": "2"}}, {}),
+        ({"low": {"samples_by": ["one"]}}, {}),
+        ({"low": {"samples_by": []}}, {}),
     ],
 )
 def test_what_is_no_convolution_is_known_by_its_record(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import logging
 import sys
 import traceback
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from aarewrite.cli.inspect import inspect
 from aarewrite.cli.options import say_owners
@@ -54,10 +56,16 @@ def _run(words: list[str]) -> object:
         if near and not words[0].lower().endswith(".onnx") and not Path(words[0]).exists():
             raise UsageError(f"no command and no file {words[0]!r}", f"did you mean aarewrite {near[0]}?")
         words = ["rewrite", *words]
+    return _parser()(words, standalone_mode=False)
+
+
+@functools.cache
+def _parser() -> TyperGroup:
+    """The parser of all commands."""
     group = typer.main.get_group(app)
     for name, owners in COMMANDS.items():
         say_owners(group.commands[name].params, owners)
-    return group(words, standalone_mode=False)
+    return group
 
 
 def main() -> None:

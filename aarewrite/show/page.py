@@ -6,10 +6,11 @@ to write a page: nothing else needs jinja2.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from aarewrite.show import charts
@@ -28,11 +29,6 @@ MOVES = {1: ("in time",), 2: ("vertically", "sideways")}
 
 def render_html(report: VerifyReport) -> str:
     """Return a self-contained page: no script, no network, pictures inside."""
-    environment = Environment(
-        loader=PackageLoader(__package__, ""), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )  # fmt: skip
-    environment.filters |= {"percent": _percent, "data_uri": data_uri}
     results = [result for result in report.classification if result.protocol == report.protocols[0]]
     values = {
         "results": results,
@@ -50,7 +46,17 @@ def render_html(report: VerifyReport) -> str:
         **_layers(report),
         **_trials(report),
     }
-    return environment.get_template("page.html").render(report=report, **values)
+    return _template().render(report=report, **values)
+
+
+@functools.cache
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader(__package__, ""), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )  # fmt: skip
+    environment.filters |= {"percent": _percent, "data_uri": data_uri}
+    return environment.get_template("page.html")
 
 
 def _squares(report: VerifyReport) -> list[tuple[str, str, int]]:

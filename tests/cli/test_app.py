@@ -46,20 +46,18 @@ def test_program_statuses(path: Path) -> None:
     assert (missing.returncode, missing.stdout) == (2, "")
     assert missing.stderr == "aarewrite: error: absent.onnx: no such file; give the path of an .onnx file\n"
     path.write_bytes(b"broken")
-    broken = program(path)
-    assert (broken.returncode, broken.stdout) == (3, "")
+    assert aa(path)[:2] == (3, "")
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("rewrite", "--help"), ("inspect", "--help"), ("--version",)])
 def test_help_and_version(arguments: tuple[str, ...]) -> None:
-    done = program(*arguments)
-    assert done.returncode == 0
-    assert done.stderr == ""
-    assert ("aarewrite " + aarewrite.__version__ if "--version" in arguments else "Usage: ") in done.stdout
+    done = aa(*arguments)
+    assert (done.status, done.err) == (0, "")
+    assert ("aarewrite " + aarewrite.__version__ if "--version" in arguments else "Usage: ") in done.out
 
 
 def test_help_names_every_option() -> None:
-    text = program("rewrite", "--help").stdout
+    text = aa("rewrite", "--help").out
     for option in (
         "-o", "--recipe", "--filter", "--pad", "--placement", "--first-conv", "--no-first-conv", "--max-window",
         "--only", "--skip", "--input", "--plan", "--dry-run", "--json", "--no-verify", "-q",

@@ -103,7 +103,7 @@ class Plan:
 
     def stages_at(self, planned: PlannedSite) -> list[StagePass]:
         """The stages that begin at a site."""
-        return [s for s in self.stages if not planned.site.scope and planned.site.node in s.sites]
+        return [s for s in self.stages if s.at_sites and not planned.site.scope and planned.site.node in s.sites]
 
     def says(self, planned: PlannedSite) -> str:
         """What is done with a site, in words, or why not."""
@@ -123,7 +123,7 @@ class Plan:
             "cost_shapes": {name: list(shape) for name, shape in self.cost_shapes.items()},
             "macs": {"before": self.macs, "after": self.macs_after},
             "warnings": list(self.warnings),
-            "stages": [{"do": stage.name, "sites": list(stage.sites)} for stage in self.stages],
+            "stages": [{"do": stage.name} | json.loads(json.dumps(dataclasses.asdict(stage))) for stage in self.stages],
             "sites": [planned.to_dict() for planned in self.sites],
             "other_sources": [dataclasses.asdict(source) for source in self.sources],
         }
@@ -131,7 +131,7 @@ class Plan:
     def draft(self) -> Draft:
         """Its editable part."""
         sites = {(one.site.scope, one.site.node): (one.do, one.reason) for one in self.sites}
-        return Draft(self.recipe, self.input_shapes, sites, tuple((type(s), s.sites) for s in self.stages))
+        return Draft(self.recipe, self.input_shapes, sites, self.stages)
 
     def to_json(self) -> str:
         """The plan as JSON text."""
@@ -148,7 +148,7 @@ class Draft:
     recipe: Recipe
     input_shapes: Shapes
     sites: dict[tuple[str, str], tuple[SitePass, str]]  # (scope, node) -> what is done, and why not, "" where it is
-    stages: tuple[tuple[type[StagePass], tuple[str, ...]], ...]  # kind and sites of each
+    stages: tuple[StagePass, ...]
 
 
 def parse_plan(table: object) -> Draft:
@@ -195,22 +195,19 @@ def _parse_site(entry: Json) -> tuple[SitePass, str]:
     return do, "" if action == "blur" else str(entry.get("reason") or "kept by the plan")
 
 
-def _parse_stages(table: object) -> list[tuple[type[StagePass], tuple[str, ...]]]:
+def _parse_stages(table: object) -> list[StagePass]:
     stages = []
     for entry in table if isinstance(table, list) else [table]:
         if not isinstance(entry, Mapping) or entry.get("do") not in STAGE_PASSES:
             raise UsageError(f'plan: stage {entry!r}: no "do" of {", ".join(STAGE_PASSES)}')
-        sites = entry.get("sites")
-        if not isinstance(sites, list) or not sites or not all(isinstance(site, str) for site in sites):
-            raise UsageError(f"plan: stage {entry['do']!r}: sites = {sites!r} is not a list of node names")
-        stages.append((STAGE_PASSES[entry["do"]], tuple(sites)))
+        stages.append(read(STAGE_PASSES[entry["do"]], entry, f"plan: stage {entry['do']!r}", also=("do",)))
     return stages
 
 
-def _marked(entries: list[Json]) -> list[tuple[type[StagePass], tuple[str, ...]]]:
+def _marked(entries: list[Json]) -> list[StagePass]:
     """The stages of format 1, taken out of the entries of their sites."""
     stages = []
-    for kind in STAGE_PASSES.values():
+    for kind in (kind for kind in STAGE_PASSES.values() if kind.entry[0]):
         key, mark = kind.entry
         marked = [entry for entry in entries if entry.get(key) == mark]
         for entry in entries if key != "action" else []:
@@ -219,7 +216,7 @@ def _marked(entries: list[Json]) -> list[tuple[type[StagePass], tuple[str, ...]]
         for entry in marked if key == "action" else []:
             entry["action"] = "keep"
         if marked:
-            stages.append((kind, tuple(str(entry["node"]) for entry in marked)))
+            stages.append(kind(tuple(str(entry["node"]) for entry in marked)))
     return stages
 
 

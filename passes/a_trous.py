@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from aarewrite.errors import CannotHandle
 from aarewrite.model.graph import GraphEditor, Scope
@@ -59,14 +59,13 @@ class ATrous(StagePass):
     again = "an earlier run left a stage a trous"
 
     @classmethod
-    def beginning(cls, reading: Reading, asked: Asked) -> tuple[str, ...] | None:
+    def wanted(cls, reading: Reading, asked: Asked) -> Self | None:
         """The last stage, where it is asked for."""
-        return None if asked.last_stage == "blur" else last_stage(reading)
+        return None if asked.last_stage == "blur" else cls(last_stage(reading))
 
-    @classmethod
-    def check(cls, reading: Reading, sites: tuple[str, ...]) -> None:
+    def check(self, reading: Reading) -> None:
         """Nothing behind these convs may depend on the size of the map."""
-        _finer(reading, sites)
+        _finer(reading, self.sites)
 
     def apply(self, reading: Reading, rewritten: Sequence[Rewritten], twin: bool) -> tuple[Reading, Record]:
         """Dilate; the record holds the strides that are gone."""

@@ -255,7 +255,7 @@ class Rewritten:
 
 @dataclass(frozen=True)
 class StagePass(ABC):
-    """What is done to a set of sites of the main graph at once, as a part of a plan.
+    """What is done to a set of sites of the main graph at once, as a part of a plan; further fields are its options.
 
     Attributes:
         sites: The names of the operators that it begins at.
@@ -266,10 +266,11 @@ class StagePass(ABC):
         nowhere: Why, where there is nothing to begin at.
         again: Why, where an earlier run did it.
         takes_sites: Whether its sites' strides go, so that nothing else is done to them.
-        entry: How plans of format 1 marked its sites: a key of the site's entry and the value.
+        at_sites: Whether it begins at sites; else `sites` names inputs of the model, and its notes tell of it.
+        entry: How plans of format 1 marked its sites: a key of the site's entry and the value; "" where they did not.
     """
 
-    sites: tuple[str, ...]
+    sites: tuple[str, ...] = option(holds=bool, says="a list of node names")
 
     name: ClassVar[str]
     Options: ClassVar[type]
@@ -278,17 +279,17 @@ class StagePass(ABC):
     nowhere: ClassVar[str]
     again: ClassVar[str]
     takes_sites: ClassVar[bool] = False
+    at_sites: ClassVar[bool] = True
     entry: ClassVar[tuple[str, object]] = ("", None)
 
     @classmethod
     @abstractmethod
-    def beginning(cls, reading: Reading, asked: Asked) -> tuple[str, ...] | None:
-        """The operators at which the recipe's options, an instance of `Options`, let it begin; None: not asked for."""
+    def wanted(cls, reading: Reading, asked: Asked) -> Self | None:
+        """What the recipe's options, an instance of `Options`, ask for, be it with no site; None: nothing."""
 
-    @classmethod
     @abstractmethod
-    def check(cls, reading: Reading, sites: tuple[str, ...]) -> None:
-        """Whether it can begin at these operators.
+    def check(self, reading: Reading) -> None:
+        """Whether it can begin at its sites.
 
         Raises:
             CannotHandle: It cannot; the message names the node and the reason.
@@ -299,9 +300,13 @@ class StagePass(ABC):
         """Do it; returns the graph to go on with and the record for the metadata. In the twin every value that the
         original computes is the original's."""
 
-    @abstractmethod
     def says(self, site: Site) -> str:
         """The table's words for one of its sites."""
+        return ""
+
+    def notes(self, reading: Reading) -> tuple[str, ...]:
+        """What the user should know of it."""
+        return ()
 
     @classmethod
     def earlier(cls, model: Model) -> dict[str, str]:
@@ -313,14 +318,13 @@ class StagePass(ABC):
         """Options that cost less than those asked for, the dearest first; the last one leaves it out."""
         return ()
 
-    @classmethod
-    def at(cls, reading: Reading, sites: tuple[str, ...]) -> Self | Skip:
-        """It at these operators, or why it cannot begin there."""
+    def fit(self, reading: Reading) -> Self | Skip:
+        """It, or why it cannot begin at its sites."""
         try:
-            cls.check(reading, sites)
+            self.check(reading)
         except CannotHandle as error:
             return Skip(error.message)
-        return cls(sites)
+        return self
 
     @classmethod
     def propose(cls, reading: Reading, asked: Asked, left: Collection[str]) -> Self | Skip | None:
@@ -329,13 +333,14 @@ class StagePass(ABC):
         1. There is an operator to begin at. 2. All of them are sites. 3. None is to be left. 4. No earlier run did it.
         5. It can be done there.
         """
-        sites = cls.beginning(reading, asked)
-        if sites is None:
+        wanted = cls.wanted(reading, asked)
+        if wanted is None:
             return None
-        reasons = [f"{name} is no site" for name in sites if ("", name) not in reading.places]
+        sites = wanted.sites
+        reasons = [f"{name} is no site" for name in sites if cls.at_sites and ("", name) not in reading.places]
         reasons = [f"{name} is left out on request" for name in sites if name in left] or reasons
         reasons = [cls.again] if recorded(reading.model, cls.key) else reasons if sites else [cls.nowhere]
-        found = Skip(reasons[0]) if reasons else cls.at(reading, sites)
+        found = Skip(reasons[0]) if reasons else wanted.fit(reading)
         return Skip(f"{cls.refusal}: {found.reason}") if isinstance(found, Skip) else found
 
 

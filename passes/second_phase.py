@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -88,18 +89,17 @@ class SecondPhase(StagePass):
     again = "an earlier run added one"
 
     @classmethod
-    def beginning(cls, reading: Reading, asked: Asked) -> tuple[str, ...] | None:
+    def wanted(cls, reading: Reading, asked: Asked) -> Self | None:
         """The operators that bring the stride to the one asked for, or nearest to it."""
         if not asked.second_phase:
             return None
         reached = {place.site.node: there for place in reading.located if (there := _stride_behind(place.site))}
         nearest = min(reached.values(), key=lambda there: abs(math.log2(there / asked.second_phase)), default=0)
-        return tuple(name for name, there in reached.items() if there == nearest)
+        return cls(tuple(name for name, there in reached.items() if there == nearest))
 
-    @classmethod
-    def check(cls, reading: Reading, sites: tuple[str, ...]) -> None:
+    def check(self, reading: Reading) -> None:
         """What follows these operators can be computed twice."""
-        branch(reading, _starts(reading, sites))
+        branch(reading, _starts(reading, self.sites))
 
     def apply(self, reading: Reading, rewritten: Sequence[Rewritten], twin: bool) -> tuple[Reading, Record]:
         """Copy what follows; the record holds the name of each node that samples and that of its copy."""

@@ -14,7 +14,7 @@ from aarewrite.passes import DEFAULT, SITE_PASSES, STAGE_PASSES
 from aarewrite.passes.contract import SitePass, Skip, StagePass
 from aarewrite.passes.low_passes import FILTERS
 from aarewrite.planning import PlannedSite
-from aarewrite.recipe import STAGE_KEYS, Recipe, load_recipe
+from aarewrite.recipe import Recipe, load_recipe
 from aarewrite.rewriting.apply import Plan, open_reading
 from aarewrite.rewriting.pipeline import Options, plan
 from aarewrite.rewriting.planner import replan
@@ -62,7 +62,9 @@ class PlanVariants:
         options: Options | None = None,
     ) -> None:
         self._model = load(original)
-        asked = load_recipe(recipe).with_options(strength=1.0, **STAGE_KEYS)
+        searched = [kind for kind in STAGE_PASSES.values() if kind.at_sites]
+        keys = {entry.name: entry.default for kind in searched for entry in dataclasses.fields(kind.Options)}
+        asked = load_recipe(recipe).with_options(strength=1.0, **keys)
         self._strengths, self._latency = strengths, latency
         self._filters = tuple(filters) or (asked.filter,)
         self._plan = plan(self._model, asked, **(options or Options()))
@@ -89,7 +91,7 @@ class PlanVariants:
                     found.append(Choice(f"{kind.name}, f={taps}, strength {strength:g}", Change(kind, taps, strength)))
         names = tuple(planned.site.node for planned in group)
         reading = open_reading(self._model, self._plan.input_shapes)
-        possible = [kind for kind in STAGE_PASSES.values() if not isinstance(kind.at(reading, names), Skip)]
+        possible = [kind for kind in STAGE_PASSES.values() if not isinstance(kind(names).fit(reading), Skip)]
         return [*found, *(Choice(kind.name, Change(kind)) for kind in possible)]
 
     def build(self, chosen: Mapping[str, Choice]) -> tuple[onnx.ModelProto, float]:
@@ -124,5 +126,7 @@ class PlanVariants:
             if issubclass(change.kind, StagePass):
                 names = (planned.site.node for planned in self._groups[site])
                 stages[change.kind] = (*stages.get(change.kind, ()), *names)
-        edited = dataclasses.replace(draft, sites=sites, stages=tuple(stages.items()))
+        elsewhere = (stage for stage in draft.stages if not stage.at_sites)
+        chosen_stages = (kind(names) for kind, names in stages.items())
+        edited = dataclasses.replace(draft, sites=sites, stages=(*chosen_stages, *elsewhere))
         return replan(open_reading(self._model, draft.input_shapes), edited)

@@ -81,7 +81,7 @@ def apply_plan(planned: planning.Plan, reading: Reading, twin: bool = False) -> 
         elif issubclass(kind, StagePass):
             for stage in planned.stages:
                 if type(stage) is kind:
-                    for name in stage.sites:
+                    for name in stage.sites if stage.at_sites else ():
                         _place(reading, "", name)
                     reading, records[stage.key] = stage.apply(reading, rewritten, twin)
         elif not sites_done:  # all site passes at once, in the graph's order

@@ -78,15 +78,15 @@ def replan(reading: Reading, draft: Draft) -> tuple[Plan, Model]:
             raise UsageError(f"plan: {place.site.node}: {why.reason}", 'set its "action" to "keep"')
     stages = []
     graph = reading
-    for kind, sites in sorted(draft.stages, key=lambda one: list(STAGE_PASSES.values()).index(one[0])):
-        found = kind.at(graph, sites)
+    for stage in sorted(draft.stages, key=lambda one: list(STAGE_PASSES).index(one.name)):
+        found = stage.fit(graph)
         if isinstance(found, Skip):
-            raise UsageError(f"plan: {kind.name}: {found.reason}", "take the stage out of the plan")
+            raise UsageError(f"plan: {stage.name}: {found.reason}", "take the stage out of the plan")
         stages.append(found)
-        if kind.takes_sites:
-            blurred = [node for (scope, node), (_, why) in draft.sites.items() if not (scope or why) and node in sites]
-            if blurred:
-                raise UsageError(f"plan: {blurred[0]}: blurred, and part of the stage {kind.name!r}", "choose one")
+        if stage.takes_sites:
+            unkept = [node for (scope, node), (_, why) in draft.sites.items() if not (scope or why)]
+            if blurred := [node for node in unkept if node in stage.sites]:
+                raise UsageError(f"plan: {blurred[0]}: blurred, and part of the stage {stage.name!r}", "choose one")
             graph, _ = found.apply(graph, (), False)
     return _assemble(reading, draft.recipe, choices, stages, [])
 
@@ -173,7 +173,7 @@ def _assemble(
         cost_shapes=cost_shapes,
         macs=before,
         macs_after=before,
-        warnings=(*notes, *misaligned(editor, moved)),
+        warnings=(*notes, *(note for stage in stages for note in stage.notes(reading)), *misaligned(editor, moved)),
     )
     if not plan.changes:
         return plan, reading.model

@@ -114,7 +114,7 @@ def test_a_filter_that_says_nothing_of_it_moves_nothing_and_fits_every_map() -> 
 # ---- stages ------------------------------------------------------------------------------------------------
 
 
-def stage(begins: tuple[str, ...] | None, problem: str = "") -> type:
+def stage(begins: tuple[str, ...] | None, problem: str = "", **more: object) -> type:
     """A kind of stage that begins at given operators, or cannot."""
     kind = next(iter(STAGE_PASSES.values()))
 
@@ -122,9 +122,13 @@ def stage(begins: tuple[str, ...] | None, problem: str = "") -> type:
         if problem:
             raise CannotHandle(problem)
 
-    made = {"beginning": lambda *_: begins, "check": check, "apply": lambda *_: None, "says": lambda *_: ""}
+    made = {
+        "wanted": classmethod(lambda cls, *_: None if begins is None else cls(begins)),
+        "check": check,
+        "apply": lambda *_: None,
+    }
     own = {"refusal": "not done", "nowhere": "nowhere to begin", "again": "done before", "key": "test.stage"}
-    return dataclasses.dataclass(frozen=True)(type("Stage", kind.__mro__[1:2], made | own))
+    return dataclasses.dataclass(frozen=True)(type("Stage", kind.__mro__[1:2], made | own | more))
 
 
 def reading(record: str = "{}") -> SimpleNamespace:
@@ -152,7 +156,7 @@ def test_reasons_against_a_stage_in_their_order(
 def test_a_stage_is_proposed_where_it_is_asked_for_and_nothing_is_against_it() -> None:
     assert stage(None).propose(reading(), None, ()) is None
     assert stage(("a", "b")).propose(reading(), None, ("z",)).sites == ("a", "b")
-    assert stage(("a",), "a: too large").at(reading(), ("a",)) == Skip("a: too large")
+    assert stage(("a",), "a: too large")(("a",)).fit(reading()) == Skip("a: too large")
 
 
 def test_a_site_that_needs_channels_that_are_not_known_is_skipped() -> None:
@@ -162,3 +166,8 @@ def test_a_site_that_needs_channels_that_are_not_known_is_skipped() -> None:
     site = site_of(model, "conv")
     for name in ("before", "input"):
         assert SITE_PASSES[name]().match(site) == Skip("its number of input channels is not known statically")
+
+
+def test_a_stage_that_begins_at_an_input_needs_no_site() -> None:
+    assert stage(("x",)).propose(reading(), None, ()) == Skip("not done: x is no site")
+    assert stage(("x",), at_sites=False).propose(reading(), None, ()).sites == ("x",)

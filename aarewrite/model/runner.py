@@ -180,6 +180,16 @@ def open_session(source: ModelLike, provider: str, label: str, profile: Path | N
     return session
 
 
+def likely_layout(dims: Sequence[int | str | None]) -> str:
+    """The layout that an input's sizes speak for, "" for a rank that no image or signal has.
+
+    Only a small last axis beside a larger axis 1 speaks for channels-last; ONNX's own order is channels-first.
+    """
+    few, fitting = (1, 2, 3, 4), [name for name in LAYOUTS if len(name) == len(dims)]
+    last = len(dims) >= 4 and dims[-1] in few and dims[1] not in few
+    return fitting[-1 if last else 0] if fitting else ""
+
+
 def _input_spec(value: Port, layout: str, label: str) -> InputSpec | None:
     """Read an input's axes, or None for one that cannot carry an image or a signal."""
     dtype, fitting = dtype_of(value), [name for name in LAYOUTS if len(name) == len(value.shape)]
@@ -187,9 +197,7 @@ def _input_spec(value: Port, layout: str, label: str) -> InputSpec | None:
         return None
     dims = [dim if isinstance(dim, int) and dim > 0 else None for dim in value.shape]
     if layout == "auto":
-        # Only a small last axis beside a larger axis 1 speaks for channels-last; ONNX's own order is channels-first.
-        few = (1, 2, 3, 4)
-        layout = fitting[-1] if len(dims) >= 4 and dims[-1] in few and dims[1] not in few else fitting[0]
+        layout = likely_layout(dims)
     elif layout not in fitting:
         raise UsageError(
             f"{label}: layout {layout!r} does not fit input {value.name!r} of rank {len(dims)}",

@@ -14,6 +14,7 @@ from aarewrite.passes.dense_then_blur import DenseThenBlur
 from aarewrite.passes.fold_padding import FoldPadding
 from aarewrite.passes.merge_box import MergeBox
 from aarewrite.passes.second_phase import SecondPhase
+from aarewrite.passes.views import PlainViews
 
 REGISTRY: tuple[type[SitePass] | type[StagePass] | type[GraphPass], ...] = (
     FoldPadding,
@@ -24,6 +25,7 @@ REGISTRY: tuple[type[SitePass] | type[StagePass] | type[GraphPass], ...] = (
     DenseThenBlur,
     MergeBox,
     SecondPhase,
+    PlainViews,  # copies what the others made
 )
 SITE_PASSES: dict[str, type[SitePass]] = {kind.name: kind for kind in REGISTRY if issubclass(kind, SitePass)}
 STAGE_PASSES: dict[str, type[StagePass]] = {kind.name: kind for kind in REGISTRY if issubclass(kind, StagePass)}

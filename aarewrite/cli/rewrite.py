@@ -24,12 +24,25 @@ UNTRAINED = (
     "note: weights that were never trained with blur lose accuracy when blurred; "
     "repair them with --calibrate IMAGES, and measure before you ship (README: Accuracy)"
 )
-RECIPE = ("recipe", "filter", "pad", "placement", "first_conv", "max_window", "only", "skip", "input")
+RECIPE = (
+    "recipe",
+    "filter",
+    "pad",
+    "placement",
+    "first_conv",
+    "max_window",
+    "views",
+    "views_of",
+    "only",
+    "skip",
+    "input",
+)
 OF_EITHER = ("labels", "preprocess", "limit", "seed")
 OF_VERIFY = ("provider", "protocol", "max_shift", "layers", "report", "min_consistency", "max_diff")
 OF_CALIBRATE = ("strength", "budget", "max_disagreement", "crops", "hold_out", "force", "verbose")
 OWNERS: options.Rules = (
-    dict.fromkeys(OF_EITHER, ("verify", "calibrate"))
+    {"views_of": ("views",)}
+    | dict.fromkeys(OF_EITHER, ("verify", "calibrate"))
     | dict.fromkeys(OF_VERIFY, ("verify",))
     | dict.fromkeys(OF_CALIBRATE, ("calibrate",))
 )
@@ -55,6 +68,10 @@ def rewrite(
     ] = None,
     first_conv: Annotated[bool | None, Option(help="Blur the first conv too.")] = None,
     max_window: Annotated[str | None, Option(metavar="keep|N", help="Largest MaxPool window of the result.")] = None,
+    views: Annotated[
+        str | None, Option(metavar="2|4|'0,0 1,1'", help="Average the outputs of copies of the image moved by pixels.")
+    ] = None,
+    views_of: Annotated[str | None, Option(metavar="logits|probabilities", help="What is averaged.")] = None,
     only: Annotated[list[str] | None, Option(metavar="GLOB", help="Rewrite only these nodes.")] = None,
     skip: Annotated[list[str] | None, Option(metavar="GLOB", help="Leave these nodes.")] = None,
     input: options.InputShapes = None,
@@ -98,7 +115,8 @@ def rewrite(
     recipe_name = recipe or ("aligned" if calibrate is None else "calibrated")
     how: Options = {
         "filter": int(filter) if filter and filter.isdecimal() else filter, "pad": pad, "placement": placement,
-        "first_conv": first_conv, "max_window": max_window, "only": only or [], "skip": skip or [],
+        "first_conv": first_conv, "max_window": max_window, "views": views, "views_of": views_of,
+        "only": only or [], "skip": skip or [],
         "input_shapes": options.parse_inputs(input),
     }  # fmt: skip
     loaded = model_file.load(model)

@@ -60,6 +60,8 @@ class Options(TypedDict, total=False):
     placement: str | None  # "after" or "before" strided convs
     first_conv: bool | None  # whether the first conv is blurred
     max_window: int | str | None  # "keep" or the largest MaxPool window
+    views: str | None  # "2", "4" or shifts in pixels, "0,0 1,1": the outputs of moved copies are averaged
+    views_of: str | None  # "logits" or "probabilities"
     only: Iterable[str]  # globs over node names; the other sites are kept
     skip: Iterable[str]  # globs over node names of sites to keep
     input_shapes: Mapping[str, Sequence[int]] | None  # by input name, for sizes that the model leaves open
@@ -80,7 +82,8 @@ def rewrite(
         recipe: "aligned", "zhang2019", "zhang2019-resnet", "timm", "composer", a TOML file, or a `Recipe`.
         plan: A plan to apply instead of making one; recipe and options are then not used.
         verify: Run the identity proof and the rewritten model.
-        options: filter, pad, placement, first_conv, max_window, only, skip and input_shapes, as in `Options`.
+        options: filter, pad, placement, first_conv, max_window, views, views_of, only, skip and input_shapes, as in
+            `Options`.
 
     Raises:
         UsageError: An argument is wrong.
@@ -153,4 +156,6 @@ def recipe_options(recipe: Recipe, options: Options) -> Recipe:
         conv=placement,
         first_conv=options.get("first_conv"),
         max_window=None if window is None else 0 if window == "keep" else int(window),
+        views=options.get("views"),
+        views_of=options.get("views_of"),
     )

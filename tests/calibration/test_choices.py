@@ -85,3 +85,11 @@ def test_a_second_phase_is_offered_where_it_can_be_and_excludes_another() -> Non
         cost_of(variants, {site: variants.choices(site)[-1] for site in ("first", "second")})
     maps = PlanVariants(two_stages("pooled = Relu (sum)"), options={"first_conv": True})
     assert "second phase" not in [choice.label for choice in maps.choices("first")]
+
+
+def test_what_begins_at_an_input_is_no_choice_and_stays() -> None:
+    variants = PlanVariants(two_stages(), Recipe(views="2"))
+    assert not any("views" in choice.label for choice in variants.choices("second"))
+    built, cost = variants.build({})
+    assert built.graph == rewrite(two_stages(), Recipe(conv="keep", views="2")).model.graph
+    assert cost == 2

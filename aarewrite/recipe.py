@@ -22,6 +22,12 @@ from aarewrite.passes.low_passes import check_filter
 
 BUILT_IN = ("aligned", "calibrated", "zhang2019", "zhang2019-resnet", "timm", "composer")
 STAGE_KEYS = {entry.name: entry.default for kind in STAGE_PASSES.values() for entry in dataclasses.fields(kind.Options)}
+UNWRITTEN = {  # where nothing is asked of what begins at no site, recipes do not speak of it
+    (entry.name, entry.default)
+    for kind in STAGE_PASSES.values()
+    if not kind.at_sites
+    for entry in dataclasses.fields(kind.Options)
+}
 
 
 def matches_glob(name: str, glob: str) -> bool:
@@ -94,12 +100,13 @@ class Recipe(SiteOptions):
         return dataclasses.replace(self, **given)
 
     def to_dict(self) -> Json:
-        """Plain values, as in TOML and JSON; unset overrides are left out."""
+        """Plain values, as in TOML and JSON; unset overrides, and views where there are none, are left out."""
         fields = dataclasses.asdict(self)
         sites = [{key: value for key, value in site.items() if value is not None} for site in fields.pop("sites")]
         blur = {key: fields.pop(key) for key in ("filter", "pad", "pad_rule", "every_axis")}
         name, last, stages = (fields.pop(key) for key in ("name", "strength", "stages"))
-        return {"name": name, **blur, **fields, "strength": last, **stages, "sites": sites}
+        asked = {key: value for key, value in stages.items() if (key, value) not in UNWRITTEN}
+        return {"name": name, **blur, **fields, "strength": last, **asked, "sites": sites}
 
 
 def load_recipe(name_or_file: str | Path | Recipe) -> Recipe:

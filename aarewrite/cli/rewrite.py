@@ -25,18 +25,8 @@ UNTRAINED = (
     "repair them with --calibrate IMAGES, and measure before you ship (README: Accuracy)"
 )
 RECIPE = (
-    "recipe",
-    "filter",
-    "pad",
-    "placement",
-    "first_conv",
-    "max_window",
-    "views",
-    "views_of",
-    "only",
-    "skip",
-    "input",
-)
+    "recipe", "filter", "pad", "placement", "first_conv", "max_window", "views", "views_of", "only", "skip", "input",
+)  # fmt: skip
 OF_EITHER = ("labels", "preprocess", "limit", "seed")
 OF_VERIFY = ("provider", "protocol", "max_shift", "layers", "report", "min_consistency", "max_diff")
 OF_CALIBRATE = ("strength", "budget", "max_disagreement", "crops", "hold_out", "force", "verbose")

@@ -16,7 +16,7 @@ from stages import actions, begins, two_stages
 import aarewrite
 from aarewrite.errors import UsageError
 from aarewrite.model.graph import GraphEditor
-from aarewrite.recipe import Recipe
+from aarewrite.recipe import Recipe, recipe_from_dict
 
 SAMPLES = Path(__file__).parents[2] / "sample_models"
 PRESETS = {"2": (0, 1), "4": (0, 1, -5, 6)}
@@ -313,6 +313,13 @@ def test_the_metadata_say_what_was_done() -> None:
         "input": "x", "shifts": [[0, 0], [1, 1]], "of": "probabilities",
         "copies": {"conv": ["conv/view2"]},
     }  # fmt: skip
+
+
+def test_a_recipe_speaks_of_views_only_where_there_are_some() -> None:
+    assert not {"views", "views_of"} & set(Recipe().to_dict())
+    told = plain("2", views_of="probabilities").to_dict()
+    assert (told["views"], told["views_of"]) == ("2", "probabilities")
+    assert recipe_from_dict(told, "") == plain("2", views_of="probabilities")
 
 
 def test_a_plan_holds_the_shifts_and_is_applied_again() -> None:

@@ -57,6 +57,8 @@ class Sample:
     index: int  # its number in the data
     canvas: Array  # in the model's units and layout, no batch axis, spatial size `Geometry.canvas`
     picture: Array | None = None  # `(H, W, 3)` uint8 of the canvas for reports, None where it is no picture
+    # Of a picture `(stored, canvas)`, both `(H, W, C)` bytes: as it was decoded, and as the canvas before preprocessing
+    raw: tuple[Array, Array] | None = None
     pair: tuple[Array, ...] = ()  # canvases of the two distorted versions; empty but for two-input metrics
 
 
@@ -116,15 +118,17 @@ def prepare(data: Data, i: int, spec: InputSpec, recipe: Preprocess, geometry: G
             return Sample(i, noise if spec.dtype.kind == "f" else _in_range(noise, spec.dtype))
         last = noise[..., None] if spec.channel_axis is None else np.moveaxis(noise, spec.channel_axis - 1, -1)
         # The preset expects bytes: a grey level of 128 with a spread of 48.
-        members = [np.clip(last * 48 + 128, 0, 255).astype(np.uint8)]
+        decoded = members = [np.clip(last * 48 + 128, 0, 255).astype(np.uint8)]
     else:
-        stored = data.load(i)
+        decoded = stored = data.load(i)
         if data.kind == "images":
             _check_takes_images(spec)
-            stored = [resize_to_cover(image, geometry.canvas, recipe.interpolation) for image in stored]
+            stored = [resize_to_cover(image, geometry.canvas, recipe.interpolation) for image in decoded]
         members = [_fit(channels_last(raw, spec), geometry) for raw in stored]
     canvas, *distorted = (to_model_units(member, spec, recipe) for member in members)
-    return Sample(i, canvas, _picture(members[0]), tuple(distorted))
+    pictured = members[0].dtype == np.uint8 and members[0].shape[-1] in (1, 3) and members[0].ndim == 3
+    raw = (channels_last(decoded[0], spec), members[0]) if pictured else None
+    return Sample(i, canvas, _picture(members[0]), raw, tuple(distorted))
 
 
 def _check_takes_images(spec: InputSpec) -> None:
@@ -158,14 +162,18 @@ def _fit(values: Array, geometry: Geometry) -> Array:
 
 def resize_to_cover(image: Array, canvas: tuple[int, ...], interpolation: str) -> Array:
     """Resize `(H, W, 3)` uint8 so that it just covers the canvas (short side 256 for a square of 256)."""
-    height, width = image.shape[:2]
-    factor = max(canvas[0] / height, canvas[1] / width)
-    target = (max(canvas[0], round(height * factor)), max(canvas[1], round(width * factor)))
-    if target == (height, width):
+    target = cover(image.shape[:2], canvas)
+    if target == image.shape[:2]:
         return image
     from PIL import Image  # there: it has read the image
 
     return np.asarray(Image.fromarray(image).resize((target[1], target[0]), Image.Resampling[interpolation.upper()]))
+
+
+def cover(size: Sequence[int], canvas: Sequence[int]) -> tuple[int, ...]:
+    """The smallest size of the same shape, up to rounding, that covers the canvas."""
+    factor = max(want / have for have, want in zip(size, canvas, strict=True))
+    return tuple(max(want, round(have * factor)) for have, want in zip(size, canvas, strict=True))
 
 
 def _picture(values: Array) -> Array | None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from aarewrite.data.arrays import Array
+from aarewrite.data.camera import Scene, scene
 from aarewrite.data.geometry import Geometry, Sample, plan_geometry, prepare
-from aarewrite.data.preprocess import PRESETS, Preprocess, load_preprocess
+from aarewrite.data.preprocess import PRESETS, Preprocess, load_preprocess, to_model_units
 from aarewrite.data.sources import Data, open_data, prefetch
 from aarewrite.data.views import Views
 from aarewrite.errors import CannotHandle
@@ -42,6 +44,13 @@ class Setup:
     def sample(self, i: int) -> Sample:
         """Load sample i and bring it to the canvas; errors as `prepare`."""
         return prepare(self.data, i, self.spec, self.recipe, self.geometry, self.seed)
+
+    def scene(self, sample: Sample) -> Scene | None:
+        """What a camera's views of the sample are taken of; None where it is no picture of bytes."""
+        if sample.raw is None:
+            return None
+        finish = partial(to_model_units, spec=self.spec, recipe=self.recipe)
+        return scene(*sample.raw, self.geometry, self.recipe.interpolation, finish)
 
     def samples(self, kept: list[Sample]) -> Iterator[Sample]:
         """Yield every sample, decoded once in the background; append the first `KEPT_SAMPLES` to `kept`."""

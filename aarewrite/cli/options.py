@@ -24,13 +24,18 @@ InputShapes = Annotated[
 Labels = Annotated[str | None, Option(help="CSV with the columns file and class_index (and name).")]
 Preprocess = Annotated[str | None, Option(help="imagenet, caffe, raw255, unit, pm1, none, or a .toml file.")]
 Provider = Annotated[str, Option(help="cpu, cuda or all.")]
-Protocol = Annotated[str, Option(help="Any of crop,circular,fractional.")]
+Protocol = Annotated[
+    str | None,
+    Option(help="Any of camera,crop,circular,fractional. [default: camera,crop for classifiers of pictures]"),
+]
 MaxShift = Annotated[int | None, Option(help="Largest shift of the agreement over distance, px.")]
 Layers = Annotated[bool, Option("--layers", help="Measure every downsampling layer.")]
 Limit = Annotated[int | None, Option(help="Use only the first N samples.")]
 Seed = Annotated[int, Option(help="Seed of every random choice.", min=0)]
 Report = Annotated[Path | None, Option(metavar="OUT.html", help="Write a self-contained HTML page.")]
-MinConsistency = Annotated[float | None, Option(help="Exit 1 below this consistency (0..1).")]
+MinConsistency = Annotated[
+    float | None, Option(help="Exit 1 below this consistency (0..1), of crop and what else is no camera.")
+]
 MaxDiff = Annotated[float | None, Option(help="Exit 1 above this absolute difference of the outputs.")]
 
 # Parameter -> others: those of which one must be given with it, or those that mean nothing beside it.
@@ -110,9 +115,9 @@ def parse_sizes(text: str) -> tuple[int, ...]:
     return tuple(map(int, sizes)) if good else ()
 
 
-def parse_protocols(text: str) -> tuple[str, ...]:
-    """The names in `crop,circular`."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+def parse_names(text: str | None) -> tuple[str, ...] | None:
+    """The names in `crop,circular`; None for none given."""
+    return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def html_page(found: VerifyReport, path: Path | None) -> str:

@@ -75,7 +75,7 @@ def rewrite(
     labels: options.Labels = None,
     preprocess: options.Preprocess = None,
     provider: options.Provider = "cpu",
-    protocol: options.Protocol = "crop",
+    protocol: options.Protocol = None,
     max_shift: options.MaxShift = None,
     layers: options.Layers = False,
     limit: options.Limit = None,
@@ -157,7 +157,7 @@ def rewrite(
         name = "rewritten" if target is None or str(target) == STDOUT else target.name
         measured = before_after(
             loaded.self_contained(), rewritten.self_contained(), verify, names=(name, model.name), labels=labels,
-            preprocess=preprocess, provider=provider, protocols=options.parse_protocols(protocol), max_shift=max_shift,
+            preprocess=preprocess, provider=provider, protocols=options.parse_names(protocol), max_shift=max_shift,
             layers=layers, limit=limit, seed=seed, min_consistency=min_consistency, max_diff=max_diff,
             plan=plan_rows(result.plan), trials=found["calibration"]["trials"] if calibrated else (), progress=True,
         )  # fmt: skip

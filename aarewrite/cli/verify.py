@@ -18,11 +18,27 @@ def verify(
     ctx: Context,
     model: Annotated[Path, Argument(metavar="MODEL.onnx", help="The model to measure.")],
     against: Annotated[str | None, Option(help="Another model, or an .npz of saved outputs, to compare with.")] = None,
-    data: Annotated[str, Option(help="Folder of images, .npy/.npz of samples, or synthetic[:N].")] = "synthetic",
+    data: Annotated[
+        str | None,
+        Option(help="Folder of images, .npy/.npz of samples, or synthetic[:N]. [default: synthetic, or only --pairs]"),
+    ] = None,
+    own_pairs: Annotated[
+        Path | None,
+        Option(
+            "--pairs",
+            metavar="FILE.csv",
+            help="Pairs of images of your own: columns file_a, file_b, and optionally class_index and cluster.",
+        ),
+    ] = None,
     labels: options.Labels = None,
     preprocess: options.Preprocess = None,
     provider: options.Provider = "cpu",
-    protocol: options.Protocol = "crop",
+    protocol: options.Protocol = None,
+    severity: Annotated[float, Option(help="Multiplies what the camera does, 0 to 4; 0 is crop.")] = 1.0,
+    conditions: Annotated[
+        str | None, Option(help="The camera's: any of shift,noise,jpeg,scale,rotation,resize,mixed. [default: all]")
+    ] = None,
+    camera_pairs: Annotated[int, Option(help="Pairs of the camera's views near and far, an image and condition.")] = 1,
     max_shift: options.MaxShift = None,
     layers: options.Layers = False,
     heat_map: Annotated[str | None, Option(help="Layer whose heat map over shifts is drawn.")] = None,
@@ -31,6 +47,7 @@ def verify(
     report: options.Report = None,
     json: options.Json = None,
     min_consistency: options.MinConsistency = None,
+    min_near: Annotated[float | None, Option(help="Exit 1 below this near agreement (0..1) under the camera.")] = None,
     max_diff: options.MaxDiff = None,
     task: Annotated[str | None, Option(help="classify, dense, metric or vector; inferred by default.")] = None,
     size: Annotated[str | None, Option(help="Input size where the model leaves it open: 224 or 240x320.")] = None,
@@ -53,14 +70,17 @@ def verify(
         models = [("the input itself", load(model))]
         if against is not None and Path(against).suffix != ".npz":
             models.append(("the model of --against", load(against)))
-        reads = {"--data": data, "--against": against, "--labels": labels, "--preprocess": preprocess}
+        reads: dict[str, str | Path | None] = {
+            "--data": data, "--pairs": own_pairs, "--against": against, "--labels": labels, "--preprocess": preprocess,
+        }  # fmt: skip
         options.check_files(models, reads, [("--json", json), ("--report", report)])
         del models
     found = measure(
         model, data, against=against, labels=labels, preprocess=preprocess, provider=provider,
-        protocols=options.parse_protocols(protocol), max_shift=max_shift, layers=layers, heat_map=heat_map, limit=limit,
-        seed=seed, task=task, size=sizes, batch=batch, batch_offsets=batch_offsets, pairs=pairs,
-        min_consistency=min_consistency, max_diff=max_diff, progress=True,
+        protocols=options.parse_names(protocol), severity=severity, conditions=options.parse_names(conditions),
+        camera_pairs=camera_pairs, own_pairs=own_pairs, max_shift=max_shift, layers=layers, heat_map=heat_map,
+        limit=limit, seed=seed, task=task, size=sizes, batch=batch, batch_offsets=batch_offsets, pairs=pairs,
+        min_consistency=min_consistency, min_near=min_near, max_diff=max_diff, progress=True,
     )  # fmt: skip
     if STDOUT not in (json, str(report)):
         print_report(found)

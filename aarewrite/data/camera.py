@@ -19,13 +19,17 @@ import numpy as np
 from aarewrite.data.arrays import Array, Offset, window
 from aarewrite.data.geometry import Geometry, cover
 from aarewrite.data.views import draw_pairs
+from aarewrite.errors import UsageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
 CONDITIONS = ("shift", "noise", "jpeg", "scale", "rotation", "resize", "mixed")  # `mixed`: all at once
 SCALE, ANGLE, NOISE, QUALITY, DENSITY = 0.01, 0.5, 5.0, (75, 95), 1.25
-MARGIN = 8  # px of reflected border around the scene, for what turning, scaling and interpolation read beside it
+MOST_SEVERE = 4.0  # multiplies all of these at most
+# Reflected border around the scene, for what turning, scaling and interpolation read beside it: px, and a share of the
+# view for the two at their most severe
+BORDER, BORDER_SHARE = 4, 0.05
 LARGEST_FRAME = 2.0  # density of the scene at most, relative to the canvas
 
 
@@ -64,8 +68,13 @@ def draw_camera_pairs(
     The far pairs' whole offsets are those of `draw_pairs`, the same under every condition; near pairs begin at the
     first of each. Both views have their own fraction of a pixel (`shift`), noise of sigma 0..5 of 255, JPEG quality
     75..95, scale within 1 %, angle within 0.5 degrees, frame up to 1.25 times denser than the input (`resize`), each
-    uniform, multiplied by the severity and drawn anew for every view from seed, image, condition and number alone.
+    uniform, multiplied by the severity (the distance of quality from 100, the fraction of a pixel up to 1) and drawn
+    anew for every view from seed, image, condition and number alone.
+
+    Raises:
+        UsageError: An unknown condition, or a severity out of range.
     """
+    check_camera(conditions, severity)
     span, base = np.asarray(geometry.span, float), np.asarray(geometry.base, float)
     pairs = []
     for condition in conditions:
@@ -73,7 +82,7 @@ def draw_camera_pairs(
         for number, far in enumerate(draw_pairs(seed, index, geometry, count)):
             rng = np.random.default_rng((seed, index, code, number))
             step, *fractions = rng.uniform(-1, 1, (3, 2))
-            blend = severity if condition in ("shift", "mixed") else 0.0
+            blend = min(severity, 1.0) if condition in ("shift", "mixed") else 0.0
             step = np.rint(step) + blend * (step - np.rint(step))
             first, second = (
                 _inside(np.add(base, whole), 0.5 * blend * fraction, span)
@@ -89,6 +98,40 @@ def draw_camera_pairs(
     return tuple(pairs)
 
 
+def check_camera(conditions: Sequence[str], severity: float, count: int = 1) -> None:
+    """Refuse, as `UsageError`, conditions, a severity or a count of pairs that no camera has."""
+    if unknown := next((name for name in conditions if name not in CONDITIONS), None):
+        raise UsageError(f"--conditions {unknown}: unknown", f"use {', '.join(CONDITIONS)}")
+    if not conditions or len(set(conditions)) < len(conditions):
+        given = ",".join(conditions)
+        raise UsageError(f"--conditions {given!r}: none, or one twice", f"use {', '.join(CONDITIONS)}, each once")
+    if not 0 <= severity <= MOST_SEVERE:
+        raise UsageError(f"--severity {severity:g}: out of range", f"give a number from 0 to {MOST_SEVERE:g}")
+    if count < 1:
+        raise UsageError(f"--camera-pairs {count}: needs at least one pair", "give 1 or more")
+
+
+def describe_conditions(conditions: Sequence[str], severity: float) -> str:
+    """What the conditions do to a view at a severity, in one line."""
+    effects = {
+        "shift": f"moved by a fraction of a pixel (up to {min(severity, 1) / 2:g} px, band-limited)",
+        "noise": f"noise of sigma 0..{severity * NOISE:g} of 255",
+        "jpeg": "JPEG quality " + "..".join(str(_quality(severity, quality)) for quality in QUALITY),
+        "scale": f"scale within {100 * severity * SCALE:g} %",
+        "rotation": f"turned within {severity * ANGLE:g} degrees",
+        "resize": f"frame 1..{1 + severity * (DENSITY - 1):g} times denser, resized by the user's filter",
+    }
+    if severity == 0:
+        return "severity 0: whole-pixel crops without any effect"
+    alone = [f"{name}: {effects[name]}" for name in conditions if name in effects]
+    mixed = ["mixed: all at once" + (f" ({', '.join(effects.values())})" if not alone else "")]
+    return "; ".join(alone + mixed * ("mixed" in conditions)) + "; each uniform, drawn for every view"
+
+
+def _quality(severity: float, quality: float) -> int:
+    return max(1, round(100 - severity * (100 - quality)))
+
+
 def _inside(start: Array, step: Array, span: Array) -> Array:
     """One step from a place in 0..span, backwards where it would lead out of that."""
     there: Array = start + step
@@ -99,7 +142,7 @@ def _exposure(offset: Offset, condition: str, severity: float, rng: np.random.Ge
     scale, angle, noise, density = (
         severity * rng.uniform((-SCALE, -ANGLE, 0, 0), (SCALE, ANGLE, NOISE, DENSITY - 1))
     ).tolist()
-    quality = round(100 - severity * (100 - rng.uniform(*QUALITY)))
+    quality = _quality(severity, rng.uniform(*QUALITY))
 
     def on(name: str) -> bool:
         return severity > 0 and condition in (name, "mixed")
@@ -197,7 +240,8 @@ class Scene:
 
     @cached_property
     def _margin(self) -> Array:
-        side: Array = np.ceil(MARGIN * np.asarray(self.density)).astype(int)
+        border = BORDER + BORDER_SHARE * np.asarray(self.geometry.size)
+        side: Array = np.ceil(border * self.density).astype(int)
         return side
 
     @cached_property

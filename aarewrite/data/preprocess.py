@@ -96,6 +96,8 @@ def to_model_units(last: Array, spec: InputSpec, recipe: Preprocess) -> Array:
 
     It is float32 for float16/32/64 inputs (the runner casts on the way in), rounded and clipped for integer inputs.
     """
+    if spec.channels == 1 and last.shape[-1] == 3:  # ITU-R 601 luma; pixel by pixel, so that a crop's is the crop of it
+        last = 0.299 * last[..., :1] + 0.587 * last[..., 1:2] + 0.114 * last[..., 2:]
     channels = last.shape[-1]
     if recipe.apply and channels == 3 and recipe.channels == "bgr":
         last = last[..., ::-1]
@@ -141,9 +143,8 @@ def channels_last(raw: Array, spec: InputSpec) -> Array:
             return raw
         if first == channels and (spatial == 2 or channels_first_layout):
             return np.moveaxis(raw, 0, -1)
-        if channels == 1 and last == 3 and spatial == 2:  # ITU-R 601 luma, as Pillow's convert("L")
-            grey: Array = (raw @ np.asarray([0.299, 0.587, 0.114]))[..., None]
-            return grey
+        if channels == 1 and last == 3 and spatial == 2:  # `to_model_units` makes it grey
+            return raw
     raise UsageError(
         f"a sample of shape {raw.shape} does not fit input {spec.name!r} ({spec.describe()})",
         "give samples with the model's channels",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,13 +13,11 @@ from aarewrite.data.arrays import Array
 from aarewrite.data.camera import Scene, scene
 from aarewrite.data.geometry import Geometry, Sample, plan_geometry, prepare
 from aarewrite.data.preprocess import PRESETS, Preprocess, load_preprocess, to_model_units
-from aarewrite.data.sources import Data, open_data, prefetch
+from aarewrite.data.sources import Data, open_data
 from aarewrite.data.views import Views
 from aarewrite.errors import CannotHandle
 from aarewrite.model.runner import InputSpec, Model, ModelLike, cuda_available
 from aarewrite.options import check_fields
-
-KEPT_SAMPLES = 4  # samples that layers and parity run on
 
 
 @dataclass(frozen=True)
@@ -45,19 +43,22 @@ class Setup:
         """Load sample i and bring it to the canvas; errors as `prepare`."""
         return prepare(self.data, i, self.spec, self.recipe, self.geometry, self.seed)
 
-    def scene(self, sample: Sample) -> Scene | None:
-        """What a camera's views of the sample are taken of; None where it is no picture of bytes."""
+    def scene(self, sample: Sample) -> Scene:
+        """What a camera's views of the sample are taken of; `CannotHandle` where it is no picture of bytes."""
         if sample.raw is None:
-            return None
+            raise CannotHandle(f"a camera sees pictures: {self.no_pictures}", "give a folder of images")
         finish = partial(to_model_units, spec=self.spec, recipe=self.recipe)
         return scene(*sample.raw, self.geometry, self.recipe.interpolation, finish)
 
-    def samples(self, kept: list[Sample]) -> Iterator[Sample]:
-        """Yield every sample, decoded once in the background; append the first `KEPT_SAMPLES` to `kept`."""
-        for i, sample in prefetch(self.sample, len(self.data)):
-            if i < KEPT_SAMPLES:
-                kept.append(sample)
-            yield sample
+    @property
+    def no_pictures(self) -> str:
+        """Why the samples are nothing that a camera takes; empty where they are pictures."""
+        if self.data.kind == "synthetic":
+            return "synthetic noise is no picture"
+        if self.data.kind == "images" or self.sample(0).raw is not None:
+            return ""
+        made = f"{self.data.sample_shape} {'floats' if self.data.is_float else 'integers'}"
+        return f"samples of {made} are no pictures (bytes with 1 or 3 channels)"
 
     def centre(self, sample: Sample) -> tuple[Array, ...]:
         """The centre crop of each of the sample's canvases, one array an image input, batch axis 1."""
@@ -68,7 +69,7 @@ class Setup:
 
 def open_setup(
     model: ModelLike,
-    source: str | Path,
+    source: str | Path | Data,
     *,
     against: ModelLike | None = None,
     names: tuple[str, str] | None = None,
@@ -95,9 +96,33 @@ def open_setup(
     models = [Model(one, where, layout=layout, label=label) for one, label in labelled]
     if len({opened.label for opened in models}) < len(models):
         models[1].label += " (against)"
-    data = open_data(source, labels, limit, seed, tuple(v.name for v in models[0].session.get_inputs()))
+    if isinstance(source, Data):
+        data = source
+    else:
+        data = open_data(source, labels, limit, seed, tuple(v.name for v in models[0].session.get_inputs()))
     for opened in models:
         _set_constants(opened, data)
+    against_label = reference.name if reference else (models[1].label if len(models) > 1 else None)
+    return _settle(tuple(models), against_label, reference, data, recipe, size, seed, notes)
+
+
+def beside(setup: Setup, data: Data, preprocess: str | Preprocess | None, size: Sequence[int] | None) -> Setup:
+    """The models of a setup on other data; arguments and errors as `verify`."""
+    recipe = load_preprocess(preprocess) if isinstance(preprocess, str) else preprocess
+    return _settle(setup.models, setup.against_label, setup.reference, data, recipe, size, setup.seed, [])
+
+
+def _settle(
+    models: tuple[Model, ...],
+    against_label: str | None,
+    reference: Path | None,
+    data: Data,
+    recipe: Preprocess | None,
+    size: Sequence[int] | None,
+    seed: int,
+    notes: list[str],
+) -> Setup:
+    """Choose input, preprocessing, labels and sizes for models and data."""
     spec = _common_input(models)
     recipe = recipe or _default_recipe(spec, data)
     if data.labels and (moved := _label_offset(recipe, models[0], data.labels)):
@@ -109,8 +134,7 @@ def open_setup(
         notes.append("samples are no larger than the input: their borders were reflected to make room for crops")
     if data.kind == "synthetic":
         notes.append("synthetic noise: absolute numbers say little, use them to compare models")
-    against_label = reference.name if reference else (models[1].label if len(models) > 1 else None)
-    return Setup(tuple(models), against_label, reference, data, spec, recipe, geometry, seed, tuple(notes))
+    return Setup(models, against_label, reference, data, spec, recipe, geometry, seed, tuple(notes))
 
 
 def _set_constants(model: Model, data: Data) -> None:

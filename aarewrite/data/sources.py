@@ -8,9 +8,10 @@ from __future__ import annotations
 import csv
 import zipfile
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,6 +20,7 @@ import numpy as np
 from aarewrite.data.arrays import Array, along
 from aarewrite.errors import CannotHandle, UsageError
 
+S = TypeVar("S")
 T = TypeVar("T")
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
 SAMPLE_KEYS = ("x", "images", "inputs", "input", "data", "x_test")
@@ -45,6 +47,7 @@ class Data:
     # Arrays of an .npz that are named like an input of the model and are no samples
     constants: Mapping[str, Array] = field(default_factory=dict)
     triplets: bool = False  # whether a sample is three arrays
+    clusters: tuple[str, ...] | None = None  # of pairs of images, what each pair is from; None where samples are one
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -122,25 +125,76 @@ def _folder(path: Path, labels: str | Path | None, limit: int | None) -> Data:
     )
 
 
+def open_pairs(path: str | Path, limit: int | None = None) -> Data:
+    """Open a CSV of pairs of images: columns file_a, file_b, and optionally a label and `cluster`, what a pair is from.
+
+    Files are relative to the CSV. A sample is both images; a cluster is by default the row.
+
+    Raises:
+        UsageError: Unusable, or a file that is not there or no image; the message names the line.
+    """
+    path = Path(path)
+    rows, numbers = _read_csv(path)
+    if not {"file_a", "file_b"} <= rows[0].keys():
+        raise UsageError(f"{path}: columns are {', '.join(rows[0])}", "it needs `file_a` and `file_b`")
+    rows, numbers = rows[:limit], numbers[:limit]
+    pairs = [(row["file_a"], row["file_b"]) for row in rows]
+    places = [f"{path} line {number}" for number in numbers]
+    for place, names in zip(places, pairs, strict=True):
+        if missing := next((name for name in names if not name or not (path.parent / name).is_file()), None):
+            raise UsageError(f"{place}: {missing}: no such file", "files are relative to the CSV")
+        if None in names or "" in names:
+            raise UsageError(f"{place}: a file is not named", "give file_a and file_b")
+
+    def load(i: int) -> list[Array]:
+        try:
+            return [read_image(path.parent / name) for name in pairs[i]]
+        except UsageError as error:
+            raise UsageError(f"{places[i]}: {error.message}", error.next_step) from None
+
+    labelled = any(name in rows[0] for name in LABEL_COLUMNS)
+    return Data(
+        "images",
+        f"{len(rows)} pairs of images in {path.name}",
+        tuple(" and ".join(pair) for pair in pairs),
+        load,
+        tuple(_class_indices(path, rows, numbers)) if labelled else None,
+        clusters=tuple(row.get("cluster") or place for row, place in zip(rows, places, strict=True)),
+    )
+
+
 def _read_labels(labels: str | Path, *needed: str) -> tuple[list[dict[str, str]], list[int], dict[int, str]]:
     """The rows of a CSV, their class indices, and the names of classes that it gives."""
+    rows, numbers = _read_csv(Path(labels))
+    values = _class_indices(labels, rows, numbers, *needed)
+    return rows, values, {index: row["name"] for index, row in zip(values, rows, strict=True) if row.get("name")}
+
+
+def _read_csv(path: Path) -> tuple[list[dict[str, str]], list[int]]:
+    """The rows of a CSV, at least one, and the lines that they end on."""
     try:
-        with Path(labels).open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            found = [(row, reader.line_num) for row in reader]
     except FileNotFoundError:
-        raise UsageError(f"{labels}: no such file", "name an existing labels .csv") from None
+        raise UsageError(f"{path}: no such file", "name an existing .csv") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{labels}: not a readable CSV ({error})", "correct the file") from None
-    if not rows:
-        raise UsageError(f"{labels}: no rows", "it needs a header line and one row an image")
+        raise UsageError(f"{path}: not a readable CSV ({error})", "correct the file") from None
+    if not found:
+        raise UsageError(f"{path}: no rows", "it needs a header line and one row an image or pair")
+    return [row for row, _ in found], [number for _, number in found]
+
+
+def _class_indices(
+    path: str | Path, rows: Sequence[Mapping[str, str]], numbers: Sequence[int], *needed: str
+) -> list[int]:
     column = next((name for name in LABEL_COLUMNS if name in rows[0]), None)
     if column is None or not {*needed} <= rows[0].keys():
         wanted = "".join(f"`{name}` and " for name in needed)
         raise UsageError(
-            f"{labels}: columns are {', '.join(rows[0])}", f"it needs {wanted}one of {', '.join(LABEL_COLUMNS)}"
+            f"{path}: columns are {', '.join(rows[0])}", f"it needs {wanted}one of {', '.join(LABEL_COLUMNS)}"
         )
-    values = [_label(row[column], f"{labels} line {number}") for number, row in enumerate(rows, start=2)]
-    return rows, values, {index: row["name"] for index, row in zip(values, rows, strict=True) if row.get("name")}
+    return [_label(row[column], f"{path} line {number}") for row, number in zip(rows, numbers, strict=True)]
 
 
 def _label(text: str | int, where: str) -> int:
@@ -260,18 +314,19 @@ def pink_noise(shape: tuple[int, ...], seed: tuple[int, int], axes: tuple[int, .
     return result
 
 
-def prefetch(load: Callable[[int], T], count: int, workers: int = 2, ahead: int = 8) -> Iterator[tuple[int, T]]:
-    """Yield `(i, load(i))` in order, loading at most `ahead` samples in the background.
+def prefetch(load: Callable[[S], T], items: Iterable[S], workers: int = 2, ahead: int = 8) -> Iterator[tuple[S, T]]:
+    """Yield `(item, load(item))` in order, loading at most `ahead` of them in the background.
 
-    Decoding overlaps with the model's run (both release the GIL); the bound keeps memory flat.
+    Decoding and rendering overlap with the model's run (both release the GIL); the bound keeps memory flat.
     """
-    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-        waiting = deque(pool.submit(load, i) for i in range(min(ahead, count)))
+    rest = iter(items)
+    with ThreadPoolExecutor(workers, thread_name_prefix="prefetch") as pool:
+        waiting = deque((item, pool.submit(load, item)) for item in islice(rest, ahead))
         try:
-            for i in range(count):
-                sample = waiting.popleft().result()
-                if i + ahead < count:
-                    waiting.append(pool.submit(load, i + ahead))
-                yield i, sample
+            while waiting:
+                item, found = waiting.popleft()
+                loaded = found.result()
+                waiting.extend((item, pool.submit(load, item)) for item in islice(rest, 1))
+                yield item, loaded
         finally:
             pool.shutdown(cancel_futures=True)

@@ -14,7 +14,7 @@ from aarewrite.data.geometry import Sample
 from aarewrite.data.sources import Data
 from aarewrite.data.views import Views
 from aarewrite.errors import CheckFailed, UsageError
-from aarewrite.verification.engine import Result, Study
+from aarewrite.verification.engine import Result, ShiftStudy
 from aarewrite.verification.protocols import ShiftPlan
 from aarewrite.verification.statistics import Difference, Mean, Proportion, difference
 
@@ -71,7 +71,7 @@ class FlipCounts:
     both_flip: int
 
 
-class ClassifyStudy(Study):
+class ClassifyStudy(ShiftStudy):
     """Counts as the images come; keeps the outputs of the one image in work and a few flips to show.
 
     `outputs` are those that hold the classes, one a model; `data` has the samples' names and labels.
@@ -83,7 +83,7 @@ class ClassifyStudy(Study):
         super().__init__(plan, views, models)
         self._outputs, self._names, self._labels = outputs, data.names, data.labels
         self._probabilities = [True for _ in models]
-        self._rows: dict[Offset, list[Array]] = {}  # of the image in work
+        self._rows: list[list[Array]] = []  # of the image in work, by view
         self._flipped: Counter[tuple[bool, ...]] = Counter()  # images by the models whose class flips
         self.flips: list[Flip] = []
 
@@ -91,29 +91,22 @@ class ClassifyStudy(Study):
         """Return every offset sample i is viewed at, the centre first."""
         return self.plan.offsets(i)
 
-    def receive(self, sample: Sample, offset: Offset, results: Sequence[dict[str, Array]]) -> None:
+    def receive(self, sample: Sample, number: int, results: Sequence[dict[str, Array]]) -> None:
         """Take every model's scores for one view."""
-        rows = [
-            result[name].reshape(-1).astype(np.float64) for name, result in zip(self._outputs, results, strict=True)
-        ]
-        for model, output, row in zip(self.models, self._outputs, rows, strict=True):
-            if np.isnan(row).any():
-                raise CheckFailed(
-                    f"{model}: output {output!r} is NaN for {self._names[sample.index]} shifted by {offset}",
-                    "check the preprocessing and the model",
-                )
-        self._rows[offset] = rows
+        seen = f"{self._names[sample.index]} shifted by {self.offsets(sample.index)[number]}"
+        self._rows.append(read_scores(self.models, self._outputs, results, seen))
 
     def finish(self, sample: Sample) -> None:
         """Count the image."""
-        scores = [np.stack(rows) for rows in zip(*self._rows.values(), strict=True)]
-        tops = [dict(zip(self._rows, top_classes(table).tolist(), strict=True)) for table in scores]
-        self._rows = {}
+        scores = [np.stack(rows) for rows in zip(*self._rows, strict=True)]
+        offsets = self.offsets(sample.index)
+        tops = [dict(zip(offsets, top_classes(table).tolist(), strict=True)) for table in scores]
+        self._rows.clear()
         self.tally.add("same", len({top[self.plan.centre] for top in tops}) == 1)
         for m, (table, top) in enumerate(zip(scores, tops, strict=True)):
             for name, values in self._figures(table, top, sample).items():
                 self.tally.add((m, name), values)
-            self._probabilities[m] &= bool((table[0] >= 0).all()) and abs(float(table[0].sum()) - 1) < 1e-2
+            self._probabilities[m] &= are_probabilities(table[0])
         first, second = self.plan.pairs(sample.index)[0]
         classes = tuple((top[first], top[second]) for top in tops)
         flipped = tuple(a != b for a, b in classes)
@@ -129,7 +122,7 @@ class ClassifyStudy(Study):
         """What is counted of one image and model; `scores` has one row a view, the centre first."""
         plan, centre = self.plan, tops[self.plan.centre]
         pans = [[tops[plan.step(name, d)] for d in (0, *plan.distances)] for name in plan.directions]
-        change = np.abs(scores[1:] - scores[0]) / (float(np.ptp(scores[0])) or 1.0)
+        change = drift(scores[0], scores[1:])
         pairs = np.array([[tops[offset] for offset in pair] for pair in plan.pairs(sample.index)])
         figures: dict[Hashable, float | Sequence[float]] = {
             "consistency": float(consistency(pairs)),
@@ -140,12 +133,7 @@ class ClassifyStudy(Study):
         }
         figures |= {line: tops[offset] == centre for offset, line in self.lines.items()}
         if self._labels is not None:
-            label, size = self._labels[sample.index], scores.shape[1]
-            if label >= size:
-                raise UsageError(
-                    f"label {label} of {self._names[sample.index]} does not fit {size} classes",
-                    "check the labels against the model, or label_offset in the preprocessing file",
-                )
+            label = checked_label(self._labels[sample.index], self._names[sample.index], scores.shape[1])
             highest = np.argsort(-scores[0], kind="stable")[:5]
             figures |= {"top1": centre == label, "top5": label in highest}
         return figures
@@ -202,6 +190,38 @@ def describe(plan: ShiftPlan) -> str:
         "fractional": "centre crop shifted by fractions of a pixel (band-limited, circular)",
     }[plan.protocol]
     return f"{where}; {pairs}, seed {plan.seed}"
+
+
+def read_scores(
+    models: Sequence[str], outputs: Sequence[str], results: Sequence[Mapping[str, Array]], seen: str
+) -> list[Array]:
+    """Every model's scores for one view, float64 vectors; `CheckFailed` for NaN says which view was `seen`."""
+    rows = [result[name].reshape(-1).astype(np.float64) for name, result in zip(outputs, results, strict=True)]
+    for model, output, row in zip(models, outputs, rows, strict=True):
+        if np.isnan(row).any():
+            raise CheckFailed(f"{model}: output {output!r} is NaN for {seen}", "check the preprocessing and the model")
+    return rows
+
+
+def are_probabilities(scores: Array) -> bool:
+    """Whether scores could be probabilities."""
+    return bool((scores >= 0).all()) and abs(float(scores.sum()) - 1) < 1e-2
+
+
+def drift(first: Array, others: Array) -> Array:
+    """|Change of a score| relative to the range of the first view's scores, `(classes)` and `(..., classes)`."""
+    change: Array = np.abs(others - first) / (float(np.ptp(first)) or 1.0)
+    return change
+
+
+def checked_label(label: int, name: str, classes: int) -> int:
+    """The label, if it is one of so many classes; else `UsageError` names the image."""
+    if label >= classes:
+        raise UsageError(
+            f"label {label} of {name} does not fit {classes} classes",
+            "check the labels against the model, or label_offset in the preprocessing file",
+        )
+    return label
 
 
 def top_classes(outputs: Array) -> Array:

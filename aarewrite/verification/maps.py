@@ -17,7 +17,7 @@ from aarewrite.data.geometry import Geometry, Sample
 from aarewrite.data.views import Views, fourier_shift
 from aarewrite.errors import CannotHandle, UsageError
 from aarewrite.model.runner import Model
-from aarewrite.verification.engine import Result, Study
+from aarewrite.verification.engine import Result, ShiftStudy
 from aarewrite.verification.protocols import ShiftPlan
 from aarewrite.verification.statistics import Mean
 
@@ -143,7 +143,7 @@ def infer_task(model: Model, geometry: Geometry, asked: str | None) -> Task:
     )
 
 
-class MapStudy(Study):
+class MapStudy(ShiftStudy):
     """Compares every shifted output with the centre's; keeps only the centre's outputs of the image in work.
 
     `grids` are each model's maps; one with empty `axes` is compared as a vector. Maps are shifted by multiples of the
@@ -168,9 +168,10 @@ class MapStudy(Study):
             largest = min(max(int(plan.distances[-1]), step), reach)
             self.lines = plan.lines(range(step, largest + 1, step))
 
-    def receive(self, sample: Sample, offset: Offset, results: Sequence[dict[str, Array]]) -> None:
+    def receive(self, sample: Sample, number: int, results: Sequence[dict[str, Array]]) -> None:
         """Take every model's outputs for one view."""
-        if not any(offset):
+        offset = self.offsets(sample.index)[number]
+        if number == 0:
             self._centre = results
             return
         for m, (grids, base, shifted) in enumerate(zip(self._grids, self._centre, results, strict=True)):

@@ -5,17 +5,16 @@ A. Ghildyal, F. Liu, "Shift-tolerant Perceptual Similarity Metric", ECCV 2022.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from aarewrite.data.arrays import Array, Offset
+from aarewrite.data.arrays import Array
 from aarewrite.data.geometry import Sample
 from aarewrite.data.views import Views
 from aarewrite.errors import CannotHandle
-from aarewrite.verification.engine import Result, Study
+from aarewrite.verification.engine import Render, Result, ShiftStudy
 from aarewrite.verification.protocols import ShiftPlan
 from aarewrite.verification.statistics import Mean, Proportion
 
@@ -41,38 +40,42 @@ class MetricResult(Result):
     rank_flips: Proportion
 
 
-class MetricStudy(Study):
+class MetricStudy(ShiftStudy):
     """Shifts each distorted image in turn against the reference; `outputs` hold the distance, one a model."""
 
     def __init__(self, plan: ShiftPlan, views: Views, models: Sequence[str], outputs: Sequence[str]) -> None:
         super().__init__(plan, views, models)
         self._outputs = outputs
-        # Of the image in work, by offset: the models' distances of the first distorted image, then of the second.
-        self._distances = defaultdict[Offset, list[list[float]]](list)
+        self._distances: list[list[float]] = []  # the models' for each view of the image in work
 
-    def requests(self, sample: Sample) -> Iterator[tuple[Offset, tuple[Array, ...]]]:
-        """Yield the reference with each distorted image in turn, the latter shifted; the centre first."""
+    def look(self, sample: Sample) -> Render:
+        """Return what cuts the reference with each distorted image in turn, the latter shifted; the centre first."""
         if not sample.pair:
             raise CannotHandle("a two-input metric needs distorted images", "give an .npz with ref, p0 and p1")
         reference = self.views.at(self.views.prepare(sample.canvas), self.plan.centre)
-        for canvas in sample.pair:
-            state = self.views.prepare(canvas)
-            for offset in self.offsets(sample.index):
-                yield offset, (reference, self.views.at(state, offset))
+        states, offsets = [self.views.prepare(canvas) for canvas in sample.pair], self.offsets(sample.index)
+
+        def render(number: int) -> tuple[Array, ...]:
+            which, place = divmod(number, len(offsets))
+            return reference, self.views.at(states[which], offsets[place])
+
+        return render
 
     def count(self, i: int) -> int:
         """Return the number of pairs the metric is run on for sample i."""
         return 2 * super().count(i)
 
-    def receive(self, sample: Sample, offset: Offset, results: Sequence[dict[str, Array]]) -> None:
+    def receive(self, sample: Sample, number: int, results: Sequence[dict[str, Array]]) -> None:
         """Take every model's distance for one pair."""
         found = [float(np.mean(result[name])) for name, result in zip(self._outputs, results, strict=True)]
-        self._distances[offset].append(found)
+        self._distances.append(found)
 
     def finish(self, sample: Sample) -> None:
         """Count the image."""
+        offsets = self.offsets(sample.index)
         for m in range(len(self.models)):
-            moved = {offset: (first[m], second[m]) for offset, (first, second) in self._distances.items()}
+            firsts, seconds = np.reshape([found[m] for found in self._distances], (2, len(offsets))).tolist()
+            moved = dict(zip(offsets, zip(firsts, seconds, strict=True), strict=True))
             a, b = moved.pop(self.plan.centre)
             scale, every = max(abs(a), abs(b)) or 1.0, []
             for offset, (moved_a, moved_b) in moved.items():

@@ -72,9 +72,7 @@ def plan_shifts(
     worst_radius: int = 1,
     pairs: int = 1,
 ) -> ShiftPlan:
-    """Choose the shifts of a protocol; `UsageError` for an unknown one, or a shift that does not fit on the canvas."""
-    if protocol not in PROTOCOLS:
-        raise UsageError(f"--protocol {protocol}: unknown", f"use {', '.join(PROTOCOLS)}")
+    """Choose the shifts of one of `PROTOCOLS`; `UsageError` for a shift that does not fit on the canvas."""
     given = (
         ("batch-offsets", batch_offsets, "image"),
         ("crop-pairs", pairs, "pair an image"),

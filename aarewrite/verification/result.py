@@ -12,7 +12,9 @@ import numpy as np
 
 from aarewrite.errors import CheckFailed
 from aarewrite.options import Json
+from aarewrite.verification.camera import CameraResult, PairsResult
 from aarewrite.verification.classify import Classification, Flip, FlipCounts
+from aarewrite.verification.engine import Result
 from aarewrite.verification.equivariance import LayerResult
 from aarewrite.verification.maps import MapResult
 from aarewrite.verification.metric import MetricResult
@@ -45,7 +47,9 @@ class VerifyReport:
     geometry: str
     seed: int  # seed of every random choice
     provider: str  # where the measures were taken
-    classification: tuple[Classification, ...] = ()  # per protocol and model
+    camera: tuple[CameraResult, ...] = ()  # per model, under protocol `camera`
+    pairs: tuple[PairsResult, ...] = ()  # per model, on a user's own pairs of images
+    classification: tuple[Classification, ...] = ()  # per protocol (`crop`, `circular`, `fractional`) and model
     changes: tuple[Difference, ...] = ()  # per protocol, the paired change of consistency from `against` to the model
     maps: tuple[MapResult, ...] = ()  # per protocol, model and output (dense and vector tasks)
     metrics: tuple[MetricResult, ...] = ()  # per model (metric task)
@@ -71,8 +75,8 @@ class VerifyReport:
     @property
     def protocols(self) -> tuple[str, ...]:
         """The protocols that were run, in order."""
-        results: tuple[Classification | MapResult | MetricResult, ...]
-        results = (*self.classification, *self.maps, *self.metrics)
+        results: tuple[Result, ...]
+        results = (*self.camera, *self.pairs, *self.classification, *self.maps, *self.metrics)
         return tuple(dict.fromkeys(result.protocol for result in results))
 
     def raise_for_failures(self) -> None:

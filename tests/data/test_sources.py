@@ -19,7 +19,7 @@ def test_prefetch_keeps_order_and_a_bound():
         started.append(i)
         return i * i
 
-    stream = prefetch(load, 50, workers=2, ahead=4)
+    stream = prefetch(load, range(50), workers=2, ahead=4)
     taken = [next(stream) for _ in range(3)]
     assert taken == [(0, 0), (1, 1), (2, 4)]
     assert max(started) <= 3 + 4
@@ -32,7 +32,7 @@ def test_prefetch_hands_on_the_error_of_the_sample():
             raise ValueError("two")
         return i
 
-    stream = prefetch(load, 9)
+    stream = prefetch(load, range(9))
     assert [next(stream)[0] for _ in range(2)] == [0, 1]
     with pytest.raises(ValueError, match="two"):
         next(stream)

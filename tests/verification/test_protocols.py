@@ -33,7 +33,6 @@ def test_offsets_come_once_the_centre_first():
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"protocol": "spiral"}, "--protocol spiral: unknown"),
         ({"max_shift": 3}, "leave 2 px around the centre"),
         ({"max_shift": 0}, "at least one pixel"),
         ({"batch_offsets": 0}, "at least one image"),

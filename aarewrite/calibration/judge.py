@@ -21,7 +21,7 @@ from aarewrite.data.views import DIRECTIONS, Views, draw_pairs
 from aarewrite.errors import CannotHandle, UsageError
 from aarewrite.model.runtime import first_line, plain_session
 from aarewrite.verification.classify import consistency, top_classes
-from aarewrite.verification.statistics import Difference, difference
+from aarewrite.verification.statistics import BETTER, Difference, difference, judgement
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,14 @@ class Verdict:
     centre_top1: Difference | None = None  # accuracy on the centre crop
 
     @property
+    def judgement(self) -> str:
+        """What the two agreements show together, as `verify` says it of two models."""
+        return judgement(self.consistency, self.one_pixel)
+
+    @property
     def better(self) -> bool:
-        """More consistent on held-out images, under crops or under one pixel, and under neither of them worse."""
-        both = (self.consistency.change, self.one_pixel.change)
-        return max(both) > 0 and min(both) >= 0
+        """Whether held-out images show it to be steadier, and under neither measure less steady."""
+        return self.judgement == BETTER
 
 
 def answer(

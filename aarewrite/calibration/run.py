@@ -262,10 +262,8 @@ def _failures(
     found = []
     verdict, drift = outcome.verdict, outcome.drift
     if verdict is not None and not verdict.better:
-        found.append(
-            f"not better on {verdict.images} samples held out: consistency {verdict.consistency.change:+.2f}, "
-            f"1-px agreement {verdict.one_pixel.change:+.2f} points"
-        )
+        changes = ", ".join(f"{one.name} {one.says}" for one in (verdict.consistency, verdict.one_pixel))
+        found.append(f"{verdict.judgement} on {verdict.images} samples held out: {changes} points")
     if drift is not None and not drift.after < drift.before:
         found.append(f"not better on samples held out: drift {drift.before:.4f} -> {drift.after:.4f}")
     if verdict is not None and max_disagreement is not None and 1 - verdict.agreement > max_disagreement:

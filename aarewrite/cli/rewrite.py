@@ -147,7 +147,7 @@ def rewrite(
         if calibrated:
             print_calibrated(calibrated, verbose)
     if calibrated and calibrated.failures and not force:
-        raise CheckFailed(calibrated.failures[0], "nothing was written; --force writes it all the same")
+        raise CheckFailed("; ".join(calibrated.failures), "nothing was written; --force writes it all the same")
     page = ""
     if verify is not None:
         from aarewrite.show.plan_table import plan_rows

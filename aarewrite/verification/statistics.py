@@ -10,12 +10,15 @@ from array import array
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
 from aarewrite.data.arrays import Array
 
 Z95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
+ALPHA = 0.05  # largest p of a change that is shown
+BETTER, WORSE, MIXED, UNSHOWN = "better", "worse", "better and worse", "no difference shown"
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,31 @@ class Difference:
         """After minus before."""
         return self.after - self.before
 
+    @property
+    def says(self) -> str:
+        """The change with its interval, in words."""
+        return f"{self.change:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
+
+    @property
+    def sign(self) -> int:
+        """1: above zero, -1: below zero, 0: neither is shown.
+
+        The interval has to lie there and the sign-flip test to agree: with a handful of images that changed, all the
+        same way (4 of any number), the normal interval leaves zero out though one exchange in 8 does as much.
+        """
+        shown = self.p < ALPHA and (self.low > 0 or self.high < 0)
+        return 0 if not shown else 1 if self.low > 0 else -1
+
+
+def judgement(far: Difference, near: Difference) -> str:
+    """What the paired changes of two agreements show of a model: one of `BETTER`, `WORSE`, `MIXED`, `UNSHOWN`.
+
+    Better: at least one lies above zero, and none below. Models that do not differ, their answers exchanged at random
+    image by image, pass with a probability of at most 5 %: each change lies above zero in at most 2.5 %.
+    """
+    signs = {far.sign, near.sign} - {0}
+    return {1: BETTER, -1: WORSE, 0: MIXED if signs else UNSHOWN}[sum(signs)]
+
 
 def difference(
     name: str, before: Sequence[float] | Array, after: Sequence[float] | Array, seed: int = 0, rounds: int = 2000
@@ -114,9 +142,14 @@ def difference(
     old, new = 100 * np.asarray(before, float), 100 * np.asarray(after, float)
     change = new - old
     found = Mean.of(change)
-    moved, rng, extreme = change[change != 0], np.random.default_rng(seed), 0
-    for _ in range(0, rounds, 100):  # a few rounds at a time: memory does not grow with rounds x images
-        signs = rng.choice([-1.0, 1.0], (100, len(moved)))
-        extreme += int((np.abs(signs @ moved) >= np.abs(moved.sum()) - 1e-9).sum())
-    p = (extreme + 1) / (rounds + 1)
+    moved, rng = change[change != 0], np.random.default_rng(seed)
+
+    def extreme(signs: Array) -> int:
+        return int((np.abs(signs @ moved) >= np.abs(moved.sum()) - 1e-9).sum())
+
+    if 2 ** len(moved) <= rounds:  # all of them
+        p = extreme(np.array(list(product((-1.0, 1.0), repeat=len(moved))))) / 2 ** len(moved)
+    else:  # a few rounds at a time: memory does not grow with rounds x images
+        blocks = (extreme(rng.choice([-1.0, 1.0], (100, len(moved)))) for _ in range(0, rounds, 100))
+        p = (sum(blocks) + 1) / (rounds + 1)
     return Difference(name, float(old.mean()), float(new.mean()), found.low, found.high, p, len(change))

@@ -69,7 +69,7 @@ def test_a_ratio_limits_the_measured_latency_too(images: Path, monkeypatch: pyte
     request: dict[str, Any] = {"model": tensorflow_like(), "data": images, "recipe": "aligned", "preprocess": "unit"}
     slow = aarewrite.calibrate(budget="9x", **request)
     assert slow.latency == 5.0
-    assert slow.failures == ()
+    assert not any("time" in one for one in slow.failures)
     slow = aarewrite.calibrate(budget="4x", **request)
     assert "takes 5.00x the original's time, over the budget of 4.00x" in slow.failures
     with pytest.raises(aarewrite.CannotHandle, match="everything is over the budget"):

@@ -23,14 +23,14 @@ SIGNALS = ["--calibrate", SAMPLES / "signals_eval.npz", "--preprocess", "unit", 
 def test_the_residual_net_becomes_steadier_and_stays_as_good(aa: Callable[..., Any], tmp_path: Path) -> None:
     out, report = tmp_path / "out.onnx", tmp_path / "out.json"
     model = SAMPLES / "resnet.onnx"
-    ran = aa(model, "-o", out, *DATA, "--limit", 300, "--json", report, "--verbose")
+    ran = aa(model, "-o", out, *DATA, "--json", report, "--verbose")
     assert ran.status == 0, ran.err
     assert "/head/head.2/Gemm" in ran.out
     assert not aarewrite.plan(out).changes  # a valid model, with its blurs recognised
     onnx.checker.check_model(onnx.load(out), full_check=True)
     verdict = json.loads(report.read_text())["calibration"]["verdict"]
-    assert verdict["images"] == 100
-    assert verdict["consistency"]["after"] - verdict["consistency"]["before"] > 0.5
+    assert verdict["images"] == 133
+    assert verdict["consistency"]["low"] > 0
     assert verdict["one_pixel"]["after"] >= verdict["one_pixel"]["before"]
     assert verdict["top1"]["after"] > verdict["top1"]["before"] - 1.0
 
@@ -49,7 +49,8 @@ def test_a_limit_that_fails_writes_nothing_unless_forced(aa: Callable[..., Any],
     request = [SAMPLES / "conv1d.onnx", "-o", out, *SIGNALS, "--max-disagreement", "0"]
     ran = aa(*request)
     assert ran.status == 1
-    assert ran.err.startswith("aarewrite: error: disagrees with the original on ")
+    assert ran.err.startswith("aarewrite: error: no difference shown on 13 samples held out: consistency +")
+    assert "points; disagrees with the original on " in ran.err
     assert len(ran.err.strip().splitlines()) == 1
     assert not out.exists()
     assert aa(*request, "--force").status == 0

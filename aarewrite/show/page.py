@@ -29,7 +29,8 @@ MOVES = {1: ("in time",), 2: ("vertically", "sideways")}
 
 def render_html(report: VerifyReport) -> str:
     """Return a self-contained page: no script, no network, pictures inside."""
-    results = [result for result in report.classification if result.protocol == report.protocols[0]]
+    protocols = [result.protocol for result in report.classification]
+    results = [result for result in report.classification if result.protocol == protocols[0]]
     values = {
         "results": results,
         "flipped": [result.n - result.consistency.successes for result in results],
@@ -38,6 +39,7 @@ def render_html(report: VerifyReport) -> str:
         "waffle": charts.waffle(squares),
         "sketch": charts.aliasing_sketch(),
         "curves": _curves(report),
+        "camera_rows": [(r, near, far) for r in report.camera for near, far in r.rows],
         "metrics": [(result.model, point) for result in report.metrics for point in result.points],
         "shown_flips": SHOWN_FLIPS,
         "flip_groups": _flip_groups(report),

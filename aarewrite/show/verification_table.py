@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from statistics import fmean
 
 from rich.text import Text
 
 from aarewrite.show.console import Terminal, product
 from aarewrite.verification.result import VerifyReport
-from aarewrite.verification.statistics import Mean, Proportion
+from aarewrite.verification.statistics import Difference, Mean, Proportion
 
 
 def print_report(report: VerifyReport) -> None:
@@ -17,15 +18,17 @@ def print_report(report: VerifyReport) -> None:
     out = Terminal()
     models = Text(report.model, "bold")
     out.put(models + Text.assemble(" against ", (report.against, "bold")) if report.against else models)
+    measured = [found[0] for found in (report.camera, report.pairs) if found]
     facts = (
         ("data", report.data),
         ("preprocess", report.preprocess),
         ("input", f"{report.input}; {report.geometry}"),
         ("task", f"{report.task} ({report.task_why}); seed {report.seed}, {report.provider}"),
+        *((first.protocol, first.description) for first in measured),
     )
     for name, fact in facts:
         out.say(fact, f"{name:12}", hang=12)
-    for print_table in (_classification, _maps, _metrics, _layers, _parity):
+    for print_table in (_camera, _pairs, _classification, _maps, _metrics, _layers, _parity):
         print_table(report, out)
     for claim in report.circular:
         if claim.exact_possible:
@@ -41,6 +44,60 @@ def print_report(report: VerifyReport) -> None:
         out.say(f": {note}", "note", "yellow")
     for reason in report.failures:
         out.say(f": {reason}", "failed", "red")
+
+
+def _camera(report: VerifyReport, out: Terminal) -> None:
+    if not report.camera:
+        return
+    first = report.camera[0]
+    out.print()
+    near, far = (_share(row.agreement) for row in (first.near, first.far))
+    pairs = f"{near} of near pairs (at most 1 px apart), {far} of far ones"
+    says = f"Under a real camera {report.model} gives the same answer to {pairs}"
+    if first.near.change and first.far.change:
+        says += f"; against {report.against}: {_change(first.near.change)} and {_change(first.far.change)} points"
+    out.say(says)
+    titles = ["model", "condition", "near agreement", "far agreement", "top-1", "drift near/far", "worst near/far", "n"]
+    rows = []
+    for r in report.camera:
+        for near_far in r.rows:
+            shares = [_share(row.agreement) for row in near_far]
+            drifts, worst = ([getattr(row, name).value for row in near_far] for name in ("drift", "worst_case"))
+            right = _share(r.top1) if near_far == r.rows[0] else _mean_share([row.top1 for row in near_far])
+            rows.append((
+                r.model, near_far[0].condition, *shares, right, "/".join(f"{value:.4f}" for value in drifts),
+                "/".join(f"{100 * value:.1f}" for value in worst) + " %", str(r.n),
+            ))  # fmt: skip
+    _without_top1(out, titles, rows)
+    changes = [
+        (near.condition, *(cell for row in (near, far) for cell in _cells(row.change)))
+        for near, far in first.rows
+        if near.change
+    ]
+    out.table(("change, points", "near agreement", "p", "far agreement", "p"), changes, apart=True)
+    if first.top1_change:
+        out.say(f"top-1 of all views against {report.against}: {' points, p = '.join(_cells(first.top1_change))}")
+
+
+def _pairs(report: VerifyReport, out: Terminal) -> None:
+    titles = ["model", "condition", "agreement", "top-1", "drift", "worst", "n"]
+    rows = [
+        (r.model, r.found.condition, _share(r.found.agreement), _share(r.found.top1), f"{r.found.drift.value:.4f}",
+         f"{100 * r.found.worst_case.value:.1f} %", str(r.n))
+        for r in report.pairs
+    ]  # fmt: skip
+    _without_top1(out, titles, rows)
+    if report.pairs and (change := report.pairs[0].found.change):
+        out.say(f"agreement of pairs against {report.against}: {' points, p = '.join(_cells(change))}")
+
+
+def _without_top1(out: Terminal, titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table of figures, without the column of top-1 where no labels are known."""
+    column = titles.index("top-1")
+    if not any(row[column] for row in rows):
+        titles, rows = [*titles[:column], *titles[column + 1 :]], [[*row[:column], *row[column + 1 :]] for row in rows]
+    drop = [title for title in titles if title == "n" or title.startswith(("drift", "worst"))]
+    out.table(titles, rows, heads=1, drop=drop, apart=True)
 
 
 def _classification(report: VerifyReport, out: Terminal) -> None:
@@ -115,7 +172,22 @@ def _parity(report: VerifyReport, out: Terminal) -> None:
     out.table(titles, rows, heads=2, names=("output",), apart=True)
 
 
-def _share(value: Proportion) -> str:
+def _change(change: Difference | None) -> str:
+    return f"{change.change:+.1f} [{change.low:+.1f}, {change.high:+.1f}]" if change else ""
+
+
+def _cells(change: Difference | None) -> tuple[str, str]:
+    return (_change(change), f"{change.p:.2g}") if change else ("", "")
+
+
+def _mean_share(values: Sequence[Proportion | None]) -> str:
+    known = [value.value for value in values if value]
+    return f"{100 * fmean(known):.1f} %" if known else ""
+
+
+def _share(value: Proportion | None) -> str:
+    if value is None:
+        return ""
     if not math.isfinite(value.value):
         return "-"
     return f"{100 * value.value:.1f} % [{100 * value.low:.1f}, {100 * value.high:.1f}]"

@@ -53,6 +53,11 @@ class CameraResult(Result):
     top1: Proportion | None = None  # share of all views with the right class, None without labels
     top1_change: Difference | None = None  # its paired change from `against`
 
+    @property
+    def rows(self) -> tuple[tuple[Steadiness, Steadiness], ...]:
+        """Near and far, pooled and then under each condition."""
+        return (self.near, self.far), *zip(self.conditions[::2], self.conditions[1::2], strict=True)
+
 
 @dataclass(frozen=True)
 class PairsResult(Result):
@@ -167,7 +172,7 @@ class CameraStudy(_PairStudy):
         description = (
             f"{describe_conditions(self._conditions, self._severity)}; {pairs} at most 1 px apart (near) and as many "
             f"up to {max(self._setup.geometry.span) - 1} px apart per axis (far) an image and condition, "
-            f"{self._setup.geometry.describe()}, seed {self._seed}"
+            f"seed {self._seed}"
         )
         head = self.models[m], "camera", description, self._seed, near.agreement.n
         return [CameraResult(*head, self._severity, self._count, self._units(m), near, far, tuple(alone), top1, change)]

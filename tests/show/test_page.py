@@ -107,6 +107,34 @@ def test_the_command_writes_a_page_with_the_figures_of_the_json(tmp_path: Path, 
         assert row[-1] == "12"
 
 
+def test_a_camera_and_own_pairs_come_first(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    pictures = (255 * stripes(20)).astype(np.uint8)
+    image.fromarray(pictures[0, 0]).save(tmp_path / "a.png")
+    (tmp_path / "pairs.csv").write_text("file_a,file_b\na.png,a.png\n")
+    report = before_after(
+        phase_classifier(), blurred_classifier(), save(tmp_path / "s.npz", x=pictures, labels=[1] * 20),
+        preprocess="unit", conditions=("shift", "noise"), own_pairs=tmp_path / "pairs.csv",
+    )  # fmt: skip
+    sections = page_of(report).sections
+    assert list(sections)[:3] == ["Under a real camera", "Your own pairs", "In short"]
+    camera, before = sections["Under a real camera"], report.camera[1]
+    assert "after gives the same answer to two pictures of one scene in 100% of pairs at most one pixel apart" in (
+        camera.text
+    )
+    near, far, right = camera.all("div", "card")
+    for card, share in ((near, before.near.agreement), (far, before.far.agreement), (right, before.top1)):
+        assert [float(b.text.rstrip("%")) for b in card.all("b")] == [pytest.approx(100 * share.value, abs=0.05), 100]
+    head, *rows = camera.table()
+    assert [row[:2] for row in rows] == [[m, c] for m in ("after", "before") for c in ("pooled", "shift", "noise")]
+    assert head[2:4] == ["near agreement", "far agreement"]
+    assert [row[0] for row in camera.table(1)] == ["condition", "pooled", "shift", "noise"]
+    assert f"{report.camera[0].near.change.change:+.1f}" in camera.table(1)[1][1]
+    assert "noise of sigma 0..5 of 255" in camera.text
+    assert "seed 0. Severity 1." in camera.text
+    assert sections["Your own pairs"].table()[1][:2] == ["after", "100% (20.7% to 100%)"]
+
+
 def test_nothing_is_loaded_from_elsewhere(compared: VerifyReport) -> None:
     text = render_html(compared)
     assert "://" not in text

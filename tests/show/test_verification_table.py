@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
 from command import aa
 from reference import build
-from small_nets import blurred_classifier, phase_classifier
+from small_nets import COLOUR, blurred_classifier, parse, phase_classifier, save, stripes
 
 
 @pytest.fixture
@@ -57,3 +59,57 @@ def test_maps_share_their_names(narrow: None, tmp_path: Path) -> None:
     assert lines[start - 1].split() == ["shift", "relative", "error", "PSNR", "dB", "same", "class", "cosine", "n"]
     assert lines[start + 1] == "  a_map_with_a_rather_long_name_of_its_own, protocol crop"
     assert [line.split()[0] for line in lines[start + 2 : start + 5]] == ["horizontal", "vertical", "diagonal"]
+
+
+def camera_report(tmp_path: Path, nets: list[Path], *arguments: object) -> tuple[list[str], dict[str, Any]]:
+    pictures = (255 * stripes(20)).astype("uint8")
+    data = save(tmp_path / "stripes.npz", x=pictures, labels=[1] * 20)
+    done = aa(
+        "verify", nets[0], "--against", nets[1], "--data", data, "--preprocess", "unit", "--json", tmp_path / "r.json",
+        *arguments,
+    )  # fmt: skip
+    assert done.status == 0, done.err
+    return done.out.splitlines(), json.loads((tmp_path / "r.json").read_text())
+
+
+def test_the_camera_comes_first(tmp_path: Path, nets: list[Path]) -> None:
+    lines, found = camera_report(tmp_path, nets, "--conditions", "shift,noise")
+    says = next(line for line in lines if line.startswith("Under a real camera after.onnx gives the same answer to "))
+    change = found["camera"][0]["near"]["change"]
+    assert f"against before.onnx: {change['after'] - change['before']:+.1f} [{change['low']:+.1f}, " in says
+    heads = [i for i, line in enumerate(lines) if line.startswith("model ")]
+    assert "near agreement" in lines[heads[0]]
+    assert "consistency" in lines[heads[1]]
+    rows = [line.split() for line in lines[heads[0] + 1 : heads[0] + 7]]
+    assert [row[:2] for row in rows] == [
+        [net, condition] for net in ("after.onnx", "before.onnx") for condition in ("pooled", "shift", "noise")
+    ]
+    for row, result in zip(rows[::3], found["camera"], strict=True):
+        figures = [result["near"]["agreement"]["value"], result["far"]["agreement"]["value"], result["top1"]["value"]]
+        assert [row[2], row[6], row[10]] == [f"{100 * figure:.1f}" for figure in figures]
+    changes = next(i for i, line in enumerate(lines) if line.startswith("change, points"))
+    assert [line.split()[0] for line in lines[changes + 1 : changes + 4]] == ["pooled", "shift", "noise"]
+    parameters = next(line for line in lines if line.startswith("camera "))
+    for words in ("up to 0.5 px, band-limited", "noise of sigma 0..5 of 255", "up to 3 px apart", "seed 0"):
+        assert words in parameters
+
+
+def test_the_camera_fits_a_terminal(narrow: None, tmp_path: Path, nets: list[Path]) -> None:
+    lines, _ = camera_report(tmp_path, nets)
+    assert max(map(len, lines)) <= 80
+    head = next(line for line in lines if line.startswith("condition "))
+    assert head.split() == ["condition", "near", "agreement", "far", "agreement", "top-1"]
+    assert "model before.onnx" in lines
+
+
+def test_own_pairs_have_their_table(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    for name, colour in (("red", (200, 0, 0)), ("green", (0, 200, 0))):
+        image.new("RGB", (30, 30), colour).save(tmp_path / f"{name}.png")
+    (tmp_path / "pairs.csv").write_text("file_a,file_b\nred.png,green.png\nred.png,red.png\n")
+    onnx.save(parse(COLOUR), tmp_path / "net.onnx")
+    lines = aa("verify", tmp_path / "net.onnx", "--pairs", tmp_path / "pairs.csv").out.splitlines()
+    assert "pairs       centre crops of 2 pairs of images in pairs.csv, each its own" in lines
+    head = next(i for i, line in enumerate(lines) if line.startswith("model "))
+    assert lines[head].split() == ["model", "condition", "agreement", "drift", "worst", "n"]
+    assert lines[head + 1].split()[:4] == ["net.onnx", "pairs", "50.0", "%"]

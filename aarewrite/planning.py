@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from aarewrite.errors import UsageError
 from aarewrite.options import Json, read
 from aarewrite.passes import DEFAULT, SITE_PASSES, STAGE_PASSES
-from aarewrite.passes.contract import Match, SitePass, StagePass
+from aarewrite.passes.contract import Frames, Match, SitePass, StagePass
 from aarewrite.passes.low_passes import check_filter
 from aarewrite.recipe import Recipe, recipe_from_dict
 from aarewrite.sites.site import Site, Source
@@ -95,6 +95,16 @@ class Plan:
     def changes(self) -> bool:
         """Whether anything is to be changed."""
         return bool(self.rewrites or self.stages)
+
+    @property
+    def frames(self) -> Frames:
+        """What lies around what the original's inputs would be given, where a stage changes or settles a size."""
+        return {name: frame for stage in self.stages for name, frame in stage.frames.items()}
+
+    @property
+    def more_outputs(self) -> int:
+        """How many outputs the stages add behind the model's."""
+        return sum(stage.more_outputs for stage in self.stages)
 
     @property
     def cost(self) -> float | None:

@@ -6,6 +6,7 @@ A new kind is its file, a line here, its test and a paragraph in the docs; a new
 from __future__ import annotations
 
 from aarewrite.passes.a_trous import ATrous
+from aarewrite.passes.anchor import PhaseAnchor
 from aarewrite.passes.blur_input import BlurInput
 from aarewrite.passes.blur_instead import BlurInstead
 from aarewrite.passes.blur_then_strided import BlurThenStrided
@@ -26,6 +27,7 @@ REGISTRY: tuple[type[SitePass] | type[StagePass] | type[GraphPass], ...] = (
     MergeBox,
     SecondPhase,
     PlainViews,  # copies what the others made
+    PhaseAnchor,  # in front of all
 )
 SITE_PASSES: dict[str, type[SitePass]] = {kind.name: kind for kind in REGISTRY if issubclass(kind, SitePass)}
 STAGE_PASSES: dict[str, type[StagePass]] = {kind.name: kind for kind in REGISTRY if issubclass(kind, StagePass)}

@@ -24,6 +24,7 @@ from aarewrite.windows import Axes, Sizes, Window
 
 Asked = Any  # an instance of a stage's `Options`
 Record = Mapping[str, object]  # what a model's metadata keep of a stage
+Frames = Mapping[str, Sequence[tuple[int, int]]]  # input name -> what is in front of and behind each of its axes
 PLACEMENTS = ("after", "before")  # of a strided Conv's blur
 
 
@@ -299,6 +300,16 @@ class StagePass(ABC):
     def apply(self, reading: Reading, rewritten: Sequence[Rewritten], twin: bool) -> tuple[Reading, Record]:
         """Do it; returns the graph to go on with and the record for the metadata. In the twin every value that the
         original computes is the original's."""
+
+    @property
+    def frames(self) -> Frames:
+        """The inputs whose size it changes or settles: what lies around what the original would be given."""
+        return {}
+
+    @property
+    def more_outputs(self) -> int:
+        """How many outputs it adds behind the model's."""
+        return 0
 
     def says(self, site: Site) -> str:
         """The table's words for one of its sites."""

@@ -20,11 +20,11 @@ import numpy as np
 from aarewrite.errors import CannotHandle
 from aarewrite.model.graph import GraphEditor, Scope
 from aarewrite.model.model_file import Model, recorded
-from aarewrite.model.runner import likely_layout
 from aarewrite.model.shapes import TensorType
 from aarewrite.model.types import Node, Tensor, in_default_domain
 from aarewrite.options import option
 from aarewrite.passes.contract import Record, Rewritten, StagePass
+from aarewrite.passes.images import Image, images
 from aarewrite.sites.find import node_names
 from aarewrite.sites.reading import Reading
 from aarewrite.sites.regions import FLOATS, QUANTISATION
@@ -34,7 +34,6 @@ Shifts = tuple[tuple[int, ...], ...]
 ALONG_EVERY_AXIS = {"2": (0, 1), "4": (0, 1, -5, 6)}  # px; an odd distance of about a third of each stride's period
 OF = ("logits", "probabilities")
 DOUBLE, INT64 = 11, 7
-INTEGERS = frozenset((2, 3, 6, 7))  # those that Pad moves in ONNX Runtime: UINT8, INT8, INT32, INT64
 OLDEST_SLICE_WITH_INPUTS = 10  # before it, Slice has attributes
 OLDEST_PAD_WITH_INPUTS = 11  # before it, Pad has attributes and moves floats alone
 OLDEST_REDUCTION_WITH_INPUTS = 18
@@ -63,19 +62,6 @@ class Asked:
         says='"", 2, 4, or two shifts or more like "0,0 1,1"',
     )
     views_of: str = option("logits", choices=OF)
-
-
-class Image(NamedTuple):
-    """An input that can be moved."""
-
-    tensor: Tensor
-    type: TensorType
-    layout: str
-
-    @property
-    def axes(self) -> list[int]:
-        """The spatial ones."""
-        return [axis for axis, letter in enumerate(self.layout) if letter not in "nc"]
 
 
 class Tail(NamedTuple):
@@ -115,11 +101,11 @@ class PlainViews(StagePass):
         """Views of the image, or of all that there are: none can be moved alone."""
         if not asked.views:
             return None
-        images = _images(reading)
-        rank = len(images[0].axes) if images else 0
+        found = images(reading)
+        rank = len(found[0].axes) if found else 0
         preset = ALONG_EVERY_AXIS.get(asked.views)
         shifts = tuple((step,) * rank for step in preset) if preset else _listed(asked.views)
-        return cls(tuple(image.tensor.name for image in images), shifts, asked.views_of)
+        return cls(tuple(image.tensor.name for image in found), shifts, asked.views_of)
 
     def check(self, reading: Reading) -> None:
         """The image can be moved, and every output that it reaches can be averaged."""
@@ -176,13 +162,13 @@ class PlainViews(StagePass):
 
     def _image(self, reading: Reading) -> Image:
         """The input that is moved, held against the shifts; errors as of `check`."""
-        images = _images(reading)
-        names = [image.tensor.name for image in images]
+        found = images(reading)
+        names = [image.tensor.name for image in found]
         if len(names) > 1:
             raise CannotHandle(f"several inputs are images ({', '.join(names)})", "leave the views out")
         if list(self.sites) != names:
             raise CannotHandle(f"{self.sites[0]}: no input that is an image", f"name {', '.join(names) or 'none'}")
-        image, (name,) = images[0], names
+        image, (name,) = found[0], names
         if len(self.shifts) < 2 or any(len(shift) != len(image.axes) for shift in self.shifts):
             wanted = f"two shifts or more of {len(image.axes)} whole numbers each"
             raise CannotHandle(f"{name} ({image.layout}) takes {wanted}", "write them so")
@@ -226,18 +212,6 @@ class PlainViews(StagePass):
                 meetings[tensor.name] = tensor, soft
         behind = {key for tail in opened.values() for key in tail.nodes}
         return Work(image, [node for node in nodes if id(node) not in behind], meetings, where)
-
-
-def _images(reading: Reading) -> list[Image]:
-    """The inputs that can be moved: of those of the highest rank, all."""
-    found = []
-    for tensor in reading.main.graph.inputs:
-        kind = reading.shapes.of(reading.main, tensor)
-        layout = "" if reading.editor.is_constant(tensor) else likely_layout(kind.dims or ())
-        if layout and (kind.dtype in FLOATS or (kind.dtype in INTEGERS and len(layout) > 2)):
-            found.append(Image(tensor, kind, layout))
-    highest = max((len(image.layout) for image in found), default=0)
-    return [image for image in found if len(image.layout) == highest]
 
 
 def _reached(reading: Reading, image: Image) -> tuple[set[str], list[Node]]:

@@ -184,6 +184,9 @@ def calibrate(
         raise UsageError(
             "nothing to calibrate: no site is rewritten", "see aarewrite inspect, or choose another recipe"
         )
+    if rewritten.plan.frames:
+        reason = f"the plan changes what the model sees of {next(iter(rewritten.plan.frames))}"
+        raise UsageError(reason, "calibrate without that, and rewrite the result with it")
     with progress_bar("repairing", None, progress) as advance:
 
         def shown(layer: LayerRepair, done: int, total: int) -> None:

@@ -25,13 +25,14 @@ UNTRAINED = (
     "repair them with --calibrate IMAGES, and measure before you ship (README: Accuracy)"
 )
 RECIPE = (
-    "recipe", "filter", "pad", "placement", "first_conv", "max_window", "views", "views_of", "only", "skip", "input",
+    "recipe", "filter", "pad", "placement", "first_conv", "max_window", "views", "views_of", "anchor", "anchor_origin",
+    "only", "skip", "input",
 )  # fmt: skip
 OF_EITHER = ("labels", "preprocess", "limit", "seed")
 OF_VERIFY = ("provider", "protocol", "max_shift", "layers", "report", "min_consistency", "max_diff")
 OF_CALIBRATE = ("strength", "budget", "max_disagreement", "crops", "hold_out", "force", "verbose")
 OWNERS: options.Rules = (
-    {"views_of": ("views",)}
+    {"views_of": ("views",), "anchor_origin": ("anchor",)}
     | dict.fromkeys(OF_EITHER, ("verify", "calibrate"))
     | dict.fromkeys(OF_VERIFY, ("verify",))
     | dict.fromkeys(OF_CALIBRATE, ("calibrate",))
@@ -62,6 +63,10 @@ def rewrite(
         str | None, Option(metavar="2|4|'0,0 1,1'", help="Average the outputs of copies of the image moved by pixels.")
     ] = None,
     views_of: Annotated[str | None, Option(metavar="logits|probabilities", help="What is averaged.")] = None,
+    anchor: Annotated[
+        str | None, Option(metavar="wide|in-place", help="Choose the grid's phase by the image's content.")
+    ] = None,
+    anchor_origin: Annotated[bool, Option("--anchor-origin", help="Add the chosen origin as an output.")] = False,
     only: Annotated[list[str] | None, Option(metavar="GLOB", help="Rewrite only these nodes.")] = None,
     skip: Annotated[list[str] | None, Option(metavar="GLOB", help="Leave these nodes.")] = None,
     input: options.InputShapes = None,
@@ -106,7 +111,7 @@ def rewrite(
     how: Options = {
         "filter": int(filter) if filter and filter.isdecimal() else filter, "pad": pad, "placement": placement,
         "first_conv": first_conv, "max_window": max_window, "views": views, "views_of": views_of,
-        "only": only or [], "skip": skip or [],
+        "anchor": anchor, "anchor_origin": anchor_origin or None, "only": only or [], "skip": skip or [],
         "input_shapes": options.parse_inputs(input),
     }  # fmt: skip
     loaded = model_file.load(model)

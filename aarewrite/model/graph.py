@@ -103,6 +103,8 @@ class GraphEditor:
         self._stale: set[tuple[str, str]] = set()
         self._new_constants: dict[str, onnx.TensorProto] = {}
         self._shared: dict[tuple[str, int, tuple[int, ...], bytes], Tensor] = {}
+        self._sizes: dict[str, Sequence[int]] = {}
+        self._more_outputs: list[onnx.ValueInfoProto] = []
         self.metadata: dict[str, str] = {}
 
     # ---- reading -------------------------------------------------------------------------------------------
@@ -270,6 +272,16 @@ class GraphEditor:
         copy: Node = gs.Node(node.op, name, dict(node.attrs), list(inputs), outputs, domain=node.domain)
         return copy
 
+    def resize_input(self, tensor: Tensor, sizes: Sequence[int]) -> None:
+        """Give an input of the model another size; 0 leaves an axis as it is."""
+        self._sizes[tensor.name] = sizes
+        self.mark_stale(self.scopes[0], tensor)
+
+    def add_output(self, tensor: Tensor, dtype: int, dims: Sequence[int | str | None]) -> None:
+        """Make a tensor of the main graph an output of the model, behind those there are."""
+        self.scopes[0].graph.outputs.append(tensor)
+        self._more_outputs.append(onnx.helper.make_tensor_value_info(tensor.name, dtype, dims))
+
     def mark_stale(self, scope: Scope, tensor: Tensor) -> None:
         """Note that the recorded shape of a tensor no longer holds."""
         self._stale.add((scope.name, tensor.name))
@@ -284,6 +296,11 @@ class GraphEditor:
             if scope.parent is None:
                 self._rebuild(proto.graph if scope.kind == "main" else next(functions), scope)
         proto.graph.initializer.extend(self._new_constants.values())
+        proto.graph.output.extend(self._more_outputs)
+        for given in proto.graph.input:
+            for dim, size in zip(given.type.tensor_type.shape.dim, self._sizes.get(given.name, ()), strict=False):
+                if size:
+                    dim.dim_value = size
         present = {entry.key: entry for entry in proto.metadata_props}
         for key, value in self.metadata.items():
             (present.get(key) or proto.metadata_props.add(key=key)).value = value

@@ -31,7 +31,7 @@ class Plan(planning.Plan):
         and `check`."""
         loaded = load(model)
         rewritten = applied(self, loaded)
-        check(loaded, rewritten)
+        check(loaded, rewritten, self.frames, self.more_outputs)
         return rewritten.to_proto()
 
 

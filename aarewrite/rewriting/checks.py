@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from copy import deepcopy
 
 import onnx
@@ -13,9 +13,14 @@ from aarewrite.model.runtime import first_line, stdout_to_stderr
 from aarewrite.model.shapes import infer
 
 
-def check(original: Model, rewritten: Model) -> tuple[str, ...]:
+def check(original: Model, rewritten: Model, resized: Collection[str] = (), more_outputs: int = 0) -> tuple[str, ...]:
     """Check the rewritten model with onnx's checker and strict shape inference, and its inputs and outputs against
     the original's. What the original already fails is a warning.
+
+    Args:
+        original, rewritten: The models.
+        resized: Inputs that may have another size.
+        more_outputs: How many outputs there are behind the original's.
 
     Raises:
         CheckFailed: The rewrite made a valid model invalid, or changed its signature.
@@ -28,8 +33,11 @@ def check(original: Model, rewritten: Model) -> tuple[str, ...]:
         elif problem:
             raise CheckFailed(f"the rewritten model fails {name}: {problem}")
     for kind in ("input", "output"):
-        before, after = (getattr(m.proto.graph, kind) for m in (original, rewritten))
-        if [v.SerializeToString() for v in before] != [v.SerializeToString() for v in after]:
+        before, after = (
+            [v.name if v.name in resized else v.SerializeToString() for v in getattr(m.proto.graph, kind)]
+            for m in (original, rewritten)
+        )
+        if before != (after[: len(after) - more_outputs] if kind == "output" else after):
             raise CheckFailed(f"the rewritten model's {kind}s differ in name, type or shape")
     return tuple(warnings)
 

@@ -62,6 +62,8 @@ class Options(TypedDict, total=False):
     max_window: int | str | None  # "keep" or the largest MaxPool window
     views: str | None  # "2", "4" or shifts in pixels, "0,0 1,1": the outputs of moved copies are averaged
     views_of: str | None  # "logits" or "probabilities"
+    anchor: str | None  # "wide" or "in-place": the phase of the grid is chosen by the image's content
+    anchor_origin: bool | None  # whether the chosen origin is a further output
     only: Iterable[str]  # globs over node names; the other sites are kept
     skip: Iterable[str]  # globs over node names of sites to keep
     input_shapes: Mapping[str, Sequence[int]] | None  # by input name, for sizes that the model leaves open
@@ -82,8 +84,8 @@ def rewrite(
         recipe: "aligned", "zhang2019", "zhang2019-resnet", "timm", "composer", a TOML file, or a `Recipe`.
         plan: A plan to apply instead of making one; recipe and options are then not used.
         verify: Run the identity proof and the rewritten model.
-        options: filter, pad, placement, first_conv, max_window, views, views_of, only, skip and input_shapes, as in
-            `Options`.
+        options: filter, pad, placement, first_conv, max_window, views, views_of, anchor, anchor_origin, only, skip and
+            input_shapes, as in `Options`.
 
     Raises:
         UsageError: An argument is wrong.
@@ -97,7 +99,7 @@ def rewrite(
         planned, rewritten = _planned(loaded, recipe, plan, options)
     if not planned.changes:
         return Result(planned, loaded)
-    warnings = check(loaded, rewritten)
+    warnings = check(loaded, rewritten, planned.frames, planned.more_outputs)
     proof = None
     if verify:
         twin = applied(planned, loaded, twin=True)
@@ -140,6 +142,7 @@ def claim(planned: planning.Plan) -> Claim:
         watched=tuple(p.map_name for p in rewrites if not p.site.scope and p.map_name),
         unproven=tuple(p.site.node for p in rewrites if p.match and not p.match.proven),
         in_branches=any(p.site.scope for p in rewrites),
+        frames=planned.frames,
     )
 
 
@@ -158,4 +161,6 @@ def recipe_options(recipe: Recipe, options: Options) -> Recipe:
         max_window=None if window is None else 0 if window == "keep" else int(window),
         views=options.get("views"),
         views_of=options.get("views_of"),
+        anchor=options.get("anchor"),
+        anchor_origin=options.get("anchor_origin"),
     )

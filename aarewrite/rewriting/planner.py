@@ -178,7 +178,11 @@ def _assemble(
     if not plan.changes:
         return plan, reading.model
     edited, rewritten = apply_plan(plan, reading)
-    return dataclasses.replace(plan, macs_after=model_macs(edited, Shapes(edited, cost_shapes, rewritten))), rewritten
+    grown = cost_shapes | {
+        name: tuple(size + sum(more) for size, more in zip(cost_shapes[name], frame, strict=True))
+        for name, frame in plan.frames.items()
+    }
+    return dataclasses.replace(plan, macs_after=model_macs(edited, Shapes(edited, grown, rewritten))), rewritten
 
 
 def _site_macs(shapes: Shapes, place: Located, do: SitePass, match: Match | None) -> tuple[int, int] | None:

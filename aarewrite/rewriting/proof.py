@@ -27,7 +27,8 @@ from aarewrite.model.model_file import Model
 from aarewrite.model.precision import in_float32
 from aarewrite.model.runtime import Session, first_line, open_session
 from aarewrite.model.types import Array
-from aarewrite.rewriting.random_inputs import Run, accepted, run
+from aarewrite.passes.contract import Frames
+from aarewrite.rewriting.random_inputs import Feeds, Run, accepted, run
 from aarewrite.rewriting.stretches import cut, given, nudged, with_outputs
 
 TOLERANCES = {"float32": 1e-5, "float64": 1e-12, "float16": 4e-3}  # of the tensor's largest magnitude
@@ -45,6 +46,7 @@ class Claim:
     unproven: tuple[str, ...] = ()  # sites whose operator changes: their maps may change in size at odd sizes
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # where the user gave one, by name
     in_branches: bool = False  # whether sites lie in the branches of an If or in the body of a Loop
+    frames: Frames = field(default_factory=dict)  # around what the original's inputs are given, where sizes change
 
 
 @dataclass(frozen=True)
@@ -126,18 +128,19 @@ def prove(original: Model, twin: Model, rewritten: Model, claim: Claim, seed: in
         before = open_session(with_outputs(original, claim.watched))
         notes.append("run in float32: ONNX Runtime's CPU provider has no kernels for the model's type")
     runs = accepted(before, original, claim.input_shapes, not claim.unproven, seed)
+    framed = [_framed(feeds, claim.frames) for feeds, _ in runs]
     comparisons: list[Comparison] = []
-    found = _outputs("identity proof: the twin", with_outputs(twin, claim.watched), runs)
+    found = _outputs("identity proof: the twin", with_outputs(twin, claim.watched), framed)
     for (_, expected), actual in zip(runs, found, strict=True):
         comparisons += _compare(expected, actual, claim.watched)
     judged = "whole"
     first = next((c for c in comparisons if c.problem), None)
-    if first and (apart := _site_by_site(original, twin, runs, claim.watched)):
+    if first and (apart := _site_by_site(original, twin, runs, claim)):
         comparisons, judged = apart, "site by site"
         if not any(c.problem for c in apart):
             notes += _explained(first, apart, before, runs)
     del before
-    _compare_signature(rewritten, runs)
+    _compare_signature(rewritten, runs, framed)
     if claim.in_branches:
         notes.append("sites in branches are covered where the random input takes the branch")
     return Proof(
@@ -149,18 +152,24 @@ def prove(original: Model, twin: Model, rewritten: Model, claim: Claim, seed: in
     )
 
 
-def _site_by_site(original: Model, twin: Model, runs: list[Run], watched: Iterable[str]) -> list[Comparison]:
+def _framed(feeds: Feeds, frames: Frames) -> Feeds:
+    """The inputs with something around them, where the twin takes larger ones."""
+    return {name: np.pad(value, frames[name], "edge") if name in frames else value for name, value in feeds.items()}
+
+
+def _site_by_site(original: Model, twin: Model, runs: list[Run], claim: Claim) -> list[Comparison]:
     """Compare the twin with the original where every map is computed from the original's own maps in front of it.
 
     Returns [] where the models do not run like that.
     """
     comparisons: list[Comparison] = []
+    watched = claim.watched
     try:
         for feeds, expected in runs:
             maps = {name: expected[name] for name in watched}
             before, after = (open_session(cut(model, maps)) for model in (original, twin))
             stretches = feeds | given(maps)
-            found = list(_compare(expected, run(after, stretches), watched))
+            found = list(_compare(expected, run(after, _framed(stretches, claim.frames)), watched))
             if any(c.problem for c in found):
                 moved = run(before, nudged(stretches))
                 found = [_within_noise(c, expected[c.tensor], moved[c.tensor]) for c in found]
@@ -198,21 +207,21 @@ def _explained(first: Comparison, apart: list[Comparison], before: Session, runs
             )
 
 
-def _compare_signature(model: Model, runs: list[Run]) -> None:
+def _compare_signature(model: Model, runs: list[Run], framed: list[Feeds]) -> None:
     """Load and run the rewritten model as a user would, and compare its signature at run time."""
-    found = _outputs("the rewritten model", model, runs, optimise=True)
+    found = _outputs("the rewritten model", model, framed, optimise=True)
     for (_, expected), actual in zip(runs, found, strict=True):
-        for name, value in actual.items():
-            wanted = expected[name]
+        for name in expected.keys() & actual.keys():
+            value, wanted = actual[name], expected[name]
             if any(getattr(value, key, None) != getattr(wanted, key, None) for key in ("shape", "dtype")):
                 raise CheckFailed(f"the rewritten model: output {name!r} is {value.shape} instead of {wanted.shape}")
 
 
-def _outputs(what: str, model: Model, runs: list[Run], optimise: bool = False) -> Iterator[dict[str, Array]]:
+def _outputs(what: str, model: Model, runs: list[Feeds], optimise: bool = False) -> Iterator[dict[str, Array]]:
     """A model's outputs on the inputs of each run; `what` is what errors call it."""
     try:
         session = open_session(model, optimise)
-        for feeds, _ in runs:
+        for feeds in runs:
             yield run(session, feeds)
     except CannotHandle as error:
         raise CheckFailed(f"{what}: {error.message}", error.next_step) from None

@@ -104,11 +104,13 @@ class Blur:
         """Depthwise Conv weight of shape (channels, 1, *sizes) whose taps sum to 1, float64."""
         return np.broadcast_to(outer(self.axis_taps()), (channels, 1, *self.sizes)).copy()
 
-    def integer_kernel(self) -> npt.NDArray[np.int64]:
-        """The kernel times the power of two that makes every tap whole, shape `sizes`."""
-        if self.identity:
-            return outer(self.axis_taps()).astype(np.int64)
-        return integer_kernel(self.sizes)
+    def integer_kernel(self) -> npt.NDArray[np.int64] | None:
+        """The kernel times the power of two that makes every tap whole, shape `sizes`; None where they do not fit int8
+        or are mixed with the identity."""
+        whole = integer_kernel(self.sizes)
+        if self.strength < 1 or whole.max() > 127:
+            return None
+        return outer(self.axis_taps()).astype(np.int64) if self.identity else whole
 
 
 def is_blur_kernel(weight: npt.NDArray[np.generic]) -> bool:

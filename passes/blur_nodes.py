@@ -31,7 +31,8 @@ def blur_nodes(
     """New nodes that write the blurred `source` (N, channels, *spatial) to `target`, in order.
 
     Reflect and edge padding become a Pad node, zero padding goes into the Conv. In a quantised region the taps
-    are int8 at the power-of-two scale that makes them sum to 1, so no float island is left behind.
+    are int8 at the power-of-two scale that makes them sum to 1, so no float island is left behind; taps that are no
+    such integers filter what is dequantised.
     """
     if dtype == DOUBLE and [node.op for node in source.inputs] == ["MaxPool"]:
         return _weighted_slices(editor, scope, blur, source, target, name)
@@ -54,20 +55,25 @@ def blur_nodes(
         inputs = [source, kernel] if bias is None else [source, kernel, bias]
         nodes.append(editor.node("Conv", f"{name}/Conv", inputs, [target], **attributes))
         return nodes
-    taps = blur.integer_kernel()
-    weight = np.broadcast_to(taps, (channels, 1, *blur.sizes))
-    kernel = editor.constant(scope, f"{name}/taps", weight, INT8)
-    scale = editor.constant(scope, f"{name}/taps_scale", np.array(1 / taps.sum()), _scale_type(editor, quantisation))
-    zero = editor.constant(scope, f"{name}/taps_zero_point", np.array(0), INT8)
+    real_type, taps = _scale_type(editor, quantisation), blur.integer_kernel()
     of_map = [quantisation.scale, quantisation.zero_point]
-    if quantisation.form == "qlinear":
-        inputs = [source, *of_map, kernel, scale, zero, *of_map]
-        nodes.append(editor.node("QLinearConv", f"{name}/QLinearConv", inputs, [target], **attributes))
-        return nodes
     real, weights, blurred = (editor.variable(f"{name}/{part}") for part in ("real", "weights", "blurred"))
+    of_taps: list[Node] = []
+    if taps is None:
+        assert quantisation.form == "qdq", "a map of integers alone is refused to a filter that has none"
+        weights = editor.constant(scope, f"{name}/taps", blur.kernel(channels), real_type)
+    else:
+        kernel = editor.constant(scope, f"{name}/taps", np.broadcast_to(taps, (channels, 1, *blur.sizes)), INT8)
+        scale = editor.constant(scope, f"{name}/taps_scale", np.array(1 / taps.sum()), real_type)
+        zero = editor.constant(scope, f"{name}/taps_zero_point", np.array(0), INT8)
+        if quantisation.form == "qlinear":
+            inputs = [source, *of_map, kernel, scale, zero, *of_map]
+            nodes.append(editor.node("QLinearConv", f"{name}/QLinearConv", inputs, [target], **attributes))
+            return nodes
+        of_taps = [editor.node("DequantizeLinear", f"{name}/DequantizeTaps", [kernel, scale, zero], [weights])]
     nodes += [
         editor.node("DequantizeLinear", f"{name}/Dequantize", [source, *of_map], [real]),
-        editor.node("DequantizeLinear", f"{name}/DequantizeTaps", [kernel, scale, zero], [weights]),
+        *of_taps,
         editor.node("Conv", f"{name}/Conv", [real, weights], [blurred], **attributes),
         editor.node("QuantizeLinear", f"{name}/Quantize", [blurred, *of_map], [target]),
     ]

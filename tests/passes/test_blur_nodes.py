@@ -3,13 +3,14 @@ quantised maps, which stay integers."""
 
 from __future__ import annotations
 
+from math import comb
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto
-from reference import blur, build, dense, ops, qdq, relative_difference, run, weight, with_inferred_outputs
+from reference import Array, blur, build, dense, ops, qdq, relative_difference, run, weight, with_inferred_outputs
 
 import aarewrite
 from aarewrite.filters import depthwise_kernel
@@ -181,6 +182,40 @@ def test_qlinear_conv(kind: Any) -> None:
     front = aarewrite.rewrite(model, placement="before")
     assert front.changed
     assert not aarewrite.rewrite(front.model, placement="before").changed
+
+
+def filtered(x: Array, taps: Array) -> Array:
+    """The map reflected, filtered by the same taps along both axes, every second sample."""
+    padded = np.pad(x, [(0, 0), (0, 0), *[(len(taps) // 2,) * 2] * 2], mode="reflect")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (len(taps),) * 2, (2, 3))[:, :, ::2, ::2]
+    return np.asarray(np.einsum("nchwij,i,j->nchw", windows, taps, taps))
+
+
+@pytest.mark.parametrize(("taps", "strength", "islands"), [(3, 1.0, 0), (3, 0.5, 1), (7, 1.0, 1)])
+def test_taps_that_are_no_int8_filter_what_is_dequantised(taps: int, strength: float, islands: int) -> None:
+    """In front of a float conv that reads integers: 7x7 taps go up to 400, those at half strength are no integers."""
+    w = weight(4, 3, 1, 1)
+    model = build(
+        """(uint8[1, 3, 16, 16] q) => (float[] y) {
+        x = DequantizeLinear(q, scale, zero)
+        [conv] y = Conv<strides = [2, 2]>(x, w)
+    }""",
+        w=w, scale=np.float32(0.05), zero=np.uint8(128),
+    )  # fmt: skip
+    recipe = Recipe(filter=taps, strength=strength, first_conv=True)
+    result = aarewrite.rewrite(model, recipe)
+    assert result.proof is not None
+    assert result.proof.passed
+    assert ops(result.model).count("DequantizeLinear") == 4 - islands
+    q = np.random.default_rng(0).integers(0, 256, (1, 3, 16, 16), np.uint8)
+    real = (q.astype(np.float64) - 128) * 0.05
+    vector = strength * np.array([comb(taps - 1, k) for k in range(taps)]) / 2 ** (taps - 1)
+    vector[taps // 2] += 1 - strength
+    mixed = filtered(real, vector)
+    rounded = (np.clip(np.rint(mixed / 0.05) + 128, 0, 255) - 128) * 0.05
+    expected = dense("Conv", rounded, (1, 1), [(0, 0)] * 2, w=w)
+    assert relative_difference(run(result.model, q=q)[0], expected) < 0.02  # a step where a half is rounded elsewhere
+    assert not aarewrite.rewrite(result.model, recipe).changed
 
 
 def test_quantised_max_pool() -> None:

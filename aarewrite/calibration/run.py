@@ -29,6 +29,8 @@ from aarewrite.planning import Plan
 from aarewrite.progress import progress_bar
 from aarewrite.recipe import Recipe, load_recipe
 from aarewrite.rewriting.pipeline import ModelSource, Options, Result
+from aarewrite.verification.maps import infer_task
+from aarewrite.verification.plausible import preprocessing_doubt
 
 STRENGTH = 0.5  # of the blur, by default: full strength costs trained weights more than repair gives back
 PAIRS = 5  # of crops of each sample held out
@@ -129,7 +131,7 @@ def calibrate(
 
     Args:
         model: Path or ModelProto; never changed.
-        data: Folder of images or an .npz, as for `aarewrite.verify`; no labels are needed.
+        data: Folder of images or an .npz, as for `aarewrite.verify`, but no synthetic noise; no labels are needed.
         recipe: What is done, as for `aarewrite.rewrite`.
         strength: 0..1, how much of the blur is mixed with the identity; "auto" searches strength, filter, placement, a
             last stage a trous and a second phase per site. None: the recipe's where it is a file or `Recipe`, else 0.5.
@@ -157,6 +159,13 @@ def calibrate(
     taps = options.get("filter")
     asked = _with_strength(load_recipe(recipe).with_options(filter=taps), recipe, strength)
     setup = open_setup(original, data, preprocess=preprocess, labels=labels, limit=limit, seed=seed)
+    if setup.data.kind == "synthetic":
+        raise UsageError(
+            "--calibrate synthetic: noise fits weights to noise, and looks better by it",
+            "give photographs, or whatever the model sees",
+        )
+    task = infer_task(setup.models[0], setup.geometry, None)
+    doubt = preprocessing_doubt(setup, task.grids[0].output) if task.name == "classify" else ""
     canvases = from_setup(setup)
     limit_cost = relative_budget(budget, original, options.get("input_shapes"))
     timed = limit_cost is not None and not str(budget).endswith(("MAC", "MACs"))
@@ -195,7 +204,7 @@ def calibrate(
         outcome = repair_and_judge(original, rewritten.model, canvases, settings, hold_out=hold_out, progress=shown)
     latency = latency_of(outcome.model) if latency_of else None
     chosen = tuple((site, choice.label) for site, choice in found.chosen.items())
-    failures = tuple(_failures(outcome, max_disagreement, limit_cost, latency))
+    failures = (*([doubt] if doubt else []), *_failures(outcome, max_disagreement, limit_cost, latency))
     data, preprocessing = setup.data.description, setup.recipe.describe()
     return Calibrated(outcome, rewritten, data, preprocessing, found.trials, chosen, latency, failures)
 

@@ -119,6 +119,8 @@ def rewrite(
     show = not quiet and STDOUT not in (json_file, str(report), str(target))
     if verbose and not show:
         raise UsageError("--verbose prints nothing here", "leave out -q, or give files in place of -")
+    if calibrate is not None and verify is not None and verify.partition(":")[0] == "synthetic":
+        raise UsageError("--verify synthetic: noise is no judge of a calibrated model", "give the data it is meant for")
     reads = {
         "--calibrate": calibrate, "--verify": verify, "--labels": labels, "--preprocess": preprocess,
         "--recipe": recipe, "--plan": plan,

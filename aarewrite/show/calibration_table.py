@@ -51,3 +51,5 @@ def print_calibrated(calibrated: Calibrated, verbose: bool = False) -> None:
     costs = {"multiply-accumulates": calibrated.cost, "latency": calibrated.latency}
     if known := ", ".join(f"{name} {value:.2f}x" for name, value in costs.items() if value is not None):
         out.say(known)
+    for reason in calibrated.failures:
+        out.say(f": {reason}", "failed", "red")

@@ -27,6 +27,7 @@ from aarewrite.verification.equivariance import LayerResult, measure_layers
 from aarewrite.verification.maps import MapResult, MapStudy, Task, infer_task
 from aarewrite.verification.metric import MetricResult, MetricStudy
 from aarewrite.verification.parity import Parity, Placement, compare, compare_with_file, node_placement, run_model
+from aarewrite.verification.plausible import preprocessing_doubt
 from aarewrite.verification.preconditions import find_violations
 from aarewrite.verification.protocols import PROTOCOLS, ShiftPlan, plan_shifts
 from aarewrite.verification.result import CircularClaim, VerifyReport
@@ -152,6 +153,8 @@ def verify(
     if max_shift is not None and set(shifted) == {"fractional"}:
         raise UsageError("--max-shift does nothing with fractional shifts alone", "add crop or circular to --protocol")
     outputs = [task.grids[0].output for task in tasks]
+    if kind == "classify" and (doubt := preprocessing_doubt(setup, outputs[-1])):
+        notes.append(doubt)
     furthest = max_shift or min(3, setup.geometry.reach) if kind == "metric" else max_shift
     studies: list[Study] = [
         _study(plan_shifts(protocol, setup.geometry, furthest, seed, batch_offsets, worst_radius, pairs), setup, tasks)

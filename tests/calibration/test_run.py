@@ -145,3 +145,17 @@ def test_wrong_requests(options: dict[str, Any], message: str) -> None:
     with pytest.raises(aarewrite.UsageError) as caught:
         aarewrite.calibrate(SAMPLES / "resnet.onnx", DIGITS, preprocess="unit", **options)
     assert message in str(caught.value)
+
+
+def test_noise_is_refused() -> None:
+    for data in ("synthetic", "synthetic:50"):
+        with pytest.raises(aarewrite.UsageError, match="noise fits weights to noise") as caught:
+            aarewrite.calibrate(SAMPLES / "resnet.onnx", data)
+        assert caught.value.next_step == "give photographs, or whatever the model sees"
+
+
+def test_preprocessing_that_looks_wrong_speaks_against_the_result() -> None:
+    found = aarewrite.calibrate(SAMPLES / "resnet.onnx", DIGITS, preprocess="raw255", limit=60)
+    assert not found.better
+    assert found.failures[0].startswith("the preprocessing looks wrong (raw255): 58 of 60 samples get class 8")
+    assert found.failures[0].endswith("; what fits better: unit (57 of 60 labels fit)")

@@ -102,3 +102,30 @@ def test_without_data_the_rewrite_names_the_remedy(aa: Callable[..., Any], tmp_p
     assert "never trained with blur lose accuracy" in ran.err
     assert "--calibrate IMAGES" in ran.err
     assert len(ran.err.strip().splitlines()) == 1
+
+
+def test_noise_calibrates_and_judges_nothing(aa: Callable[..., Any], tmp_path: Path) -> None:
+    model, out = SAMPLES / "resnet.onnx", tmp_path / "out.onnx"
+    ran = aa(model, "-o", out, "--calibrate", "synthetic:30", "--force")
+    assert ran.status == 2
+    assert ran.err == (
+        "aarewrite: error: --calibrate synthetic: noise fits weights to noise, and looks better by it; "
+        "give photographs, or whatever the model sees\n"
+    )
+    ran = aa(model, "-o", out, *DATA, "--verify", "synthetic")
+    assert ran.status == 2
+    assert ran.err.startswith("aarewrite: error: --verify synthetic: noise is no judge of a calibrated model; ")
+    assert not out.exists()
+
+
+def test_wrong_preprocessing_writes_nothing_unless_forced(aa: Callable[..., Any], tmp_path: Path) -> None:
+    out = tmp_path / "out.onnx"
+    request = [SAMPLES / "mobilenet.onnx", "-o", out, "--calibrate", DIGITS, "--preprocess", "raw255", "--limit", 60]
+    ran = aa(*request)
+    assert ran.status == 1
+    assert "get class 8; what fits better: unit (" in ran.err
+    assert len(ran.err.strip().splitlines()) == 1
+    assert not out.exists()
+    ran = aa(*request, "--force")
+    assert ran.status == 0
+    assert "failed: the preprocessing looks wrong (raw255): 60 of 60 samples get class 8" in ran.out

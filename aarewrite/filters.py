@@ -114,15 +114,15 @@ class Blur:
 
 
 def is_blur_kernel(weight: npt.NDArray[np.generic]) -> bool:
-    """Whether a depthwise weight (C, 1, *k) is a low-pass filter: equal for all channels, non-negative,
-    symmetric along every axis, sum 1. The single tap 1 (plain subsampling, the structural twin) counts."""
+    """Whether a depthwise weight (C, 1, *k) is a low-pass filter: equal for all channels, symmetric along every axis,
+    sum 1, and no frequency amplified. The single tap 1 (plain subsampling, the structural twin) counts."""
     kernels = np.asarray(weight, dtype=np.float64)
     first = kernels[0, 0]
     flips = (np.flip(first, axis) for axis in range(first.ndim))
     tolerance = 1e-3
     return bool(
-        np.all(kernels >= 0)
-        and np.allclose(kernels, first, atol=tolerance)
+        np.allclose(kernels, first, atol=tolerance)
         and all(np.allclose(first, flipped, atol=tolerance) for flipped in flips)
         and abs(first.sum() - 1) <= tolerance
+        and np.abs(np.fft.fftn(first, [4 * size for size in first.shape], range(first.ndim))).max() <= 1 + tolerance
     )

@@ -2,11 +2,12 @@
 
     pip install -e '.[bench]' && python benchmarks/accuracy.py
     python benchmarks/accuracy.py --filters 3 3:0.5 --models resnet18_ktb_small_ts_op13.onnx [--limit 200] [--output T]
+        [--against 3]
 
 The second form holds filters, at the strength behind the colon, against the original on the same crops of photographs:
 top-1 of the centre crop, consistency of pairs of crops up to 31 px apart, agreement of crops one pixel apart, each with
 the 95 % interval of its change over photographs and the p of a sign-flip test; multiply-accumulates; processor time on
-one thread.
+one thread. With --against they are held against another filter instead.
 
 In the first form the sample models run on their held-out digits; SqueezeNet 1.1 and MobileNetV2 on 500 photographs
 where $AAREWRITE_SHARED (default ../shared) has them. Agreement is the share of images that keep their class when the
@@ -94,6 +95,7 @@ def main() -> None:
     """Print a Markdown table."""
     parser = argparse.ArgumentParser(description="accuracy of weights that were never trained with blur")
     parser.add_argument("--filters", nargs="+", metavar="FILTER[:STRENGTH]")
+    parser.add_argument("--against", metavar="FILTER[:STRENGTH]", default="original")
     parser.add_argument("--models", nargs="+", default=["mobilenet_v2_tv_fp32.onnx"], metavar="FILE")
     parser.add_argument("--preprocess", default="imagenet")
     parser.add_argument("--limit", type=int, default=200)
@@ -127,18 +129,23 @@ def held_against_the_original(path: Path, options: argparse.Namespace) -> Iterat
     canvases = from_setup(setup)
     original = onnx.load(path)
     how = {"pairs": options.pairs, "threads": options.threads}
-    before = answer(original, canvases, range(canvases.count), **how)
     shapes = {canvases.input: (1, 3, *canvases.size)}
-    for which in options.filters:
+
+    def filtered(which: str) -> aarewrite.Result:
         name, _, strength = which.partition(":")
         recipe = load_recipe("aligned").with_options(strength=float(strength or 1))
-        result = aarewrite.rewrite(path, recipe, filter=int(name) if name.isdecimal() else name, input_shapes=shapes)
+        return aarewrite.rewrite(path, recipe, filter=int(name) if name.isdecimal() else name, input_shapes=shapes)
+
+    yardstick = original if options.against == "original" else filtered(options.against).model
+    before = answer(yardstick, canvases, range(canvases.count), **how)
+    for which in options.filters:
+        result = filtered(which)
         verdict = compare(before, answer(result.model, canvases, range(canvases.count), **how))
         assert verdict.centre_top1 is not None, "the photographs have labels"
         found = (verdict.centre_top1, verdict.consistency, verdict.one_pixel)
         if which == options.filters[0]:
-            cells = " | ".join(f"{one.before:.1f}" for one in found)
-            yield f"| {path.stem}, n = {verdict.images} | original | {cells} | 1 | 1 |"
+            cells = " | ".join([*(f"{one.before:.1f}" for one in found), *["1" if yardstick is original else ""] * 2])
+            yield f"| {path.stem}, n = {verdict.images} | {options.against} | {cells} |"
         sites = f"{len(result.plan.rewrites)} of {len(result.plan.sites)} sites"
         ratio = time_ratio(original, result.model, canvases)
         cells = " | ".join(map(_changed, found))

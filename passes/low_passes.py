@@ -6,8 +6,9 @@ from aarewrite.errors import UsageError
 from aarewrite.passes.binomial import Binomial
 from aarewrite.passes.contract import LowPass
 from aarewrite.passes.ideal import Ideal
+from aarewrite.passes.sinc import WindowedSinc
 
-LOW_PASSES: tuple[type[LowPass], ...] = (Binomial, Ideal)
+LOW_PASSES: tuple[type[LowPass], ...] = (Binomial, WindowedSinc, Ideal)
 FILTERS: dict[int | str, type[LowPass]] = {name: kind for kind in LOW_PASSES for name in kind.names}
 
 

@@ -87,3 +87,5 @@ def test_what_is_no_blur() -> None:
     assert not is_blur_kernel(-blur)
     assert not is_blur_kernel(np.array([[[0.5, 0.3, 0.2]]]))
     assert is_blur_kernel(np.full((2, 1, 2, 2), 0.25))
+    assert is_blur_kernel(np.array([[[-0.0625, 0, 0.5625, 1, 0.5625, 0, -0.0625]]]) / 2)  # a half-band low-pass
+    assert not is_blur_kernel(np.array([[[-0.25, 1.5, -0.25]]]))  # sums to 1 and sharpens

@@ -36,7 +36,7 @@ def preprocessing_doubt(setup: Setup, output: str) -> str:
     true = None if labels is None else np.asarray(labels)[places]
 
     def hits(classes: Array, moved: int = 0) -> int:
-        return 0 if true is None else np.count_nonzero(classes == true + moved)
+        return 0 if true is None else int(np.count_nonzero(classes == true + moved))
 
     tops, classes = _answers(setup, output, places)
     (most, count), limit = _commonest(tops), NEARLY_ALL[classes >= MANY_CLASSES]

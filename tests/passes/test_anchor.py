@@ -399,7 +399,7 @@ def test_what_cannot_be_anchored_says_why(model: onnx.ModelProto, form: str, rea
 
 def test_calibration_compares_what_both_see() -> None:
     with pytest.raises(UsageError, match="the plan changes what the model sees of input; calibrate without that"):
-        aarewrite.calibrate(str(SAMPLES / "resnet.onnx"), "synthetic", anchor="in-place", limit=4, preprocess="none")
+        aarewrite.calibrate(str(SAMPLES / "resnet.onnx"), SAMPLES / "digits_eval.npz", anchor="in-place", limit=4)
 
 
 # ---- the proof, real models and the command line -----------------------------------------------------------

@@ -6,8 +6,9 @@ moves along, and the model gets the same pixels. Source: Harris & Stephens 1988 
 (Ding et al.) and frames of size one (Puny et al.) for the idea.
 
 With g the grey image, gx = g[x+1] - g[x-1] and gy alike: A, B and C are gx gx, gy gy and gx gy behind two 5 x 5 means,
-nearly a Gaussian of sigma 2. H = AB - C^2 - 0.04 (A + B)^2 in float32, and p is where H is largest, 8 px or more from
-the border (the first such place). Wide: the input grows to N = n + S - 1, the origin is o = p mod S along each axis,
+nearly a Gaussian of sigma 2. H = AB - C^2 - 0.04 (A + B)^2 in float32, and p is the place of the largest H, 8 px or
+more from the border, that is no smaller than its eight neighbours (so that the flank of a corner beyond the border
+is none; the first of several). Wide: the input grows to N = n + S - 1, the origin is o = p mod S along each axis,
 the model runs on image[o : o + n]. In place: N = n, and the image is moved by d = ((p - n//2 + S//2) mod S) - S//2,
 its border reflected; that is the wide form with the image reflected to n + S - 1 px and o = d + S//2. Each image of a
 batch has its own origin. Where there is no corner (flat images, edges alone, NaN) it is the middle one, (S - 1)//2,
@@ -27,14 +28,14 @@ import onnx.parser
 from aarewrite.errors import CannotHandle
 from aarewrite.model.graph import GraphEditor, Scope
 from aarewrite.model.types import Array, Node, Tensor
-from aarewrite.options import option
+from aarewrite.options import option, whole
 from aarewrite.passes.contract import Frames, Record, Rewritten, StagePass
 from aarewrite.passes.images import Image, images
 from aarewrite.sites.reading import Reading
 
 FORMS = ("wide", "in-place")
 FLOAT, INT64 = 1, 7
-MARGIN = 8  # px at the border where no corner is looked for: 1 of the differences, 4 of the means, 3 to spare
+MARGIN = 8  # px at the border where no corner is looked for: differences, means and neighbours take 1 + 4 + 1
 REACH = 4  # px that the two means take off each side
 GREY = (0.299, 0.587, 0.114)  # BT.601; for images in BGR they say other things of red and blue, which is no matter
 HARRIS = 0.04
@@ -44,10 +45,18 @@ OLDEST_REDUCTION_WITH_INPUTS = {"ReduceMax": 18, "ReduceSum": 13}
 
 @dataclass(frozen=True)
 class Asked:
-    """What a recipe may say of it."""
+    """What a recipe may say of it.
+
+    Attributes:
+        anchor: Its form, "" for none.
+        anchor_origin: Whether the origin is an output.
+        anchor_phases: Among how many origins it chooses along an axis, at least; 0: the total stride. More make the
+            view jump less often: once in so many pixels.
+    """
 
     anchor: str = option("", choices=("", *FORMS))
     anchor_origin: bool = False
+    anchor_phases: int = whole(0)
 
 
 @dataclass(frozen=True)
@@ -80,7 +89,7 @@ class PhaseAnchor(StagePass):
         if not asked.anchor:
             return None
         found = [image for image in images(reading) if len(image.axes) > 1]
-        phases = _phases(reading, found[0]) if found else ()
+        phases = _phases(reading, found[0], asked.anchor_phases) if found else ()
         return cls(tuple(image.tensor.name for image in found), asked.anchor, phases, asked.anchor_origin)
 
     def check(self, reading: Reading) -> None:
@@ -175,8 +184,9 @@ def _index(reading: Reading, image: Image) -> int:
     return [value.name for value in reading.model.proto.graph.input].index(image.tensor.name)
 
 
-def _phases(reading: Reading, image: Image) -> tuple[int, ...]:
-    """The total stride along each axis of the image: the least common multiple of those of all maps."""
+def _phases(reading: Reading, image: Image, least: int) -> tuple[int, ...]:
+    """The total stride along each axis of the image: the least common multiple of those of all maps; where more are
+    wanted, a multiple of it."""
     rank = len(image.axes)
     reached = [
         [s * before for s, before in zip(site.strides, site.stride_so_far, strict=True)]
@@ -188,7 +198,7 @@ def _phases(reading: Reading, image: Image) -> tuple[int, ...]:
         if before is not None and all(len(one) == rank and all(one) for one in (*ends, before)):
             ratios = [round((a or 0) / (b or 1)) or 1 for a, b in zip(*ends, strict=True)]
             reached.append([r * s for r, s in zip(ratios, before, strict=True)])
-    total = iter([math.lcm(*along) for along in zip(*reached, strict=True)] or [1] * rank)
+    total = iter([s * -(-least // s) or s for s in map(math.lcm, *reached)] if reached else [1] * rank)
     return tuple(next(total) if letter not in "nc" else 1 for letter in image.layout)
 
 
@@ -223,7 +233,7 @@ class _Graph:
     def _corner(self) -> tuple[Tensor, Tensor]:
         """Row and column of the strongest corner, `MARGIN` px less, (N, 2), and whether there is one, (N, 1)."""
         grey = self._grey()
-        low, high = MARGIN - REACH, [size - MARGIN + REACH for size in self.sizes]
+        low, high = MARGIN - REACH - 1, [size - MARGIN + REACH + 1 for size in self.sizes]
         right, left, below, above = (
             self._slice(grey, [low + dy, low + dx], [high[0] + dy, high[1] + dx], [2, 3])
             for dy, dx in ((0, 1), (0, -1), (1, 0), (-1, 0))
@@ -237,7 +247,10 @@ class _Graph:
         det = self.add("Sub", [self.add("Mul", [a, b]), self.add("Mul", [c, c])])
         harris = self.add("Sub", [det, self.add("Mul", [self.add("Mul", [trace, trace]), share])])
         height, width = (size - 2 * MARGIN for size in self.sizes)
-        flat = self.add("Reshape", [harris, self.whole([-1, height * width])])
+        inner = self._slice(harris, [1, 1], [1 + height, 1 + width], [2, 3])
+        flank = self.add("Less", [inner, self.add("MaxPool", [harris], kernel_shape=[3, 3])])
+        peaks = self.add("Where", [flank, self._constant(np.array(0), FLOAT), inner])
+        flat = self.add("Reshape", [peaks, self.whole([-1, height * width])])
         place, columns = self.add("ArgMax", [flat], axis=1, keepdims=1), self.whole(width)
         corner = self.add("Concat", [self.add(op, [place, columns]) for op in ("Div", "Mod")], axis=1)
         # 0, and NaN where any H is NaN or infinite: nothing is greater than that

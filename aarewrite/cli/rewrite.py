@@ -26,13 +26,13 @@ UNTRAINED = (
 )
 RECIPE = (
     "recipe", "filter", "pad", "placement", "first_conv", "max_window", "views", "views_of", "anchor", "anchor_origin",
-    "only", "skip", "input",
+    "anchor_phases", "only", "skip", "input",
 )  # fmt: skip
 OF_EITHER = ("labels", "preprocess", "limit", "seed")
 OF_VERIFY = ("provider", "protocol", "max_shift", "layers", "report", "min_consistency", "max_diff")
 OF_CALIBRATE = ("strength", "budget", "max_disagreement", "crops", "hold_out", "force", "verbose")
 OWNERS: options.Rules = (
-    {"views_of": ("views",), "anchor_origin": ("anchor",)}
+    {"views_of": ("views",), "anchor_origin": ("anchor",), "anchor_phases": ("anchor",)}
     | dict.fromkeys(OF_EITHER, ("verify", "calibrate"))
     | dict.fromkeys(OF_VERIFY, ("verify",))
     | dict.fromkeys(OF_CALIBRATE, ("calibrate",))
@@ -67,6 +67,9 @@ def rewrite(
         str | None, Option(metavar="wide|in-place", help="Choose the grid's phase by the image's content.")
     ] = None,
     anchor_origin: Annotated[bool, Option("--anchor-origin", help="Add the chosen origin as an output.")] = False,
+    anchor_phases: Annotated[
+        int | None, Option(help="Choose among so many origins along an axis, or more.", show_default="total stride")
+    ] = None,
     only: Annotated[list[str] | None, Option(metavar="GLOB", help="Rewrite only these nodes.")] = None,
     skip: Annotated[list[str] | None, Option(metavar="GLOB", help="Leave these nodes.")] = None,
     input: options.InputShapes = None,
@@ -111,7 +114,8 @@ def rewrite(
     how: Options = {
         "filter": int(filter) if filter and filter.isdecimal() else filter, "pad": pad, "placement": placement,
         "first_conv": first_conv, "max_window": max_window, "views": views, "views_of": views_of,
-        "anchor": anchor, "anchor_origin": anchor_origin or None, "only": only or [], "skip": skip or [],
+        "anchor": anchor, "anchor_origin": anchor_origin or None, "anchor_phases": anchor_phases,
+        "only": only or [], "skip": skip or [],
         "input_shapes": options.parse_inputs(input),
     }  # fmt: skip
     loaded = model_file.load(model)

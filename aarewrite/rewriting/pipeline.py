@@ -64,6 +64,7 @@ class Options(TypedDict, total=False):
     views_of: str | None  # "logits" or "probabilities"
     anchor: str | None  # "wide" or "in-place": the phase of the grid is chosen by the image's content
     anchor_origin: bool | None  # whether the chosen origin is a further output
+    anchor_phases: int | None  # among how many origins it is chosen along an axis, at least; 0: the total stride
     only: Iterable[str]  # globs over node names; the other sites are kept
     skip: Iterable[str]  # globs over node names of sites to keep
     input_shapes: Mapping[str, Sequence[int]] | None  # by input name, for sizes that the model leaves open
@@ -84,8 +85,8 @@ def rewrite(
         recipe: "aligned", "zhang2019", "zhang2019-resnet", "timm", "composer", a TOML file, or a `Recipe`.
         plan: A plan to apply instead of making one; recipe and options are then not used.
         verify: Run the identity proof and the rewritten model.
-        options: filter, pad, placement, first_conv, max_window, views, views_of, anchor, anchor_origin, only, skip and
-            input_shapes, as in `Options`.
+        options: filter, pad, placement, first_conv, max_window, views, views_of, anchor, anchor_origin, anchor_phases,
+            only, skip and input_shapes, as in `Options`.
 
     Raises:
         UsageError: An argument is wrong.
@@ -163,4 +164,5 @@ def recipe_options(recipe: Recipe, options: Options) -> Recipe:
         views_of=options.get("views_of"),
         anchor=options.get("anchor"),
         anchor_origin=options.get("anchor_origin"),
+        anchor_phases=options.get("anchor_phases"),
     )

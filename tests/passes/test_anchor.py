@@ -67,8 +67,8 @@ def rewritten(model: onnx.ModelProto | str | Path, recipe: Recipe, **options: An
 # ---- numpy's own -------------------------------------------------------------------------------------------
 
 
-def corner(image: Array) -> tuple[int, int]:
-    """Where Harris' measure of a grey image is largest, in float64; the mean of means is one 9 x 9 filter."""
+def corner(image: Array) -> tuple[int, int] | None:
+    """Where Harris' measure of a grey image has its largest peak, in float64; the mean of means is one 9 x 9 filter."""
     height, width = image.shape
     tent = np.convolve(np.ones(5), np.ones(5)) / 25
     dx, dy = np.zeros_like(image), np.zeros_like(image)
@@ -79,16 +79,20 @@ def corner(image: Array) -> tuple[int, int]:
         rows = sum(t * one[k : height - 8 + k] for k, t in enumerate(tent))
         return np.asarray(sum(t * rows[:, k : width - 8 + k] for k, t in enumerate(tent)))
 
-    a, b, c = (smooth(one)[4:-4, 4:-4] for one in (dx * dx, dy * dy, dx * dy))
+    a, b, c = (smooth(one)[3:-3, 3:-3] for one in (dx * dx, dy * dy, dx * dy))
     harris = a * b - c**2 - 0.04 * (a + b) ** 2
-    y, x = np.unravel_index(int(harris.argmax()), harris.shape)
-    return int(y) + 8, int(x) + 8
+    inner, around = harris[1:-1, 1:-1], np.lib.stride_tricks.sliding_window_view(harris, (3, 3))
+    peaks = np.where(inner == around.max((2, 3)), inner, -np.inf)
+    y, x = np.unravel_index(int(peaks.argmax()), peaks.shape)
+    return (int(y) + 8, int(x) + 8) if peaks.max() > 0 else None
 
 
 def expected(form: str, image: Array, size: Any, strides: Any) -> tuple[tuple[int, int], Array]:
     """The origin of one image (channels, height, width), and what is seen from there."""
     weights = np.array([0.299, 0.587, 0.114] if len(image) == 3 else [1.0])
     p = corner(np.tensordot(weights, image.astype(np.float64), 1))
+    if p is None:
+        p = tuple((s - 1) // 2 if form == "wide" else n // 2 for n, s in zip(size, strides, strict=True))
     if form == "wide":
         y, x = (at % s for at, s in zip(p, strides, strict=True))
         return (y, x), image[:, y : y + size[0], x : x + size[1]]
@@ -262,6 +266,17 @@ def test_a_size_that_was_given_is_written_into_the_model(form: str) -> None:
     matches(result, form, noise(4, 3, *taken(form)))
 
 
+@pytest.mark.parametrize(("asked", "phases"), [(1, (4, 6)), (6, (8, 6)), (9, (12, 12))])
+@pytest.mark.parametrize("form", FORMS)
+def test_more_phases_are_a_multiple_of_the_stride(form: str, asked: int, phases: tuple[int, int]) -> None:
+    model = rewritten(net(), with_anchor(form, anchor_phases=asked))
+    x = noise(1, 3, *taken(form, SIZE, phases))
+    _, seen, (origin,) = run(model, x=x)
+    at, view = expected(form, x[0], SIZE, phases)
+    assert tuple(origin) == at
+    np.testing.assert_array_equal(seen[0], view)
+
+
 def test_the_origin_is_an_output_on_request() -> None:
     model = net(batch="N")
     result = rewritten(model, with_anchor("wide"))
@@ -327,7 +342,7 @@ def test_the_metadata_say_what_was_done() -> None:
 
 
 def test_a_recipe_speaks_of_it_only_where_there_is_one() -> None:
-    assert not {"anchor", "anchor_origin"} & set(Recipe().to_dict())
+    assert not {"anchor", "anchor_origin", "anchor_phases"} & set(Recipe().to_dict())
     told = with_anchor("wide").to_dict()
     assert (told["anchor"], told["anchor_origin"]) == ("wide", True)
     assert recipe_from_dict(told, "") == with_anchor("wide")
@@ -477,6 +492,8 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (("--anchor-origin",), "--anchor-origin does nothing without --anchor"),
+        (("--anchor-phases", "64"), "--anchor-phases does nothing without --anchor"),
+        (("--anchor", "wide", "--anchor-phases", "-1"), "anchor_phases = -1 is not a whole number of 0 or more"),
         (("--anchor", "wide", "--plan", "p.json"), "--plan and --anchor exclude each other"),
         (("--anchor", "both"), "anchor = 'both' is not one of"),
     ],

@@ -1,0 +1,293 @@
+"""What an anchor in front of real models is worth, and what it costs: the figures of docs/recipes.md.
+
+    pip install -e '.[bench]' && python benchmarks/anchor.py [--limit N] [--camera N] [--only PART...] [--output F]
+
+On the 500 photographs of $AAREWRITE_SHARED (default ../shared), with `--anchor wide`, each against the original on the
+centre crop of the same view:
+
+- origins: the origin equals numpy's (float64, one 9 x 9 filter in place of two means), and the output is the original's
+  on numpy's crop, bit for bit;
+- overlay: how often a box of 32 px, black and white, at a fixed place of the view holds the corner;
+- whole pixels: short side 287, two views one whole pixel apart (1 px) or anywhere (far): pairs with the same class;
+- a camera: `aarewrite verify --protocol camera` against the pinned origin (the identity proof's twin), the first N;
+- latency: of one image, alternating: least processor time on one thread, and on two threads the median of the ratios of
+  neighbouring runs by the clock, which other work on the machine makes larger than it is;
+- segmentation: DeepLab, short side 420, outputs pasted back at the origin: pixels that change class between views 1 px
+  apart, with as many origins as the model has phases (8) and with 128.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx.version_converter
+from PIL import Image
+
+import aarewrite
+from aarewrite.calibration.latency import STOP_SPINNING
+from aarewrite.model.runtime import plain_session
+from aarewrite.outputs import text_output
+from aarewrite.recipe import Recipe
+from aarewrite.rewriting.apply import Plan, applied
+from aarewrite.verification.statistics import Difference, difference
+
+Array = npt.NDArray[Any]
+ROOT = Path(__file__).parent.parent
+SHARED = Path(os.environ.get("AAREWRITE_SHARED", ROOT.parent / "shared"))
+CLASSIFIERS = {
+    "SqueezeNet 1.1": ("squeezenet1_1_fp32.onnx", "caffe"),
+    "MobileNetV2": ("mobilenet_v2_tv_fp32.onnx", "imagenet"),
+    "ResNet-18": ("resnet18_ktb_small_ts_op13.onnx", "imagenet"),
+}
+DEEPLAB = "deeplab_v3_mnv2_tf.onnx"
+SIDE, SHORT, LARGE = 224, 287, 420
+BOX = (24, 32)  # where an overlay lies in a view, and its size
+STEPS = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)]
+PARTS = ("latency", "pixels", "segmentation", "camera")
+
+
+def main() -> None:
+    """Print the figures, and write them to a file where one is named."""
+    parser = argparse.ArgumentParser(description="an anchor in front of real models")
+    parser.add_argument("--limit", type=int, default=500, help="photographs")
+    parser.add_argument("--camera", type=int, default=150, help="photographs under a camera")
+    parser.add_argument("--runs", type=int, default=100, help="of the latency")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--models", nargs="+", choices=CLASSIFIERS, default=list(CLASSIFIERS))
+    parser.add_argument("--output", type=Path)
+    asked = parser.parse_args()
+    lines: list[str] = []
+    for line in figures(asked):
+        print(line, flush=True)
+        lines.append(line)
+    with text_output(asked.output, "\n".join(lines) + "\n"):
+        pass
+
+
+def figures(asked: argparse.Namespace) -> Iterator[str]:
+    """Every line, as it is measured."""
+    files = sorted((SHARED / "images" / "imagenet_sample").glob("*.jpg"))[: asked.limit]
+    for label in asked.models if set(asked.only) - {"segmentation"} else ():
+        file, preset = CLASSIFIERS[label]
+        original, plan, model = anchored(onnx.load(SHARED / "models" / file), SIDE)
+        if "latency" in asked.only:
+            yield f"{label}, latency: {latency(original, model, asked.runs)}"
+        if "pixels" in asked.only:
+            for line in whole_pixels(original, model, files, preset):
+                yield f"{label}, {line}"
+        if "camera" in asked.only:
+            for line in camera(applied(plan, original, twin=True).to_proto(), model, preset, asked.camera):
+                yield f"{label}, {line}"
+    if "segmentation" in asked.only:
+        for line in segmentation(files):
+            yield f"DeepLab, {line}"
+
+
+def anchored(original: onnx.ModelProto, side: int, phases: int = 0) -> tuple[onnx.ModelProto, Plan, onnx.ModelProto]:
+    """The model, the plan and the rewritten model, which tells its origin."""
+    name = original.graph.input[0].name
+    dims = [dim.dim_value for dim in original.graph.input[0].type.tensor_type.shape.dim]
+    shape = (1, side, side, 3) if dims[-1] == 3 else (1, 3, side, side)
+    kept = Recipe(name="anchor", conv="keep", max_pool="keep", average_pool="keep")
+    recipe = kept.with_options(anchor="wide", anchor_origin=True, anchor_phases=phases)
+    plan = aarewrite.plan(original, recipe, input_shapes={name: shape})
+    return original, plan, aarewrite.rewrite(original, recipe, input_shapes={name: shape}).model
+
+
+def latency(original: onnx.ModelProto, model: onnx.ModelProto, runs: int) -> str:
+    """The ratio, on noise: each model at its own size."""
+    told = []
+    for threads, clock in ((1, time.process_time), (2, time.perf_counter)):
+        timed = []
+        for one, size in ((original, SIDE), (model, size_of(model))):
+            x = np.random.default_rng(0).normal(0, 50, (1, 3, size, size)).astype(np.float32)
+            timed.append((plain_session(one, threads, entries=STOP_SPINNING), {one.graph.input[0].name: x}))
+        seconds: tuple[list[float], list[float]] = ([], [])
+        for _ in range(runs):
+            for (session, feed), spent in zip(timed, seconds, strict=True):
+                begin = clock()
+                session.run(None, feed)
+                spent.append(clock() - begin)
+        ratio = median(after / before for before, after in zip(*seconds, strict=True))
+        before, after = (1e3 * min(spent) for spent in seconds)
+        what = f"{after / before:.3f}x ({before:.1f} -> {after:.1f} ms)" if threads == 1 else f"{ratio:.3f}x"
+        told.append(f"{what} on {threads} thread{'s' * (threads > 1)}")
+    return ", ".join(told)
+
+
+def size_of(model: onnx.ModelProto) -> int:
+    """The height that a model takes (channels first or last)."""
+    dims: list[int] = [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim]
+    return dims[2]
+
+
+# ---- numpy's own -------------------------------------------------------------------------------------------
+
+
+def numpy_corner(view: Array) -> Array | None:
+    """The strongest corner (y, x) of a view (3, N, N) in float64, None where there is none."""
+    grey = np.tensordot(np.array([0.299, 0.587, 0.114]), view.astype(np.float64), 1)
+    gx, gy = (grey[1:-1, 2:] - grey[1:-1, :-2]) / 2, (grey[2:, 1:-1] - grey[:-2, 1:-1]) / 2
+    tent = np.convolve(np.ones(5), np.ones(5)) / 25
+
+    def smooth(one: Array) -> Array:
+        rows = np.apply_along_axis(np.convolve, 0, one, tent, "valid")
+        return np.apply_along_axis(np.convolve, 1, rows, tent, "valid")
+
+    a, b, c = (smooth(one)[2:-2, 2:-2] for one in (gx * gx, gy * gy, gx * gy))
+    harris = a * b - c * c - 0.04 * (a + b) ** 2
+    inner = harris[1:-1, 1:-1]
+    peak = inner >= np.lib.stride_tricks.sliding_window_view(harris, (3, 3)).max((2, 3))
+    harris = np.where(peak, inner, 0)
+    return np.array(np.unravel_index(harris.argmax(), harris.shape)) + 8 if harris.max() > 0 else None
+
+
+# ---- whole pixels ------------------------------------------------------------------------------------------
+
+
+def photograph(file: Path, short: int = SHORT) -> Array:
+    """RGB bytes (height, width, 3), the short side resized."""
+    image = Image.open(file).convert("RGB")
+    scale = short / min(image.size)
+    return np.asarray(image.resize([max(short, round(scale * side)) for side in image.size], Image.Resampling.BICUBIC))
+
+
+def preprocessed(preset: str) -> Callable[[Array], Array]:
+    """From bytes (H, W, 3) to the model's float32 (3, H, W)."""
+    if preset == "caffe":
+        mean, deviation, order = [104.0, 117.0, 123.0], [1.0, 1.0, 1.0], -1
+    else:
+        mean, deviation, order = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375], 1
+    return lambda image: np.ascontiguousarray(
+        ((image[:, :, ::order] - np.array(mean)) / np.array(deviation)).astype(np.float32).transpose(2, 0, 1)
+    )
+
+
+def overlaid(view: Array) -> Array:
+    """A view with a box on it, half of it black and half white."""
+    begin, side = BOX
+    dark, light = view.min((1, 2), keepdims=True), view.max((1, 2), keepdims=True)
+    found = view.copy()
+    found[:, begin : begin + side, begin : begin + side] = dark
+    found[:, begin : begin + side, begin + side // 2 : begin + side] = light
+    return found
+
+
+def places(file_number: int, shape: Sequence[int], size: int) -> list[tuple[int, int]]:
+    """A view's place, one 1 px away, and one anywhere."""
+    rng = np.random.default_rng(file_number)
+    room = [side - size for side in shape[:2]]
+    here = [int(rng.integers(1, most)) for most in room]
+    step = STEPS[int(rng.integers(len(STEPS)))]
+    far = [int(rng.integers(0, most + 1)) for most in room]
+    return [(here[0], here[1]), (here[0] + step[0], here[1] + step[1]), (far[0], far[1])]
+
+
+def whole_pixels(
+    original: onnx.ModelProto, model: onnx.ModelProto, files: Sequence[Path], preset: str
+) -> Iterator[str]:
+    """Origins and outputs against numpy, and agreement of views one pixel apart and anywhere."""
+    before, after = plain_session(original), plain_session(model)
+    name, size, prepare = original.graph.input[0].name, size_of(model), preprocessed(preset)
+    stride, middle = size - SIDE + 1, (size - SIDE) // 2
+    origins, outputs, wraps, caught = [], [], [], []
+    agree: dict[str, list[list[float]]] = {"1 px": [[], []], "far": [[], []]}
+    for number, file in enumerate(files):
+        image = prepare(photograph(file))
+        where = places(number, image.shape[1:], size)
+        views = np.stack([image[:, y : y + size, x : x + size] for y, x in where])
+        scores, found = after.run(None, {name: views})
+        tops = [scores.reshape(len(views), -1).argmax(1)]
+        cuts = [[middle, middle]] * len(views)
+        centre = np.stack([v[:, y : y + SIDE, x : x + SIDE] for v, (y, x) in zip(views, cuts, strict=True)])
+        tops.insert(0, before.run(None, {name: centre})[0].reshape(len(views), -1).argmax(1))
+        corner = numpy_corner(views[0])
+        own = np.full(2, middle) if corner is None else corner % stride
+        origins.append(bool((own == found[0]).all()))
+        alone = before.run(None, {name: views[:1, :, own[0] : own[0] + SIDE, own[1] : own[1] + SIDE]})[0]
+        outputs.append(bool((after.run(None, {name: views[:1]})[0] == alone).all()))
+        at = numpy_corner(overlaid(views[0]))
+        caught.append(float(at is not None and bool((np.abs(at - BOX[0] - BOX[1] / 2) < BOX[1] / 2 + 4).all())))
+        seen = [np.add(place, origin) for place, origin in zip(where, found, strict=True)]
+        wraps.append(float(((seen[0] - seen[1]) % stride != 0).any()))
+        for k, one in enumerate(tops):
+            agree["1 px"][k].append(float(one[0] == one[1]))
+            agree["far"][k].append(float(one[0] == one[2]))
+    yield (
+        f"against numpy: the origin equal in {sum(origins)} of {len(origins)}, the output bit for bit in {sum(outputs)}"
+    )
+    yield f"another corner in {100 * np.mean(wraps):.1f} % of pairs 1 px apart"
+    yield f"an overlaid box holds the corner in {100 * np.mean(caught):.0f} %"
+    for title, (first, second) in agree.items():
+        yield f"whole pixels, {title}: {told(difference(title, first, second, 0))}"
+
+
+def told(change: Difference) -> str:
+    """A share before and after in percent, and the paired change with its interval."""
+    moved = f"{change.change:+.1f} [{change.low:.1f}, {change.high:.1f}]"
+    return f"{change.before:.1f} -> {change.after:.1f} ({moved}, n = {change.n})"
+
+
+def camera(pinned: onnx.ModelProto, model: onnx.ModelProto, preset: str, limit: int) -> Iterator[str]:
+    """The same two under a camera: the anchored model against its twin, which sees the centre."""
+    plain = onnx.ModelProto()
+    plain.CopyFrom(model)
+    with TemporaryDirectory() as folder:
+        paths = []
+        for label, one in (("anchored", plain), ("centre", pinned)):
+            del one.graph.output[1:]
+            paths.append(Path(folder) / f"{label}.onnx")
+            onnx.save(one, paths[-1])
+        photographs = SHARED / "images" / "imagenet_sample"
+        report = aarewrite.verify(
+            paths[0], photographs, against=paths[1], preprocess=preset, protocols=("camera",), limit=limit
+        )
+    for pooled in (report.camera[0].near, report.camera[0].far):
+        if pooled.change is not None:
+            yield f"camera, {pooled.regime}: {told(pooled.change)}"
+
+
+# ---- segmentation ------------------------------------------------------------------------------------------
+
+
+def segmentation(files: Sequence[Path]) -> Iterator[str]:
+    """Share of pixels that change class between views 1 px apart, in the picture's own coordinates."""
+    # Slice with computed bounds needs opset 10
+    source, side = onnx.version_converter.convert_version(onnx.load(SHARED / "models" / DEEPLAB), 10), 257
+    name, before = source.graph.input[0].name, plain_session(source)
+    for phases in (0, 128):
+        _, _, model = anchored(source, side, phases)
+        after, size = plain_session(model), size_of(model)
+        middle = (size - side) // 2
+        changed: list[list[float]] = [[], []]
+        for number, file in enumerate(files):
+            image = photograph(file, LARGE).astype(np.float32) / np.float32(127.5) - 1
+            maps: list[list[Array]] = [[], []]
+            for y, x in places(number, image.shape, size)[:2]:
+                view = np.ascontiguousarray(image[None, y : y + size, x : x + size])
+                centre = np.ascontiguousarray(view[:, middle : middle + side, middle : middle + side])
+                scores, origin = after.run(None, {name: view})
+                seen = [(before.run(None, {name: centre})[0], (middle, middle)), (scores, origin[0])]
+                for k, (one, (top, left)) in enumerate(seen):
+                    pasted = np.full(image.shape[:2], -1)
+                    pasted[y + top : y + top + side, x + left : x + left + side] = one[0].argmax(-1)
+                    maps[k].append(pasted)
+            for k, (first, second) in enumerate(maps):
+                both = (first >= 0) & (second >= 0)
+                changed[k].append(float((first != second)[both].mean()))
+        change = " -> ".join(f"{100 * np.mean(one):.3f}" for one in changed)
+        yield f"{size - side + 1} phases: pixels that change class within 1 px: {change} % (n = {len(files)})"
+
+
+if __name__ == "__main__":
+    main()

@@ -286,7 +286,7 @@ class _Graph:
 
     def _cut_each(self, whole: Tensor, origin: Tensor) -> Tensor:
         """The same for each image of a batch."""
-        names = {key: self.editor.fresh_name(f"{self.image.tensor.name}_anchor_{key}") for key in BODY_NAMES}
+        names = {key: self.editor.fresh_name(f"anchor_{key}") for key in BODY_NAMES}
         padded = [n + s - 1 for n, s in zip(self.seen, self.strides, strict=True)]
         text = BODY.format(
             **names,

@@ -157,6 +157,24 @@ def test_model_as_given_by_the_caller_is_not_changed(rich: onnx.ModelProto) -> N
     assert rich.SerializeToString() == before
 
 
+def test_inputs_are_resized_and_outputs_added() -> None:
+    model = build("(float[N, 2, H, 9] x) => (float[N, 2, H, 9] y) { y = Relu(x) }")
+    model.graph.value_info.append(helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 2, "H", 9]))
+    editor = GraphEditor(load(model))
+    (x,), added = editor.scopes[0].graph.inputs, editor.variable("z")
+    editor.resize_input(x, [0, 0, 12, 10])
+    editor.insert_after(editor.scopes[0], editor.scopes[0].nodes[0], [editor.node("Neg", "neg", [x], [added])])
+    editor.add_output(added, TensorProto.FLOAT, ["N", 2, 12, 10])
+    made = editor.export().to_proto()
+    declared = {
+        value.name: [dim.dim_value or dim.dim_param for dim in value.type.tensor_type.shape.dim]
+        for value in (*made.graph.input, *made.graph.output)
+    }
+    assert declared == {"x": ["N", 2, 12, 10], "y": ["N", 2, "H", 9], "z": ["N", 2, 12, 10]}
+    assert not made.graph.value_info
+    assert [tensor.name for tensor in editor.scopes[0].graph.outputs] == ["y", "z"]
+
+
 # ---- constants ---------------------------------------------------------------------------------------------
 
 

@@ -30,7 +30,13 @@ SIZE, S = (24, 30), (4, 6)
 
 
 def net(
-    kind: str = "float", layout: str = "nchw", channels: int = 3, batch: object = 1, opset: int = 13, size: Any = SIZE
+    kind: str = "float",
+    layout: str = "nchw",
+    channels: int = 3,
+    batch: object = 1,
+    opset: int = 13,
+    size: Any = SIZE,
+    ir: int = 8,
 ) -> onnx.ModelProto:
     """Strides 4 and 6; it also says what it sees."""
     dims = {"n": batch, "c": channels, "h": size[0], "w": size[1]}
@@ -47,7 +53,7 @@ def net(
             g = GlobalAveragePool(r)
             y = Flatten(g)
         }}""",
-        opset=opset, w1=weight(2, channels, 2, 3), w2=weight(2, 2, 2, 2, seed=1),
+        opset=opset, ir=ir, w1=weight(2, channels, 2, 3), w2=weight(2, 2, 2, 2, seed=1),
     )  # fmt: skip
 
 
@@ -159,6 +165,28 @@ def test_every_opset(form: str, opset: int, batch: object) -> None:
         assert aarewrite.plan(net(opset=opset), with_anchor(form)).warnings == (note.partition(";")[0],)
         return
     matches(rewritten(net(opset=opset, batch=batch), with_anchor(form)), form, noise(1, 3, *taken(form)))
+
+
+@pytest.mark.parametrize("batch", [1, "N"])
+def test_names_and_files_of_all_sorts(batch: object) -> None:
+    """A name that no text of a graph may hold; initializers that would be inputs."""
+    model = net(batch=batch, opset=11, ir=3)
+    for node in model.graph.node:
+        node.input[:] = ["images:0/in" if name == "x" else name for name in node.input]
+    model.graph.input[0].name = "images:0/in"
+    result = rewritten(model, with_anchor("wide"))
+    x = noise(1, 3, *taken("wide"))
+    _, seen, (origin,) = run(result, **{"images:0/in": x})
+    at, view = expected("wide", x[0], SIZE, S)
+    assert tuple(origin) == at
+    np.testing.assert_array_equal(seen[0], view)
+
+
+@pytest.mark.parametrize(("form", "opset"), [("wide", 10), ("in-place", 11)])
+def test_bytes_at_the_oldest_opsets(form: str, opset: int) -> None:
+    for batch in (1, 2):
+        model = net(kind="uint8", batch=batch, opset=opset)
+        matches(rewritten(model, with_anchor(form)), form, noise(batch, 3, *taken(form), kind="uint8"))
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 255.0, 65535.0])

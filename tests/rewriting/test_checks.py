@@ -47,3 +47,15 @@ def test_another_signature_is_refused(kind: str) -> None:
     getattr(model.graph, kind)[0].type.tensor_type.shape.dim[0].dim_param = "N"
     with pytest.raises(aarewrite.CheckFailed, match=f"the rewritten model's {kind}s differ in name, type or shape"):
         check(load(relu()), load(model))
+
+
+def test_an_input_that_may_be_resized_and_outputs_that_may_be_added() -> None:
+    model = build("""(float[1, 4] x) => (float[1, 2] y, float[1, 4] z) {
+        a, b = Split<axis = 1>(x)
+        y = Relu(a)
+        z = Neg(x)
+    }""")
+    assert check(load(relu()), load(model), resized=("x",), more_outputs=1) == ()
+    for allowed in ({"resized": ("x",)}, {"more_outputs": 1}, {"resized": ("x",), "more_outputs": 2}):
+        with pytest.raises(aarewrite.CheckFailed, match=r"the rewritten model's (inputs|outputs) differ"):
+            check(load(relu()), load(model), **allowed)

@@ -269,6 +269,18 @@ def test_symbolic_sizes_are_tried_even_and_odd() -> None:
     assert [run["x"] for run in proof.inputs] == [(1, 2, 160, 160), (1, 2, 161, 161)]
 
 
+@pytest.mark.parametrize(("begin", "passes"), [(1, True), (0, False), (2, False)])
+def test_a_twin_with_a_larger_input_sees_the_originals_in_its_frame(begin: int, passes: bool) -> None:
+    original = build("(float[1, 5] x) => (float[1, 5] y) { y = Relu(x) }")
+    larger = build(
+        "(float[1, 8] x) => (float[1, 5] y) { v = Slice(x, begin, end, axes)\n y = Relu(v) }",
+        begin=np.array([begin]), end=np.array([begin + 5]), axes=np.array([1]),
+    )  # fmt: skip
+    proof = prove(load(original), load(larger), load(larger), Claim(frames={"x": [(0, 0), (1, 2)]}))
+    assert proof.passed == passes
+    assert proof.inputs == ({"x": (1, 5)},)
+
+
 def test_given_shapes_are_used() -> None:
     model = build(
         "(float[N, 2, H, W] x) => (float[] y) { [pool] y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(x) }"

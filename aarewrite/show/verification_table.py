@@ -55,7 +55,8 @@ def _camera(report: VerifyReport, out: Terminal) -> None:
     pairs = f"{near} of near pairs (at most 1 px apart), {far} of far ones"
     says = f"Under a real camera {report.model} gives the same answer to {pairs}"
     if first.near.change and first.far.change:
-        says += f"; against {report.against}: {_change(first.near.change)} and {_change(first.far.change)} points"
+        moved = f"{first.near.change.says} and {first.far.change.says} points"
+        says += f"; against {report.against}: {moved}: {first.judgement}"
     out.say(says)
     titles = ["model", "condition", "near agreement", "far agreement", "top-1", "drift near/far", "worst near/far", "n"]
     rows = []
@@ -172,12 +173,8 @@ def _parity(report: VerifyReport, out: Terminal) -> None:
     out.table(titles, rows, heads=2, names=("output",), apart=True)
 
 
-def _change(change: Difference | None) -> str:
-    return f"{change.change:+.1f} [{change.low:+.1f}, {change.high:+.1f}]" if change else ""
-
-
 def _cells(change: Difference | None) -> tuple[str, str]:
-    return (_change(change), f"{change.p:.2g}") if change else ("", "")
+    return (change.says, f"{change.p:.2g}") if change else ("", "")
 
 
 def _mean_share(values: Sequence[Proportion | None]) -> str:

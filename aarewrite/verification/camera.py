@@ -21,7 +21,7 @@ from aarewrite.data.setup import Setup
 from aarewrite.data.views import Views
 from aarewrite.verification.classify import are_probabilities, checked_label, drift, read_scores, top_classes
 from aarewrite.verification.engine import Render, Result, Study
-from aarewrite.verification.statistics import Difference, Mean, Proportion, difference
+from aarewrite.verification.statistics import Difference, Mean, Proportion, difference, judgement
 
 POOLED = "pooled"
 Group = tuple[str, str]  # condition and regime
@@ -52,6 +52,7 @@ class CameraResult(Result):
     conditions: tuple[Steadiness, ...]  # each alone, near and far
     top1: Proportion | None = None  # share of all views with the right class, None without labels
     top1_change: Difference | None = None  # its paired change from `against`
+    judgement: str | None = None  # what the changes of far and near agreement show, at the model under test
 
     @property
     def rows(self) -> tuple[tuple[Steadiness, Steadiness], ...]:
@@ -175,7 +176,12 @@ class CameraStudy(_PairStudy):
             f"seed {self._seed}"
         )
         head = self.models[m], "camera", description, self._seed, near.agreement.n
-        return [CameraResult(*head, self._severity, self._count, self._units(m), near, far, tuple(alone), top1, change)]
+        verdict = judgement(far.change, near.change) if far.change and near.change else None
+        return [
+            CameraResult(
+                *head, self._severity, self._count, self._units(m), near, far, tuple(alone), top1, change, verdict
+            )
+        ]
 
 
 class OwnPairsStudy(_PairStudy):

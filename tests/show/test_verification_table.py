@@ -76,7 +76,8 @@ def test_the_camera_comes_first(tmp_path: Path, nets: list[Path]) -> None:
     lines, found = camera_report(tmp_path, nets, "--conditions", "shift,noise")
     says = next(line for line in lines if line.startswith("Under a real camera after.onnx gives the same answer to "))
     change = found["camera"][0]["near"]["change"]
-    assert f"against before.onnx: {change['after'] - change['before']:+.1f} [{change['low']:+.1f}, " in says
+    assert f"against before.onnx: {change['after'] - change['before']:+.2f} [{change['low']:+.2f}, " in says
+    assert says.endswith("points: better")
     heads = [i for i, line in enumerate(lines) if line.startswith("model ")]
     assert "near agreement" in lines[heads[0]]
     assert "consistency" in lines[heads[1]]

@@ -125,9 +125,11 @@ def test_the_change_is_after_minus_before(tmp_path):
         assert row.agreement.value == 1
         assert row.change.before == pytest.approx(100 * other.agreement.value)
         assert 0 < row.change.low < row.change.change < row.change.high
+    assert (after.judgement, before.judgement) == ("better", None)
     assert after.top1_change.after == pytest.approx(100 * after.top1.value)
     back = changed("shaky", "steady").camera[0]
     assert back.near.change.change == pytest.approx(-after.near.change.change)
+    assert back.judgement == "worse"
     assert back.top1_change.change == pytest.approx(-after.top1_change.change)
 
 

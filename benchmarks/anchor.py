@@ -8,7 +8,8 @@ centre crop of the same view:
 - origins: the origin equals numpy's (float64, one 9 x 9 filter in place of two means), and the output is the original's
   on numpy's crop, bit for bit;
 - overlay: how often a box of 32 px, black and white, at a fixed place of the view holds the corner;
-- whole pixels: short side 287, two views one whole pixel apart (1 px) or anywhere (far): pairs with the same class;
+- whole pixels: short side 287, two views one whole pixel apart (1 px) or up to 32 px apart along each axis (far): pairs
+  with the same class;
 - a camera: `aarewrite verify --protocol camera` against the pinned origin (the identity proof's twin), the first N;
 - latency: of one image, alternating: least processor time on one thread, and on two threads the median of the ratios of
   neighbouring runs by the clock, which other work on the machine makes larger than it is;
@@ -50,7 +51,7 @@ CLASSIFIERS = {
     "ResNet-18": ("resnet18_ktb_small_ts_op13.onnx", "imagenet"),
 }
 DEEPLAB = "deeplab_v3_mnv2_tf.onnx"
-SIDE, SHORT, LARGE = 224, 287, 420
+SIDE, SHORT, LARGE, FAR = 224, 287, 420, 32  # px
 BOX = (24, 32)  # where an overlay lies in a view, and its size
 STEPS = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)]
 PARTS = ("latency", "pixels", "segmentation", "camera")
@@ -61,6 +62,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="an anchor in front of real models")
     parser.add_argument("--limit", type=int, default=500, help="photographs")
     parser.add_argument("--camera", type=int, default=150, help="photographs under a camera")
+    parser.add_argument("--phases", type=int, default=32, help="of the classifiers; SqueezeNet alone has less, 16")
     parser.add_argument("--runs", type=int, default=100, help="of the latency")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--models", nargs="+", choices=CLASSIFIERS, default=list(CLASSIFIERS))
@@ -79,7 +81,7 @@ def figures(asked: argparse.Namespace) -> Iterator[str]:
     files = sorted((SHARED / "images" / "imagenet_sample").glob("*.jpg"))[: asked.limit]
     for label in asked.models if set(asked.only) - {"segmentation"} else ():
         file, preset = CLASSIFIERS[label]
-        original, plan, model = anchored(onnx.load(SHARED / "models" / file), SIDE)
+        original, plan, model = anchored(onnx.load(SHARED / "models" / file), SIDE, asked.phases)
         if "latency" in asked.only:
             yield f"{label}, latency: {latency(original, model, asked.runs)}"
         if "pixels" in asked.only:
@@ -184,13 +186,12 @@ def overlaid(view: Array) -> Array:
 
 
 def places(file_number: int, shape: Sequence[int], size: int) -> list[tuple[int, int]]:
-    """A view's place, one 1 px away, and one anywhere."""
+    """A view's place, one 1 px away, and another up to 31 px away along each axis."""
     rng = np.random.default_rng(file_number)
-    room = [side - size for side in shape[:2]]
-    here = [int(rng.integers(1, most)) for most in room]
-    step = STEPS[int(rng.integers(len(STEPS)))]
-    far = [int(rng.integers(0, most + 1)) for most in room]
-    return [(here[0], here[1]), (here[0] + step[0], here[1] + step[1]), (far[0], far[1])]
+    corner = [(side - size - FAR) // 2 for side in shape[:2]]
+    here, far = rng.integers(1, FAR, 2), rng.integers(0, FAR + 1, 2)
+    moves = (here, here + STEPS[int(rng.integers(len(STEPS)))], far)
+    return [(corner[0] + int(y), corner[1] + int(x)) for y, x in moves]
 
 
 def whole_pixels(

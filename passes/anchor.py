@@ -249,8 +249,8 @@ class _Graph:
         height, width = (size - 2 * MARGIN for size in self.sizes)
         inner = self._slice(harris, [1, 1], [1 + height, 1 + width], [2, 3])
         flank = self.add("Less", [inner, self.add("MaxPool", [harris], kernel_shape=[3, 3])])
-        peaks = self.add("Where", [flank, self._constant(np.array(0), FLOAT), inner])
-        flat = self.add("Reshape", [peaks, self.whole([-1, height * width])])
+        is_peak = self.add("Cast", [self.add("Not", [flank])], to=FLOAT)
+        flat = self.add("Reshape", [self.add("Mul", [inner, is_peak]), self.whole([-1, height * width])])
         place, columns = self.add("ArgMax", [flat], axis=1, keepdims=1), self.whole(width)
         corner = self.add("Concat", [self.add(op, [place, columns]) for op in ("Div", "Mod")], axis=1)
         # 0, and NaN where any H is NaN or infinite: nothing is greater than that
@@ -332,12 +332,10 @@ def _listed(values: Sequence[int]) -> str:
     return ", ".join(map(str, values))
 
 
-BODY_NAMES = ("body", "image", "begin", "lengths", "end", "axes_of", "cut", "shape", "part")
+BODY_NAMES = ("body", "image", "begin", "lengths", "end", "axes_of", "part")
 BODY = """{body} ({type}[{whole_dims}] {image}, int64[2] {begin}) => ({type}[{seen_dims}] {part}) {{
     {lengths} = Constant<value = int64[2] {{{size}}}>()
     {end} = Add({begin}, {lengths})
     {axes_of} = Constant<value = int64[2] {{{axes}}}>()
-    {cut} = Slice({image}, {begin}, {end}, {axes_of})
-    {shape} = Constant<value = int64[3] {{{seen_dims}}}>()
-    {part} = Reshape({cut}, {shape})
+    {part} = Slice({image}, {begin}, {end}, {axes_of})
 }}"""

@@ -12,6 +12,7 @@ from aarewrite.version import __version__
 
 if TYPE_CHECKING:
     from aarewrite.calibration.run import calibrate
+    from aarewrite.calibration.steady import steady
     from aarewrite.errors import AarewriteError, CannotHandle, CheckFailed, UsageError
     from aarewrite.recipe import Recipe
     from aarewrite.rewriting.apply import Plan
@@ -30,6 +31,7 @@ _HOMES = {
     "VerifyReport": "verification",
     "calibrate": "calibration.run",
     "rewrite": "rewriting.pipeline",
+    "steady": "calibration.steady",
     "verify": "verification",
 }
 
@@ -46,6 +48,7 @@ __all__ = [
     "calibrate",
     "plan",
     "rewrite",
+    "steady",
     "verify",
 ]
 

@@ -114,6 +114,7 @@ def calibrate(
     *,
     recipe: str | Path | Recipe = "calibrated",
     strength: float | str | None = None,
+    minutes: float | None = None,
     budget: str | float | None = None,
     max_disagreement: float | None = None,
     crops: int = 1,
@@ -135,6 +136,7 @@ def calibrate(
         recipe: What is done, as for `aarewrite.rewrite`.
         strength: 0..1, how much of the blur is mixed with the identity; "auto" searches strength, filter, placement, a
             last stage a trous and a second phase per site. None: the recipe's where it is a file or `Recipe`, else 0.5.
+        minutes: Time that the search may take; what it found by then is taken. None: until all is tried.
         budget: Largest cost: "1.15x" of the original's multiply-accumulates and of its latency as measured here, or
             "120MMAC" in all. A recipe's second phase begins later, or not at all, where it would be over it; without a
             budget it may cost 2.25x.
@@ -181,7 +183,11 @@ def calibrate(
             max_disagreement=SearchOptions.max_disagreement if max_disagreement is None else max_disagreement,
         )
         with progress_bar("searching a plan", None, progress) as advance:
-            found = search(original, variants, canvases, fitted, limits, settings, progress=lambda trial: advance(1))
+
+            def tried(trial: Trial, alone: int) -> None:
+                advance(1, title=f"tried {', '.join(site for site, _ in trial.chosen)}", total=alone)
+
+            found = search(original, variants, canvases, fitted, limits, settings, minutes=minutes, progress=tried)
         if not found.chosen:
             raise CannotHandle(
                 f"no choice at any site is better within the limits ({_nearest(found.trials)})",

@@ -7,6 +7,7 @@ most useful first, as long as the limits on cost and on disagreement with the or
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import nan
@@ -89,7 +90,8 @@ def search(
     options: SearchOptions = LIMITS,
     repair_options: RepairOptions = DEFAULTS,
     *,
-    progress: Callable[[Trial], None] | None = None,
+    minutes: float | None = None,
+    progress: Callable[[Trial, int], None] | None = None,
 ) -> SearchResult:
     """Find what to do at each site of a model.
 
@@ -97,7 +99,8 @@ def search(
         original, variants: The model, and what can be done to it.
         canvases, indices: The data; part of these samples repairs trials, another part judges them.
         options, repair_options: Limits and effort, and how trials are repaired.
-        progress: Called after each trial.
+        minutes: Time to try in: what was found by then is the result. None: until all is tried.
+        progress: Called after each trial with the number of choices that are tried alone.
 
     Raises:
         UsageError: Fewer than four samples.
@@ -109,7 +112,9 @@ def search(
     seed, threads = repair_options.seed, repair_options.threads
     judge = Judge(original, canvases, judged, crops=options.crops, seed=seed, threads=threads)
     batches = canvases.batches(fitted, crops=repair_options.crops, seed=seed)
+    offered = {site: variants.choices(site) for site in variants.sites()}
     trials: list[Trial] = []
+    began = time.monotonic()
 
     def measure(chosen: Mapping[str, Choice], best: float) -> Trial:
         """Try a combination; it is accepted when it is within the limits and has less noise than `best`."""
@@ -130,16 +135,20 @@ def search(
         trial = Trial(names, cost, noise, disagreement, not why, why or "less crop noise")
         trials.append(trial)
         if progress is not None:
-            progress(trial)
+            progress(trial, sum(map(len, offered.values())))
         return trial
+
+    def over() -> bool:
+        return minutes is not None and time.monotonic() - began > 60 * minutes
 
     # Each choice alone: what a site can give, and at what price.
     alone: list[tuple[float, str, Choice]] = []
-    for site in variants.sites():
-        for choice in variants.choices(site):
-            trial = measure({site: choice}, 1.0)
-            if trial.accepted:
-                alone.append((1.0 - trial.noise, site, choice))
+    for site, choice in ((site, choice) for site, choices in offered.items() for choice in choices):
+        if over():
+            break
+        trial = measure({site: choice}, 1.0)
+        if trial.accepted:
+            alone.append((1.0 - trial.noise, site, choice))
 
     # Together, the largest gain first; a site takes the strongest choice that still fits.
     chosen: dict[str, Choice] = {}
@@ -152,6 +161,8 @@ def search(
         if not chosen:
             chosen, best = wanted, 1.0 - gain  # measured already
             continue
+        if over():
+            break
         trial = measure(wanted, best)
         if trial.accepted:
             chosen, best = wanted, trial.noise

@@ -12,6 +12,7 @@ from typer import Context, Option
 
 from aarewrite.cli import options
 from aarewrite.cli.inspect import tell_plan
+from aarewrite.cli.steady import write_steadiest
 from aarewrite.errors import CheckFailed, UsageError
 from aarewrite.outputs import STDOUT, text_output
 
@@ -30,14 +31,20 @@ RECIPE = (
 )  # fmt: skip
 OF_EITHER = ("labels", "preprocess", "limit", "seed")
 OF_VERIFY = ("provider", "protocol", "max_shift", "layers", "report", "min_consistency", "max_diff")
-OF_CALIBRATE = ("strength", "budget", "max_disagreement", "crops", "hold_out", "force", "verbose")
+OF_CALIBRATE = ("strength", "max_disagreement", "crops", "hold_out", "verbose")
 OWNERS: options.Rules = (
     {"views_of": ("views",), "anchor_origin": ("anchor",), "anchor_phases": ("anchor",)}
-    | dict.fromkeys(OF_EITHER, ("verify", "calibrate"))
+    | dict.fromkeys(OF_EITHER, ("verify", "calibrate", "steady"))
+    | dict.fromkeys(("budget", "force"), ("calibrate", "steady"))
+    | {"minutes": ("steady", "strength")}
     | dict.fromkeys(OF_VERIFY, ("verify",))
     | dict.fromkeys(OF_CALIBRATE, ("calibrate",))
 )
-EXCLUDES: options.Rules = {"plan": RECIPE, "dry_run": ("output", "verify", "calibrate")}
+EXCLUDES: options.Rules = {
+    "plan": RECIPE,
+    "dry_run": ("output", "verify", "calibrate"),
+    "steady": (*(key for key in RECIPE if key != "input"), "plan", "dry_run", "no_verify", "verify", "calibrate"),
+}
 
 
 def rewrite(
@@ -94,6 +101,12 @@ def rewrite(
     calibrate: Annotated[
         str | None, Option(metavar="DATA", help="Repair the weights behind the blurs on images, unlabelled.")
     ] = None,
+    steady: Annotated[
+        str | None, Option(metavar="DATA", help="Choose the steadiest version within --budget by measuring on images.")
+    ] = None,
+    minutes: Annotated[
+        float | None, Option(help="Time to measure in.", min=0.01, show_default="20; search: no limit")
+    ] = None,
     strength: Annotated[str | None, Option(metavar="auto|0..1", help="How much blur; auto searches per site.")] = None,
     budget: Annotated[str | None, Option(metavar="1.15x|120MMAC", help="Largest cost of the result.")] = None,
     max_disagreement: Annotated[
@@ -126,11 +139,19 @@ def rewrite(
     if calibrate is not None and verify is not None and verify.partition(":")[0] == "synthetic":
         raise UsageError("--verify synthetic: noise is no judge of a calibrated model", "give the data it is meant for")
     reads = {
-        "--calibrate": calibrate, "--verify": verify, "--labels": labels, "--preprocess": preprocess,
-        "--recipe": recipe, "--plan": plan,
+        "--calibrate": calibrate, "--steady": steady, "--verify": verify, "--labels": labels,
+        "--preprocess": preprocess, "--recipe": recipe, "--plan": plan,
     }  # fmt: skip
     writes = [("-o", target), ("--json", json_file), ("--report", report)]
+    resume = None if steady is None or target is None or str(target) == STDOUT else target.with_suffix(".steady.json")
+    writes.append(("what --steady measured", resume))
     options.check_files([("the input itself", loaded)], reads, [*writes, *_data_files(loaded, target)])
+    if steady is not None and target is not None:
+        write_steadiest(
+            loaded, steady, target, json_file, resume, budget=budget, minutes=minutes, labels=labels,
+            preprocess=preprocess, limit=limit, seed=seed, input_shapes=how["input_shapes"], force=force, show=show,
+        )  # fmt: skip
+        return
     edited = None if plan is None else _read_plan(plan)
     if dry_run and edited is None:
         tell_plan(pipeline.plan(loaded, recipe_name, **how), json_file, show)
@@ -144,8 +165,8 @@ def rewrite(
 
         calibrated = calibrate_model(
             loaded, calibrate, recipe=recipe_name, **how, plan=edited, verify=not no_verify, strength=strength,
-            budget=budget, max_disagreement=max_disagreement, crops=crops, limit=limit, seed=seed, hold_out=hold_out,
-            labels=labels, preprocess=preprocess, progress=True,
+            minutes=minutes, budget=budget, max_disagreement=max_disagreement, crops=crops, limit=limit, seed=seed,
+            hold_out=hold_out, labels=labels, preprocess=preprocess, progress=True,
         )  # fmt: skip
         result, changed, found = calibrated.rewritten, True, calibrated.report
         rewritten = model_file.load(calibrated.model)

@@ -51,10 +51,12 @@ def test_it_takes_what_helps_and_says_why_not_the_rest() -> None:
     toy, canvases = Toy(), from_array(aliasing(48), "x", size=(16, 16))
     seen = []
     result = search(
-        toy.build({})[0], toy, canvases, range(48), SearchOptions(max_disagreement=0.6), progress=seen.append
-    )
+        toy.build({})[0], toy, canvases, range(48), SearchOptions(max_disagreement=0.6),
+        progress=lambda trial, alone: seen.append((trial, alone)),
+    )  # fmt: skip
     assert {site: choice.label for site, choice in result.chosen.items()} == {"site": "blur"}
-    assert tuple(seen) == result.trials
+    assert tuple(trial for trial, _ in seen) == result.trials
+    assert {alone for _, alone in seen} == {len(toy.choices("site"))}
     by_label = {trial.chosen[0][1]: trial for trial in result.trials}
     assert by_label["blur"].accepted
     assert by_label["blur"].noise < 0.9
@@ -67,3 +69,13 @@ def test_a_strict_limit_leaves_the_model_as_it_is() -> None:
     result = search(toy.build({})[0], toy, canvases, range(32), SearchOptions(max_disagreement=-1.0))
     assert result.chosen == {}
     assert not any(trial.accepted for trial in result.trials)
+
+
+def test_it_keeps_to_its_time() -> None:
+    toy, canvases = Toy(), from_array(aliasing(48), "x", size=(16, 16))
+    whole, none = (
+        search(toy.build({})[0], toy, canvases, range(48), SearchOptions(max_disagreement=0.6), minutes=minutes)
+        for minutes in (10, 0)
+    )
+    assert list(whole.chosen) == ["site"]
+    assert (none.chosen, none.trials) == ({}, ())

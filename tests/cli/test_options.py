@@ -70,7 +70,7 @@ def test_defaults_that_are_not_given_are_no_options(path: Path) -> None:
 def test_help_names_the_owner_and_verify_has_none() -> None:
     helps = [" ".join(aa(command, "--help").out.split()) for command in ("rewrite", "verify")]
     assert "With --verify: Measure every downsampling layer." in helps[0]
-    assert "With --verify or --calibrate: Use only the first N samples." in helps[0]
+    assert "With --verify or --calibrate or --steady: Use only the first N samples." in helps[0]
     assert "--layers Measure every downsampling layer." in helps[1]
     assert "With --layers: Layer whose heat map" in helps[1]
 

@@ -39,7 +39,7 @@ MARGIN = 8  # px at the border where no corner is looked for: differences, means
 REACH = 4  # px that the two means take off each side
 GREY = (0.299, 0.587, 0.114)  # BT.601; for images in BGR they say other things of red and blue, which is no matter
 HARRIS = 0.04
-OLDEST = {"wide": (10, "Slice with computed bounds"), "in-place": (11, "Pad of every type")}
+OLDEST = {"wide": (10, "Slice with computed bounds"), "in-place": (11, "Pad of bytes and floats alike")}
 OLDEST_REDUCTION_WITH_INPUTS = {"ReduceMax": 18, "ReduceSum": 13}
 
 
@@ -162,9 +162,9 @@ class PhaseAnchor(StagePass):
         if channels not in (1, len(GREY)):
             raise CannotHandle(f"{name}: {channels or 'unknown'} channels make no grey image, 1 or 3 do")
         if None in sizes:
-            raise CannotHandle(f"{name}: its size is open", f"give it with --input {name}:{_example(image)}")
+            raise CannotHandle(f"{name}: its size is open, give it with --input {name}:{_example(image)}")
         if reading.main.opset < oldest:
-            raise CannotHandle(f"{name}: {what} needs opset {oldest}", f"convert the model to opset {oldest}")
+            raise CannotHandle(f"{name}: {what} needs opset {oldest}, convert the model first")
         spatial = [self.phases[axis] for axis in image.axes] if len(self.phases) == len(image.layout) else []
         if max(spatial, default=1) < 2 or math.prod(self.phases) != math.prod(spatial):
             raise CannotHandle(f"{name} ({image.layout}): phases {list(self.phases)}: no strides that are known")

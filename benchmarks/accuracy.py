@@ -137,10 +137,10 @@ def held_against_the_original(path: Path, options: argparse.Namespace) -> Iterat
         return aarewrite.rewrite(path, recipe, filter=int(name) if name.isdecimal() else name, input_shapes=shapes)
 
     yardstick = original if options.against == "original" else filtered(options.against).model
-    before = answer(yardstick, canvases, range(canvases.count), **how)
+    (before,) = answer([yardstick], canvases, range(canvases.count), **how)
     for which in options.filters:
         result = filtered(which)
-        verdict = compare(before, answer(result.model, canvases, range(canvases.count), **how))
+        verdict = compare(before, *answer([result.model], canvases, range(canvases.count), **how))
         assert verdict.centre_top1 is not None, "the photographs have labels"
         found = (verdict.centre_top1, verdict.consistency, verdict.one_pixel)
         if which == options.filters[0]:

@@ -1,6 +1,6 @@
 """How well calibration does, cross-fitted on real photographs.
 
-    AAREWRITE_SHARED=... python benchmarks/calibration.py [MODEL ...] [--pairs 10] [--recipe R] [--json FILE]
+    AAREWRITE_SHARED=... python benchmarks/calibration.py [MODEL ...] [--pairs 10] [--camera-pairs 3] [--recipe R] [...]
 
 Each model is calibrated on one half of the photographs and judged on the other, both ways, so every photograph is
 judged by a model that never saw it. Models and photographs come from the folder that AAREWRITE_SHARED names
@@ -10,7 +10,6 @@ judged by a model that never saw it. Models and photographs come from the folder
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import resource
@@ -31,88 +30,36 @@ from aarewrite.calibration.judge import Answers, Verdict, answer, compare
 from aarewrite.calibration.latency import latency_ratio
 from aarewrite.calibration.repair import RepairOptions, repair
 from aarewrite.calibration.search import SearchOptions, search
-from aarewrite.data.canvases import Canvases, from_array
+from aarewrite.data.canvases import Canvases, from_setup
+from aarewrite.data.setup import open_setup
 from aarewrite.recipe import load_recipe
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A model to calibrate.
-
-    Attributes:
-        file: In models/, without .onnx.
-        preprocess: Key of PREPROCESS.
-        short: Short side the photographs are resized to.
-        size: Side of the crop.
-        offset: Added to the labels (1001 outputs: 1).
-    """
+    """A model to calibrate: its file in models/, without .onnx, and its preprocessing."""
 
     file: str
     preprocess: str
-    short: int
-    size: int
-    offset: int = 0
 
 
 SUBJECTS = {
-    "squeezenet": Subject("squeezenet1_1_fp32", "caffe", 256, 224),
-    "mobilenet_v2": Subject("mobilenet_v2_tv_fp32", "imagenet", 256, 224),
-    "mobilenet_v1": Subject("mobilenet_v1_075_192_tf_fp32", "pm1", 219, 192, offset=1),
-    "resnet18": Subject("resnet18_ktb_small_ts_op13", "imagenet", 256, 224),
-    "cifar_resnet20": Subject("cifar10_resnet20_ts_op11", "imagenet", 32, 32),
+    "squeezenet": Subject("squeezenet1_1_fp32", "caffe"),
+    "mobilenet_v2": Subject("mobilenet_v2_tv_fp32", "imagenet"),
+    "mobilenet_v1": Subject("mobilenet_v1_075_192_tf_fp32", "pm1"),
+    "resnet18": Subject("resnet18_ktb_small_ts_op13", "imagenet"),
+    "cifar_resnet20": Subject("cifar10_resnet20_ts_op11", "imagenet"),
 }
 
 
-def small_images(shared: Path, subject: Subject, limit: int | None) -> Canvases:
-    """CIFAR-10 test images, shifted by up to 4 pixels within a reflected border."""
-    stored = np.load(shared / "images" / "cifar10_test_2000.npz")
-    pixels = np.stack([PREPROCESS[subject.preprocess](x) for x in stored["x"][:limit]])
-    name = onnx.load(model_path(shared, subject)).graph.input[0].name
-    return from_array(pixels, name, labels=np.asarray(stored["y"][:limit]).astype(np.int64).reshape(-1), batch=25)
-
-
 def photographs(shared: Path, subject: Subject, limit: int | None) -> Canvases:
-    """The photographs as canvases of short x short pixels, decoded once and kept as bytes."""
-    if subject.size == 32:
-        return small_images(shared, subject, limit)
-    from PIL import Image
-
+    """The photographs, or the CIFAR-10 test images, as `aarewrite --calibrate` opens them."""
     folder = shared / "images" / "imagenet_sample"
-    with (folder / "labels.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))[:limit]
-    pixels = np.empty((len(rows), subject.short, subject.short, 3), np.uint8)
-    for place, row in enumerate(rows):
-        image = Image.open(folder / row["file"]).convert("RGB")
-        factor = subject.short / min(image.size)
-        if factor != 1:
-            width, height = (max(subject.short, round(side * factor)) for side in image.size)
-            image = image.resize((width, height), Image.Resampling.BILINEAR)
-        left, top = ((side - subject.short) // 2 for side in image.size)
-        pixels[place] = np.asarray(image.crop((left, top, left + subject.short, top + subject.short)))
-    labels = np.array([int(row["class_index"]) + subject.offset for row in rows])
-    name = onnx.load(model_path(shared, subject)).graph.input[0].name
-    return Canvases(
-        len(rows), lambda i: PREPROCESS[subject.preprocess](pixels[i]), name, (subject.size,) * 2, labels=labels
-    )
-
-
-def imagenet(x: np.ndarray) -> np.ndarray:
-    """RGB, mean and deviation of ImageNet."""
-    mean, deviation = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
-    return ((np.float32(x) / 255 - mean) / deviation).transpose(2, 0, 1)
-
-
-def caffe(x: np.ndarray) -> np.ndarray:
-    """BGR, 0..255 less the mean."""
-    return (np.float32(x[..., ::-1]) - np.float32([104, 117, 123])).transpose(2, 0, 1)
-
-
-def pm1(x: np.ndarray) -> np.ndarray:
-    """RGB, -1..1."""
-    return ((np.float32(x) - 128) / 128).transpose(2, 0, 1)
-
-
-PREPROCESS = {"imagenet": imagenet, "caffe": caffe, "pm1": pm1}
+    small = "cifar" in subject.file
+    data = shared / "images" / "cifar10_test_2000.npz" if small else folder
+    labels = None if small else folder / "labels.csv"
+    model = model_path(shared, subject)
+    return from_setup(open_setup(model, data, preprocess=subject.preprocess, labels=labels, limit=limit))
 
 
 def model_path(shared: Path, subject: Subject) -> Path:
@@ -128,11 +75,11 @@ def joined(parts: Sequence[tuple[np.ndarray, Answers]], count: int) -> Answers:
     def together(name: str) -> np.ndarray:
         return np.concatenate([getattr(one, name) for _, one in parts])[order]
 
-    return Answers(*(together(name) for name in ("centre", "pairs", "near", "labels")))
+    return Answers(*(together(name) for name in ("centre", "pairs", "near", "labels", "seen")))
 
 
 def measure(
-    shared: Path, name: str, pairs: int, limit: int | None, crops: int, recipe: str, budget: float | None
+    shared: Path, name: str, pairs: int, seen: int, limit: int | None, crops: int, recipe: str, budget: float | None
 ) -> dict[str, object]:
     """Calibrate on each half, judge on the other; prints as it goes."""
     subject = SUBJECTS[name]
@@ -151,9 +98,9 @@ def measure(
         )
         model, layers = repair(original, blurred, canvases.batches(fitted, crops=crops), options)
         seconds.append(time.perf_counter() - begin)
-        parts.append((judged, answer(model, canvases, judged, pairs=pairs)))
+        parts.append((judged, answer([model], canvases, judged, pairs=pairs, seen=seen)[0]))
         print(f"{name}: {len(layers)} layers in {seconds[-1]:.0f} s on {len(fitted)} photographs", flush=True)
-    before = answer(original, canvases, everything, pairs=pairs)
+    (before,) = answer([original], canvases, everything, pairs=pairs, seen=seen)
     verdict = compare(before, joined(parts, canvases.count))
     show(name, verdict)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -172,12 +119,9 @@ def searched(original: onnx.ModelProto, canvases: Canvases, fitted: np.ndarray, 
 def show(name: str, verdict: Verdict) -> None:
     """One line a measure."""
     print(f"{name}, {verdict.images} photographs, agreement with the original {verdict.agreement:.1%}")
-    for one in (verdict.top1, verdict.centre_top1, verdict.consistency, verdict.one_pixel):
-        if one is not None:
-            print(
-                f"  {one.name:18} {one.before:6.2f} -> {one.after:6.2f}  {one.change:+.2f} "
-                f"[{one.low:+.2f}, {one.high:+.2f}]  p={one.p:.3f}"
-            )
+    for one in verdict.measures:
+        print(f"  {one.name:22} {one.before:6.2f} -> {one.after:6.2f}  {one.says}  p={one.p:.3f}")
+    print(f"  {verdict.judgement}")
     sys.stdout.flush()
 
 
@@ -212,6 +156,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="*", help=", ".join(SUBJECTS), metavar="MODEL")
     parser.add_argument("--pairs", type=int, default=10)
+    parser.add_argument("--camera-pairs", type=int, default=3)
     parser.add_argument("--crops", type=int, default=1)
     parser.add_argument("--limit", type=int)
     parser.add_argument("--latency", action="store_true", help="only time the rewritten model against the original")
@@ -233,7 +178,7 @@ def main() -> None:
             scaling(shared, name, args.scaling, args.crops, args.recipe)
         return
     results = [
-        measure(shared, name, args.pairs, args.limit, args.crops, args.recipe, args.search)
+        measure(shared, name, args.pairs, args.camera_pairs, args.limit, args.crops, args.recipe, args.search)
         for name in args.models or SUBJECTS
     ]
     if args.json:

@@ -16,6 +16,7 @@ import onnx
 from numpy.typing import NDArray
 
 from aarewrite.data.arrays import Array
+from aarewrite.data.camera import Scene, draw_camera_pairs
 from aarewrite.data.canvases import Canvases, random_offset
 from aarewrite.data.views import DIRECTIONS, Views, draw_pairs
 from aarewrite.errors import CannotHandle, UsageError
@@ -23,16 +24,22 @@ from aarewrite.model.runtime import first_line, plain_session
 from aarewrite.verification.classify import consistency, top_classes
 from aarewrite.verification.statistics import BETTER, Difference, difference, judgement
 
+CONDITION = "mixed"  # of the camera's views: everything at once
+SEEN = 1000  # pairs of its views, near and as many far ones, in all, so far as that is
+FEWEST, MOST = 3, 16  # of each image
+
 
 @dataclass(frozen=True)
 class Answers:
-    """A classifier's classes for the crops of each image: n images, p pairs."""
+    """A classifier's classes for the views of each image: n images, p pairs."""
 
     centre: NDArray[np.int64]  # for the centre crop, (n,)
     pairs: NDArray[np.int64]  # for two random crops each, (n, p, 2)
     # For the first crop of a third of the pairs and its one-pixel neighbours, (n, bases, 1 + neighbours)
     near: NDArray[np.int64]
     labels: NDArray[np.int64] | None = None  # the true classes, (n,); None when unknown
+    # For pairs of views under a camera, near ones and far ones, (n, p', 2, 2); None where the data are no pictures
+    seen: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -40,11 +47,16 @@ class Verdict:
     """What calibration did, on held-out images."""
 
     images: int  # number of held-out images
-    consistency: Difference  # share of pairs of random crops with equal classes
-    one_pixel: Difference  # share of one-pixel neighbours with equal classes
+    # What the two agreements are of, and with them whether it is better: `camera`, or `crop` for no pictures
+    protocol: str
+    pairs: int  # near, and as many far ones, of each image; of random crops where the protocol is `crop`
+    consistency: Difference  # share of pairs of views far apart with equal classes
+    one_pixel: Difference  # share of pairs of views at most 1 px apart with equal classes
     agreement: float  # share of crops with the original's class, 0..1
     top1: Difference | None = None  # accuracy over all crops, where labels are known
     centre_top1: Difference | None = None  # accuracy on the centre crop
+    crop_consistency: Difference | None = None  # of whole-pixel crops, beside the camera's
+    crop_one_pixel: Difference | None = None
 
     @property
     def judgement(self) -> str:
@@ -56,27 +68,35 @@ class Verdict:
         """Whether held-out images show it to be steadier, and under neither measure less steady."""
         return self.judgement == BETTER
 
+    @property
+    def measures(self) -> tuple[Difference, ...]:
+        """All changes, the deciding ones first."""
+        beside = self.crop_consistency, self.crop_one_pixel, self.top1, self.centre_top1
+        return (self.consistency, self.one_pixel, *(one for one in beside if one is not None))
+
 
 def answer(
-    model: onnx.ModelProto,
+    models: Sequence[onnx.ModelProto],
     canvases: Canvases,
     indices: Sequence[int],
     *,
     pairs: int = 10,
+    seen: int | None = None,
     seed: int = 0,
     threads: int = 0,
-) -> Answers:
-    """Run a classifier on the crops that judging needs.
+) -> list[Answers]:
+    """Run classifiers on the views that judging needs: so many pairs of crops, and `seen` of a camera's views.
 
-    The crops depend on seed and image alone, so two models see the same ones, and `verify` those of the pairs.
+    The views depend on seed and image alone, so all models see the same ones, and `verify` those of the pairs.
 
     Raises:
-        CannotHandle: The model's first output is no vector of classes.
-        UsageError: The model does not run on the data.
+        CannotHandle: A model's first output is no vector of classes.
+        UsageError: A model does not run on the data.
     """
-    run, steps = _runner(model, canvases, threads), DIRECTIONS[len(canvases.axes)].values()
+    runs, steps = [_runner(model, canvases, threads) for model in models], DIRECTIONS[len(canvases.axes)].values()
     still = (0,) * len(canvases.axes)
-    centre, paired, near = [], [], []
+    count = seen or camera_pairs(len(indices))
+    found: list[list[tuple[Array, ...]]] = [[] for _ in models]
     for index in map(int, indices):
         geometry, canvas = canvases.centred(canvases.load(index))
         views = Views("crop", geometry, canvases.axes)
@@ -84,19 +104,40 @@ def answer(
         bases = [first for first, _ in drawn[: max(1, pairs // 3)]]
         close = [(base, *(tuple(map(add, base, step)) for step in steps)) for base in bases]
         offsets = dict.fromkeys(chain((still,), *drawn, *close))
-        rows = run([views.at(canvas, one) for one in offsets])
-        if rows.size < 2 * len(rows) or max(rows.shape[2:], default=1) > 1:
-            raise CannotHandle("the model's first output is no vector of classes", "judge it with `drift` instead")
-        classes = dict(zip(offsets, top_classes(rows), strict=True))
-        centre.append(classes[still])
-        paired.append([[classes[one] for one in pair] for pair in drawn])
-        near.append([[classes[one] for one in group] for group in close])
+        crops = [views.at(canvas, one) for one in offsets]
+        exposures = [] if canvases.scene is None else _exposures(canvases.scene(index), seed, index, count)
+        for run, answers in zip(runs, found, strict=True):
+            rows = run([*crops, *exposures])
+            if rows.size < 2 * len(rows) or max(rows.shape[2:], default=1) > 1:
+                raise CannotHandle("the model's first output is no vector of classes", "judge it with `drift` instead")
+            tops = top_classes(rows)
+            classes = dict(zip(offsets, tops[: len(crops)], strict=True))
+            answers.append((
+                classes[still],
+                np.array([[classes[one] for one in pair] for pair in drawn]),
+                np.array([[classes[one] for one in group] for group in close]),
+                tops[len(crops) :].reshape(-1, 2, 2),
+            ))  # fmt: skip
     labels = None if canvases.labels is None else canvases.labels[np.asarray(indices)]
-    return Answers(np.array(centre), np.array(paired), np.array(near), labels)
+    together = (map(np.array, zip(*answers, strict=True)) for answers in found)
+    return [
+        Answers(centre, paired, near, labels, None if canvases.scene is None else views)
+        for centre, paired, near, views in together
+    ]
+
+
+def camera_pairs(images: int) -> int:
+    """How many near and as many far pairs of a camera's views each of so many images is judged by."""
+    return min(MOST, max(FEWEST, round(SEEN / max(1, images))))
+
+
+def _exposures(scene: Scene, seed: int, index: int, count: int) -> list[Array]:
+    drawn = draw_camera_pairs(seed, index, scene.geometry, (CONDITION,), count)
+    return [scene.view(view) for pair in drawn for view in pair.views]
 
 
 def compare(before: Answers, after: Answers, *, seed: int = 0) -> Verdict:
-    """Judge one model's answers against another's to the same crops."""
+    """Judge one model's answers against another's to the same views."""
 
     def changed(name: str, measure: Callable[[Answers], Array]) -> Difference:
         return difference(name, measure(before), measure(after), seed)
@@ -106,14 +147,21 @@ def compare(before: Answers, after: Answers, *, seed: int = 0) -> Verdict:
         true = before.labels
         top1 = changed("top-1, all crops", lambda a: (a.pairs == true[:, None, None]).mean((1, 2)))
         centre = changed("top-1, centre crop", lambda a: a.centre == true)
-    return Verdict(
-        len(before.centre),
-        changed("consistency", lambda a: consistency(a.pairs)),
-        changed("1-px agreement", lambda a: (a.near[..., 1:] == a.near[..., :1]).mean((1, 2))),
-        float((before.pairs == after.pairs).mean()),
-        top1,
-        centre,
+    crops = (
+        changed("crop consistency", lambda a: consistency(a.pairs)),
+        changed("crop 1-px agreement", lambda a: (a.near[..., 1:] == a.near[..., :1]).mean((1, 2))),
     )
+    agreement = float((before.pairs == after.pairs).mean())
+    if before.seen is None or after.seen is None:
+        return Verdict(len(before.centre), "crop", before.pairs.shape[1], *crops, agreement, top1, centre)
+    far, near = (
+        difference(f"{regime} agreement, {CONDITION}", consistency(old), consistency(new), seed)
+        for regime, old, new in (
+            ("far", before.seen[:, :, 1], after.seen[:, :, 1]),
+            ("near", before.seen[:, :, 0], after.seen[:, :, 0]),
+        )
+    )
+    return Verdict(len(before.centre), "camera", before.seen.shape[1], far, near, agreement, top1, centre, *crops)
 
 
 @dataclass(frozen=True)

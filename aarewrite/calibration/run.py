@@ -29,7 +29,6 @@ from aarewrite.planning import Plan
 from aarewrite.progress import progress_bar
 from aarewrite.recipe import Recipe, load_recipe
 from aarewrite.rewriting.pipeline import ModelSource, Options, Result
-from aarewrite.verification.maps import infer_task
 from aarewrite.verification.plausible import preprocessing_doubt
 
 STRENGTH = 0.5  # of the blur, by default: full strength costs trained weights more than repair gives back
@@ -90,7 +89,7 @@ class Calibrated:
     def to_dict(self) -> dict[str, object]:
         """Plain values for JSON: judgement, layers, trials."""
         outcome = self.outcome
-        drift = outcome.drift
+        verdict, drift = outcome.verdict, outcome.drift
         return {
             "better": self.better,
             "failures": list(self.failures),
@@ -100,7 +99,7 @@ class Calibrated:
             "held_out": outcome.judged,
             "cost": self.cost,
             "latency": self.latency,
-            "verdict": dataclasses.asdict(outcome.verdict) if outcome.verdict else None,
+            "verdict": verdict and dataclasses.asdict(verdict) | {"judgement": verdict.judgement},
             "drift": {"before": drift.before, "after": drift.after, "apart": drift.apart} if drift else None,
             "chosen": [list(pair) for pair in self.chosen],
             "trials": [_finite(trial) for trial in self.trials],
@@ -166,8 +165,7 @@ def calibrate(
             "--calibrate synthetic: noise fits weights to noise, and looks better by it",
             "give photographs, or whatever the model sees",
         )
-    task = infer_task(setup.models[0], setup.geometry, None)
-    doubt = preprocessing_doubt(setup, task.grids[0].output) if task.name == "classify" else ""
+    doubt = preprocessing_doubt(setup)
     canvases = from_setup(setup)
     limit_cost = relative_budget(budget, original, options.get("input_shapes"))
     timed = limit_cost is not None and not str(budget).endswith(("MAC", "MACs"))
@@ -241,9 +239,8 @@ def repair_and_judge(
     model, layers = repair(original, rewritten, batches, options, progress=progress)
     verdict, moved = None, None
     try:
-        models = original, model
-        answers = (answer(one, canvases, judged, pairs=PAIRS, seed=seed, threads=threads) for one in models)
-        verdict = compare(*answers, seed=seed)
+        before, after = answer((original, model), canvases, judged, pairs=PAIRS, seed=seed, threads=threads)
+        verdict = compare(before, after, seed=seed)
     except CannotHandle:  # maps: no classes to compare
         moved = drift(original, model, canvases, judged, threads=threads)
     return Calibration(model, tuple(layers), len(fitted), len(judged), verdict, moved)

@@ -30,6 +30,7 @@ from aarewrite.options import Json
 from aarewrite.outputs import write_bytes
 from aarewrite.progress import Bar, progress_bar
 from aarewrite.rewriting.pipeline import ModelSource
+from aarewrite.verification.plausible import preprocessing_doubt
 from aarewrite.verification.statistics import BETTER, judgement
 from aarewrite.version import __version__
 
@@ -145,6 +146,7 @@ def steady(
         raise UsageError(f"--steady {data}: {reason}", "give a folder of images like those that the model sees")
     if len(setup.data) < FEWEST:
         raise UsageError(f"--steady: {len(setup.data)} images show nothing", f"give at least {FEWEST}, better hundreds")
+    doubts = [doubt] if (doubt := preprocessing_doubt(setup)) else []
     most = relative_budget(budget, original, input_shapes) or 2.25
     canvases = from_setup(setup)
     shapes = dict(input_shapes or {canvases.input: (1, *setup.spec.shape(setup.geometry.size, channels=3))})
@@ -175,7 +177,7 @@ def steady(
     counts = len(fitted), len(compared), len(confirmed)
     told = setup.data.description, setup.recipe.describe()
     if chosen is None:
-        why = (f"no candidate within {most:.2f}x is shown to be steadier on {len(compared)} images",)
+        why = (*doubts, f"no candidate within {most:.2f}x is shown to be steadier on {len(compared)} images")
         return Steady(tuple(rows), None, None, None, counts, *told, why)
     work.ends = np.inf  # what was chosen is finished
     candidate = next(one for one in offered if one.name == chosen.name)
@@ -184,8 +186,9 @@ def steady(
         views = Exposures(setup, confirmed, pairs=PAIRS, seed=seed, advance=bar)
         changes = views.of(best).against(views.of(original), seed)
     found = judgement(changes.far, changes.near)
-    doubt = f"{chosen.name}: {found} on {len(confirmed)} images that it was not chosen by"
-    return Steady(tuple(rows), chosen, best, changes, counts, *told, () if found == BETTER else (doubt,))
+    if found != BETTER:
+        doubts.append(f"{chosen.name}: {found} on {len(confirmed)} images that it was not chosen by")
+    return Steady(tuple(rows), chosen, best, changes, counts, *told, tuple(doubts))
 
 
 class _Work:

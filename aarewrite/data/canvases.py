@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aarewrite.data.arrays import Array, Batches, Feed, window
+from aarewrite.data.camera import Scene
 from aarewrite.data.geometry import Geometry, canvas_around
 from aarewrite.data.setup import Setup
 from aarewrite.errors import UsageError
@@ -33,6 +34,7 @@ class Canvases:
     labels: NDArray[np.int64] | None = None  # class of each sample, counted as in the model's output; None when unknown
     batch: int = CROPS_PER_RUN  # crops per run of the model: 1 for models with a fixed batch of 1
     constants: tuple[tuple[str, Array], ...] = ()  # whole arrays for further inputs of the model, the same in each run
+    scene: Callable[[int], Scene] | None = None  # what a camera sees of sample i; None where samples are no pictures
 
     def room(self, sample: Array) -> tuple[int, ...]:
         """Largest offset of a crop along each axis; `UsageError` for a sample smaller than the model's input."""
@@ -122,4 +124,8 @@ def from_setup(setup: Setup) -> Canvases:
     def load(i: int) -> Array:
         return setup.sample(i).canvas
 
-    return Canvases(len(data), load, setup.spec.name, size, setup.axes, labels, batch, constants)
+    def scene(i: int) -> Scene:
+        return setup.scene(setup.sample(i))
+
+    pictures = None if setup.no_pictures else scene
+    return Canvases(len(data), load, setup.spec.name, size, setup.axes, labels, batch, constants, pictures)

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 def print_calibrated(calibrated: Calibrated, verbose: bool = False) -> None:
     """Print the judgement on samples held out, the layers if `verbose`, and what speaks against the result."""
     out, outcome = Terminal(), calibrated.outcome
-    out.say(f"calibrated on {outcome.fitted} samples of {calibrated.data}, judged on {outcome.judged} held out")
+    judge = outcome.verdict
+    under = f" by {judge.pairs} pairs of {judge.protocol} views of each" if judge else ""
+    out.say(f"calibrated on {outcome.fitted} samples of {calibrated.data}, judged on {outcome.judged} held out{under}")
     out.say(f"preprocess {calibrated.preprocess}")
     for site, label in calibrated.chosen:
         out.say(f"chose {label} at {site}")
@@ -41,7 +43,7 @@ def print_calibrated(calibrated: Calibrated, verbose: bool = False) -> None:
                 one.name, f"{one.before:.2f}", f"{one.after:.2f}", f"{one.change:+.2f}",
                 f"{one.low:+.2f} .. {one.high:+.2f}", f"{one.p:.3f}",
             )
-            for one in (verdict.consistency, verdict.one_pixel, verdict.top1, verdict.centre_top1) if one is not None
+            for one in verdict.measures
         ]  # fmt: skip
         held_out = f"{verdict.images} samples held out"
         out.table((held_out, "before>", "after>", "change>", "95 % interval>", "p>"), measures)

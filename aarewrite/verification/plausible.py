@@ -16,6 +16,7 @@ from aarewrite.data.arrays import Array
 from aarewrite.data.preprocess import PRESETS
 from aarewrite.data.setup import Setup
 from aarewrite.verification.classify import top_classes
+from aarewrite.verification.maps import infer_task
 
 FEWEST, MOST = 20, 64  # samples that are looked at, evenly spaced
 MANY_CLASSES = 100
@@ -24,12 +25,14 @@ CHANCE = 0.05  # labels fit by chance where a guess is right as often with this 
 SURE = 0.001  # and another preprocessing does better where a guess is that with this probability at most
 
 
-def preprocessing_doubt(setup: Setup, output: str) -> str:
+def preprocessing_doubt(setup: Setup) -> str:
     """Why the preprocessing looks wrong for the last of the models and which presets fit better, in one line.
 
-    Empty where nothing looks wrong, where there are fewer than 20 samples, and for noise. `output` has the classes.
+    Empty where nothing looks wrong, where there are fewer than 20 samples, for noise, and where there are no classes.
     """
-    if setup.data.kind == "synthetic" or len(setup.data) < FEWEST:
+    task = infer_task(setup.models[-1], setup.geometry, None)
+    output = task.grids[0].output
+    if task.name != "classify" or setup.data.kind == "synthetic" or len(setup.data) < FEWEST:
         return ""
     places = np.unique(np.linspace(0, len(setup.data) - 1, MOST).astype(int)).tolist()
     n, labels = len(places), setup.data.labels

@@ -153,7 +153,7 @@ def verify(
     if max_shift is not None and set(shifted) == {"fractional"}:
         raise UsageError("--max-shift does nothing with fractional shifts alone", "add crop or circular to --protocol")
     outputs = [task.grids[0].output for task in tasks]
-    if kind == "classify" and (doubt := preprocessing_doubt(setup, outputs[-1])):
+    if kind == "classify" and (doubt := preprocessing_doubt(setup)):
         notes.append(doubt)
     furthest = max_shift or min(3, setup.geometry.reach) if kind == "metric" else max_shift
     studies: list[Study] = [

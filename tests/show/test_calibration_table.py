@@ -24,5 +24,5 @@ def test_layers_and_judgement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     layers = next(i for i, line in enumerate(lines) if line.startswith("layer "))
     assert lines[layers].split() == ["layer", "kind", "error", "before", "after", "alpha"]
     assert any(line.split()[:7] == ["20", "samples", "held", "out", "before", "after", "change"] for line in lines)
-    assert any(line.startswith("consistency ") for line in lines)
+    assert any(line.startswith("crop consistency ") for line in lines)
     assert (max(map(len, lines)) <= 70) is bool(columns)

@@ -78,8 +78,7 @@ def test_squeezenet_under_the_preset_that_is_assumed() -> None:
     if not model.exists():
         pytest.skip("the shared models are not here")
     setup = open_setup(model, photographs, limit=20)
-    (output,) = (value.name for value in setup.models[0].session.get_outputs())
-    doubt = preprocessing_doubt(setup, output)
+    doubt = preprocessing_doubt(setup)
     assert doubt.startswith("the preprocessing looks wrong (imagenet (assumed; set --preprocess)): ")
     assert "19 of 20 samples get class 669; what fits better: " in doubt
     assert "caffe (20 classes among 20 samples)" in doubt

@@ -19,7 +19,7 @@ from aarewrite.calibration.exposures import Exposures
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     onnx.save(phase_classifier(), tmp_path / "net.onnx")
     bright = np.random.default_rng(0).uniform(100, 255, (90, 1, 1, 1))
-    save(tmp_path / "data.npz", x=(stripes(90) * bright).astype(np.uint8))
+    save(tmp_path / "data.npz", x=(stripes(90) * bright).astype(np.uint8), labels=[0] * 90)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

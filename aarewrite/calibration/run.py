@@ -16,6 +16,7 @@ from aarewrite.calibration.choices import PlanVariants
 from aarewrite.calibration.judge import Drift, Verdict, answer, compare, drift
 from aarewrite.calibration.latency import latency_ratio
 from aarewrite.calibration.layers import LayerRepair
+from aarewrite.calibration.plain_views import DEAR, plain_views
 from aarewrite.calibration.problem import RepairOptions
 from aarewrite.calibration.repair import DEFAULTS, Progress, repair
 from aarewrite.calibration.search import SearchOptions, SearchResult, Trial, search
@@ -46,6 +47,8 @@ class Calibration:
     judged: int  # and held out
     verdict: Verdict | None  # of a classifier, on the samples held out
     drift: Drift | None  # of any other model, on the samples held out
+    # Where it costs as much as a second run: its changes from two plain views of the original, by the views' moves
+    beside: tuple[tuple[str, Verdict], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,10 @@ class Calibrated:
             "cost": self.cost,
             "latency": self.latency,
             "verdict": verdict and dataclasses.asdict(verdict) | {"judgement": verdict.judgement},
+            "plain_views": [
+                {"moves": moves, "judgement": against.judgement} | dataclasses.asdict(against)
+                for moves, against in outcome.beside
+            ],
             "drift": {"before": drift.before, "after": drift.after, "apart": drift.apart} if drift else None,
             "chosen": [list(pair) for pair in self.chosen],
             "trials": [_finite(trial) for trial in self.trials],
@@ -205,8 +212,12 @@ def calibrate(
         def shown(layer: LayerRepair, done: int, total: int) -> None:
             advance(1, title=f"repaired {layer.name}", total=total)
 
-        outcome = repair_and_judge(original, rewritten.model, canvases, settings, hold_out=hold_out, progress=shown)
-    latency = latency_of(outcome.model) if latency_of else None
+        latency = latency_of(rewritten.model) if latency_of else None
+        dear = max(latency or 1.0, rewritten.plan.cost or 1.0) >= DEAR
+        beside = plain_views(original, options.get("input_shapes")) if dear else {}
+        outcome = repair_and_judge(
+            original, rewritten.model, canvases, settings, hold_out=hold_out, beside=beside, progress=shown
+        )
     chosen = tuple((site, choice.label) for site, choice in found.chosen.items())
     failures = (*([doubt] if doubt else []), *_failures(outcome, max_disagreement, limit_cost, latency))
     data, preprocessing = setup.data.description, setup.recipe.describe()
@@ -220,6 +231,7 @@ def repair_and_judge(
     options: RepairOptions = DEFAULTS,
     *,
     hold_out: float = 1 / 3,
+    beside: Mapping[str, onnx.ModelProto] | None = None,
     progress: Progress | None = None,
 ) -> Calibration:
     """Repair a rewritten model on part of the samples, judge it against the original on the rest.
@@ -228,6 +240,7 @@ def repair_and_judge(
         original, rewritten, options, progress: As for `repair`; the options' seed is that of the split and crops, too.
         canvases: The data, unlabelled or labelled.
         hold_out: Share of the samples that nothing is fitted to.
+        beside: Further models by name, which a classifier is judged against on the same samples.
 
     Raises:
         UsageError: The data do not fit.
@@ -237,13 +250,16 @@ def repair_and_judge(
     fitted, judged = ([int(i) for i in part] for part in canvases.split(hold_out, seed))
     batches = canvases.batches(fitted, crops=options.crops, seed=seed)
     model, layers = repair(original, rewritten, batches, options, progress=progress)
-    verdict, moved = None, None
+    verdict, moved, others = None, None, dict(beside or {})
+    found: tuple[tuple[str, Verdict], ...] = ()
     try:
-        before, after = answer((original, model), canvases, judged, pairs=PAIRS, seed=seed, threads=threads)
+        models = (original, model, *others.values())
+        before, after, *more = answer(models, canvases, judged, pairs=PAIRS, seed=seed, threads=threads)
         verdict = compare(before, after, seed=seed)
+        found = tuple((name, compare(one, after, seed=seed)) for name, one in zip(others, more, strict=True))
     except CannotHandle:  # maps: no classes to compare
         moved = drift(original, model, canvases, judged, threads=threads)
-    return Calibration(model, tuple(layers), len(fitted), len(judged), verdict, moved)
+    return Calibration(model, tuple(layers), len(fitted), len(judged), verdict, moved, found)
 
 
 def _nearest(trials: Sequence[Trial]) -> str:

@@ -36,7 +36,7 @@ from aarewrite.version import __version__
 
 FIT, COMPARE = 0.4, 0.3  # shares of the images; the rest confirms
 FEWEST = 30  # images: fewer show nothing
-PAIRS = 2  # near and far, an image
+PAIRS = 3  # near and far, an image
 LEAST_TOP1 = -0.5  # points of top-1 that a choice may cost
 MINUTES = 20.0
 
@@ -205,6 +205,7 @@ class _Work:
     ) -> None:
         self.original, self.canvases, self.shapes, self.options, self.ends = original, canvases, shapes, options, ends
         self._batches = canvases.batches(fitted, seed=options.seed)
+        self._seen: dict[tuple[bytes, bool], str] = {}
 
     def ticking(self, bar: Bar) -> Callable[[int], None]:
         """Advance the bar, and stop when the time is over."""
@@ -225,6 +226,9 @@ class _Work:
         plain = build(candidate, self.original, None, self.shapes, self.options)
         if isinstance(plain, str):
             return Row(name, reason=plain), None
+        same = self._seen.setdefault((plain.model.graph.SerializeToString(), candidate.repair), name)
+        if same != name:
+            return Row(name, plain.cost, reason=f"the same as {same}"), None
         latency = known.latency(name) or latency_ratio(self.original, plain.model, self.canvases)
         if latency > most:
             known.add(name, None, latency)

@@ -48,6 +48,10 @@ def print_calibrated(calibrated: Calibrated, verbose: bool = False) -> None:
         held_out = f"{verdict.images} samples held out"
         out.table((held_out, "before>", "after>", "change>", "95 % interval>", "p>"), measures)
         out.say(f"same class as the original: {verdict.agreement:.1%} of crops")
+    for moves, against in outcome.beside:
+        changes = ", ".join(f"{one.name} {one.says}" for one in (against.consistency, against.one_pixel))
+        say = f"against two plain views of the original ({moves}; 2x, no data): {changes} points: {against.judgement}"
+        out.say(say + ("" if against.better else f"; --skip '*' --views '{moves}' is the simpler choice"))
     if drift is not None:
         out.say(f"output drift under a shift: {drift.before:.4f} -> {drift.after:.4f}; apart {drift.apart:.4f}")
     costs = {"multiply-accumulates": calibrated.cost, "latency": calibrated.latency}

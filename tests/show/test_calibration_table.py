@@ -26,3 +26,14 @@ def test_layers_and_judgement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     assert any(line.split()[:7] == ["20", "samples", "held", "out", "before", "after", "change"] for line in lines)
     assert any(line.startswith("crop consistency ") for line in lines)
     assert (max(map(len, lines)) <= 70) is bool(columns)
+
+
+def test_a_dear_result_stands_beside_plain_views(tmp_path: Path) -> None:
+    done = aa(
+        SAMPLES / "resnet.onnx", "-o", tmp_path / "o.onnx", "--calibrate", SAMPLES / "digits_eval.npz", "--preprocess",
+        "unit", "--limit", 45, "--force",
+    )  # fmt: skip
+    assert done.status == 0, done.err
+    for moves in ("0,0 1,1", "-5,-5 6,6"):
+        assert f"against two plain views of the original ({moves}; 2x, no data): far agreement, mixed " in done.out
+        assert f"--skip '*' --views '{moves}' is the simpler choice" in done.out

@@ -51,7 +51,7 @@ def print_calibrated(calibrated: Calibrated, verbose: bool = False) -> None:
     for moves, against in outcome.beside:
         changes = ", ".join(f"{one.name} {one.says}" for one in (against.consistency, against.one_pixel))
         say = f"against two plain views of the original ({moves}; 2x, no data): {changes} points: {against.judgement}"
-        out.say(say + ("" if against.better else f"; --skip '*' --views '{moves}' is the simpler choice"))
+        out.say(say + ("" if against.better else f"; --skip '*' --views='{moves}' is the simpler choice"))
     if drift is not None:
         out.say(f"output drift under a shift: {drift.before:.4f} -> {drift.after:.4f}; apart {drift.apart:.4f}")
     costs = {"multiply-accumulates": calibrated.cost, "latency": calibrated.latency}

@@ -36,4 +36,4 @@ def test_a_dear_result_stands_beside_plain_views(tmp_path: Path) -> None:
     assert done.status == 0, done.err
     for moves in ("0,0 1,1", "-5,-5 6,6"):
         assert f"against two plain views of the original ({moves}; 2x, no data): far agreement, mixed " in done.out
-        assert f"--skip '*' --views '{moves}' is the simpler choice" in done.out
+        assert f"--skip '*' --views='{moves}' is the simpler choice" in done.out

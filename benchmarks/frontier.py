@@ -38,7 +38,7 @@ from aarewrite.verification.statistics import BETTER, Difference, difference, ju
 SHARED = Path(os.environ.get("AAREWRITE_SHARED", Path(__file__).parent.parent.parent / "shared"))
 UNTOUCHED = Candidate("untouched", {})
 PLAIN = ("two views, (0,0) (1,1)", "two views, (-5,-5) (6,6)")
-BUDGETS = (1.0, 1.05, 1.15, 1.5, 2.0, 2.25)  # of measured time
+BUDGETS = (1.0, 1.05, 1.15, 1.5, 2.0, 2.5)  # of measured time
 SEED = 0
 PAIRS = 3
 FITTED = 120  # photographs that a repair is fitted to, of one half
@@ -146,7 +146,7 @@ def table(key: str, folder: Path) -> list[str]:
     n = len(before["near"])
     at_first = ", ".join(f"{name} {100 * np.mean(before[name]):.1f}" for name in ("near", "far", "crop", "top1"))
     lines = [
-        f"**{subject.title}**, {n} images, {before['pairs']} pairs of views near and far each; untouched: "
+        f"**{subject.title}**, {n} images, {before['pairs']} near and far pairs of views each; untouched: "
         f"{at_first} %", "",
         "| candidate | MACs | time | near | far | crops | top-1 | found | minus two plain views, near / far |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -158,7 +158,7 @@ def table(key: str, folder: Path) -> list[str]:
             lines.append(f"| {name} | | | | | | | {values['note']} | |")
             continue
         model = onnx.load(stored(folder, key, name).with_suffix(".1.onnx"))
-        latency = median(latency_ratio(original, model, canvases) for _ in range(3))
+        latency = median(latency_ratio(original, model, canvases, threads=1) for _ in range(3))
         near, far, crop, top1 = (paired(before, values, figure) for figure in ("near", "far", "crop", "top1"))
         says = judgement(far, near)
         beside = ""

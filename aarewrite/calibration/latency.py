@@ -16,11 +16,11 @@ LATENCY_RUNS = 15
 STOP_SPINNING = (("session.force_spinning_stop", "1"),)
 
 
-def latency_ratio(before: onnx.ModelProto, after: onnx.ModelProto, canvases: Canvases) -> float:
-    """Median latency of `after` relative to `before`, on one sample each, alternating."""
+def latency_ratio(before: onnx.ModelProto, after: onnx.ModelProto, canvases: Canvases, threads: int = 0) -> float:
+    """Median latency of `after` relative to `before`, on one sample each, alternating; 0 threads: one a core."""
     sample = canvases.load(0)
     feed = next(iter(replace(canvases, batch=1).feeds([canvases.crop(sample, [0] * len(canvases.axes))])))
-    sessions = [plain_session(model, entries=STOP_SPINNING) for model in (before, after)]
+    sessions = [plain_session(model, threads, STOP_SPINNING) for model in (before, after)]
     ratios = []
     for run in range(LATENCY_RUNS + 2):
         seconds = []

@@ -39,6 +39,7 @@ FEWEST = 30  # images: fewer show nothing
 PAIRS = 3  # near and far, an image
 LEAST_TOP1 = -0.5  # points of top-1 that a choice may cost
 MINUTES = 20.0
+BUDGET = 2.5  # of measured time, where none is given
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def steady(
     Args:
         model: Path or ModelProto; never changed.
         data: Folder of images like those that the model sees; labels are not needed.
-        budget: Largest latency, measured here, relative to the original's: "1.15x"; or "120MMAC". None: 2.25x.
+        budget: Largest latency, measured here, relative to the original's: "1.15x"; or "120MMAC". None: 2.5x.
         minutes: Time to measure candidates in; those that do not fit are listed as not measured.
         labels: CSV of labels; a choice may then cost no more than half a point of top-1.
         preprocess, limit, seed: As for `aarewrite.verify`.
@@ -147,7 +148,7 @@ def steady(
     if len(setup.data) < FEWEST:
         raise UsageError(f"--steady: {len(setup.data)} images show nothing", f"give at least {FEWEST}, better hundreds")
     doubts = [doubt] if (doubt := preprocessing_doubt(setup)) else []
-    most = relative_budget(budget, original, input_shapes) or 2.25
+    most = relative_budget(budget, original, input_shapes) or BUDGET
     canvases = from_setup(setup)
     shapes = dict(input_shapes or {canvases.input: (1, *setup.spec.shape(setup.geometry.size, channels=3))})
     order = np.random.default_rng([seed, len(setup.data)]).permutation(len(setup.data)).tolist()

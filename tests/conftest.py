@@ -9,3 +9,11 @@ for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # r
 gc.set_threshold(200_000, 20, 20)
 
 pytest_plugins = ["shared_fixtures"]
+
+
+def pytest_configure() -> None:
+    """No session waits actively for work: several workers share the cores."""
+    from aarewrite.model import runtime
+
+    plain = runtime._options
+    runtime._options = lambda entries: plain((*entries, *runtime.NO_SPINNING))

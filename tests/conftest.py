@@ -16,4 +16,4 @@ def pytest_configure() -> None:
     from aarewrite.model import runtime
 
     plain = runtime._options
-    runtime._options = lambda entries: plain((*entries, *runtime.NO_SPINNING))
+    runtime._options = lambda entries: plain(dict((*entries, *runtime.NO_SPINNING)).items())

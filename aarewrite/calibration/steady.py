@@ -19,7 +19,7 @@ import onnx
 
 from aarewrite.calibration.budget import relative_budget
 from aarewrite.calibration.exposures import Changes, Exposures, Steadiness
-from aarewrite.calibration.frontier import Candidate, build, candidates
+from aarewrite.calibration.frontier import Built, Candidate, build, candidates
 from aarewrite.calibration.latency import latency_ratio
 from aarewrite.calibration.problem import RepairOptions
 from aarewrite.data.canvases import Canvases, from_setup
@@ -236,26 +236,30 @@ class _Work:
             return Row(name, plain.cost, latency, reason=f"takes {latency:.2f}x the time, over {most:.2f}x"), None
         after, made = known.of(name), None
         if after is None:
-            made = self.built(candidate, bar)
+            built = self.built(candidate, bar)
+            if isinstance(built, str):
+                return Row(name, plain.cost, latency, reason=built), None
+            made = built.model
             after = views.of(made, self.ticking(bar))
             known.add(name, after, latency)
         return Row(name, plain.cost, latency, after.against(before, self.options.seed)), made
 
-    def built(self, candidate: Candidate, bar: Bar) -> onnx.ModelProto:
-        """A candidate's model, its weights repaired; errors as `build` names them."""
+    def built(self, candidate: Candidate, bar: Bar) -> Built | str:
+        """A candidate with its weights repaired, or why that cannot be."""
         tick = self.ticking(bar)
-        made = build(candidate, self.original, self._batches, self.shapes, self.options, progress=lambda *_: tick(0))
-        if isinstance(made, str):
-            raise CannotHandle(f"{candidate.name}: {made}")
-        return made.model
+        return build(candidate, self.original, self._batches, self.shapes, self.options, progress=lambda *_: tick(0))
 
     def proven(self, candidate: Candidate, made: onnx.ModelProto | None, bar: Bar) -> onnx.ModelProto:
         """The model of a candidate, the rewrites in it proven."""
-        model = self.built(candidate, bar) if made is None else made
+        if made is None:  # measured by an earlier run
+            built = self.built(candidate, bar)
+            if isinstance(built, str):
+                raise CannotHandle(f"{candidate.name}: {built}")
+            made = built.model
         first = candidate.rewritten(self.original, self.shapes, verify=True)
         if candidate.then:
             candidate.finished(first.model, self.shapes, verify=True)
-        return model
+        return made
 
 
 class _Measured:

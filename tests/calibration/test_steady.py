@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_nets import phase_classifier, save, stripes, subsample_map
+from small_nets import parse, phase_classifier, save, stripes, subsample_map
 
 import aarewrite
 import aarewrite.calibration.steady as steady_module
@@ -132,3 +132,22 @@ def test_what_shows_nothing_is_refused(data: str, tmp_path: Path) -> None:
         steady(subsample_map(), data, preprocess="unit")
     with pytest.raises(UsageError, match="--minutes 0: no time"):
         found(data, minutes=0)
+
+
+def test_a_candidate_that_cannot_be_repaired_leaves_the_others(data: str) -> None:
+    quantised = parse("""
+    quantised (float[N,1,16,16] x) => (float[N,2] logits)
+    <float[1,1,1,1] w = {1}, float s = {0.01}, uint8 z = {0}, float[2,1,1,1] head = {0, 1}, float[2] bias = {0.5, 0}> {
+        seen = Conv(x, w)
+        bytes = QuantizeLinear(seen, s, z)
+        back = DequantizeLinear(bytes, s, z)
+        kept = MaxPool<kernel_shape = [1, 1], strides = [2, 2]>(back)
+        mean = GlobalAveragePool(kept)
+        scores = Conv(mean, head, bias)
+        logits = Flatten(scores)
+    }""")
+    result = steady(quantised, data, preprocess="unit", budget=PLENTY)
+    outcomes = {row.name: row.says for row in result.rows}
+    assert "the model is quantised" in outcomes["half blur, repaired"]
+    assert outcomes["two views, (0,0) (1,1)"] == "better"
+    assert result.chosen is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,7 @@ from aarewrite.model.runner import InputSpec
 from aarewrite.model.types import DType
 
 CANVAS_RATIO = 256 / 224  # R. Zhang, ICML 2019: crops of 224 from a canvas of 256
+LONGEST = 8  # of a picture's side, in canvases: what lies further out is cut off before it is scaled
 SMALLEST_SLACK = 4  # room for one pixel to every side even where 8/7 of the size gives less
 
 
@@ -123,6 +125,7 @@ def prepare(data: Data, i: int, spec: InputSpec, recipe: Preprocess, geometry: G
         decoded = stored = data.load(i)
         if data.kind == "images":
             _check_takes_images(spec)
+            decoded = [_middle(image, geometry.canvas) for image in decoded]
             stored = [resize_to_cover(image, geometry.canvas, recipe.interpolation) for image in decoded]
         members = [_fit(channels_last(raw, spec), geometry) for raw in stored]
     canvas, *distorted = (to_model_units(member, spec, recipe) for member in members)
@@ -158,6 +161,17 @@ def _fit(values: Array, geometry: Geometry) -> Array:
             pads[axis] = ((want - have) // 2, (want - have + 1) // 2)
             values = np.pad(values, pads, mode="reflect" if have > 1 else "edge")
     return values
+
+
+def _middle(image: Array, canvas: tuple[int, ...]) -> Array:
+    """The middle of a picture, `LONGEST` canvases along each side at most: 8000x1 would be scaled to 2 million pixels
+    for the few in its centre that are looked at."""
+    density = min(have / want for have, want in zip(image.shape, canvas, strict=False))
+    for axis, want in enumerate(canvas):
+        most = math.ceil(LONGEST * want * density)
+        if (excess := image.shape[axis] - most) > 0:
+            image = window(image, [axis], [excess // 2], [most])
+    return image
 
 
 def resize_to_cover(image: Array, canvas: tuple[int, ...], interpolation: str) -> Array:

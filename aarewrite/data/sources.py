@@ -5,8 +5,11 @@ Every source loads one sample at a time, so memory does not grow with their numb
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import math
 import zipfile
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -78,7 +81,7 @@ def open_data(
         return _folder(path, labels, limit)
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder", "name a folder of images, an .npy/.npz, or synthetic[:N]")
-    if path.suffix in (".npy", ".npz"):
+    if path.suffix in (".npy", ".npz") and path.is_file():
         return _arrays(path, labels, limit, input_names)
     raise UsageError(f"{path}: neither a folder of images nor an .npy/.npz file", "see --help for --data")
 
@@ -100,7 +103,8 @@ def read_image(path: Path) -> Array:
 
 
 def _folder(path: Path, labels: str | Path | None, limit: int | None) -> Data:
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+    named = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+    files = [file for file in named if file.is_file()]  # a fifo would wait for whoever writes to it
     if not files:
         raise UsageError(f"{path}: no images in this folder", f"looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
     found = len(files)
@@ -208,50 +212,80 @@ def _label(text: str | int, where: str) -> int:
 
 
 def _arrays(path: Path, labels: str | Path | None, limit: int | None, input_names: tuple[str, ...]) -> Data:
-    arrays = read_arrays(path)
-    triplets = set(TRIPLET) <= set(arrays)
-    keys = TRIPLET if triplets else (_sample_key(path, arrays, input_names),)
-    members = [arrays[key] for key in keys]
-    if len({member.shape for member in members}) > 1:
-        shapes = ", ".join(f"{key} {member.shape}" for key, member in zip(keys, members, strict=True))
+    with _opened(path) as arrays:
+        triplets = set(TRIPLET) <= set(arrays)
+        keys = TRIPLET if triplets else (_sample_key(path, arrays, input_names),)
+        totals, members = zip(*(_first(arrays, key, limit) for key in keys), strict=True)
+        labelling = {key: arrays[key] for key in LABEL_KEYS if key in arrays and key not in keys}
+        constants = {name: arrays[name] for name in input_names if name in arrays and name not in keys[:1]}
+    if len({member.shape for member in members}) > 1 or len(set(totals)) > 1:
+        shapes = ", ".join(
+            f"{key} {(total, *member.shape[1:])}" for key, total, member in zip(keys, totals, members, strict=True)
+        )
         raise UsageError(f"{path}: {shapes} differ", "give equal shapes")
-    key, samples = keys[0], members[0]
+    key, total, samples = keys[0], totals[0], members[0]
     if samples.ndim < 2 or 0 in samples.shape:
         raise UsageError(
             f"{path}: array {key!r} has shape {samples.shape}", "samples need a first axis that counts them"
         )
-    if not np.issubdtype(samples.dtype, np.number):
-        raise UsageError(f"{path}: array {key!r} holds {samples.dtype}", "samples must be numbers")
+    if samples.dtype.kind not in "iuf":
+        raise UsageError(f"{path}: array {key!r} holds {samples.dtype}", "samples must be real numbers")
     count = min(len(samples), limit or len(samples))
-    indices, class_names = _array_labels(path, arrays, labels, len(samples))
+    indices, class_names = _array_labels(path, labelling, labels, total)
     return Data(
         "arrays",
-        f"{count} of {len(samples)} samples {samples.shape[1:]} {samples.dtype} in {path.name}:{key}",
+        f"{count} of {total} samples {samples.shape[1:]} {samples.dtype} in {path.name}:{key}",
         tuple(f"{path.stem}[{i}]" for i in range(count)),
         lambda i: [np.asarray(member[i]) for member in members],
         None if indices is None else indices[:count],
         class_names,
         samples.shape[1:],
         bool(np.issubdtype(samples.dtype, np.floating)),
-        {name: arrays[name] for name in input_names if name in arrays and name != key},
+        constants,
         triplets,
     )
 
 
 def read_arrays(path: Path) -> dict[str, Array]:
     """Read an .npy (memory-mapped, as `x`) or an .npz; `UsageError` if it is broken, empty or holds Python objects."""
+    with _opened(path) as arrays:
+        return dict(arrays)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Mapping[str, Array]]:
+    """The arrays of an .npy (memory-mapped, as `x`) or an .npz, each read when it is asked for. Errors, in the block
+    too, as of `read_arrays`."""
     try:
-        if path.suffix == ".npy":
-            return {"x": np.load(path, mmap_mode="r", allow_pickle=False)}
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            yield {"x": found}
+            return
+        with found:
+            if not found.files:
+                raise UsageError(f"{path}: holds no array", "write it with numpy.savez(path, x=...)")
+            yield found
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file", "name an existing .npz") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, MemoryError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         raise UsageError(f"{path}: cannot be read: {error}", "write it with numpy.savez, without objects") from None
-    if not arrays:
-        raise UsageError(f"{path}: holds no array", "write it with numpy.savez(path, x=...)")
-    return arrays
+
+
+def _first(arrays: Mapping[str, Array], key: str, limit: int | None) -> tuple[int, Array]:
+    """How many rows an array has, and the first of them: of an .npz, no more is read."""
+    archive = arrays.zip if limit and isinstance(arrays, np.lib.npyio.NpzFile) else None
+    if limit is None or archive is None or f"{key}.npy" not in archive.namelist():
+        found = arrays[key]
+        return len(found) if found.ndim else 0, found
+    with archive.open(f"{key}.npy") as stream:
+        old = np.lib.format.read_magic(stream) == (1, 0)
+        header = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
+        shape, by_columns, dtype = header(stream)
+        if by_columns or dtype.hasobject or len(shape) < 2 or shape[0] <= limit:
+            return shape[0] if shape else 0, arrays[key]
+        rows = (limit, *shape[1:])
+        data = stream.read(math.prod(rows) * dtype.itemsize)
+    return shape[0], np.frombuffer(data, dtype).reshape(rows)
 
 
 def _sample_key(path: Path, arrays: Mapping[str, Array], input_names: tuple[str, ...]) -> str:

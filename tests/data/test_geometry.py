@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from refusals import refused
 from small_nets import phase_classifier, save, stripes
 
-from aarewrite.data.geometry import plan_geometry, prepare
+from aarewrite.data.geometry import _middle, plan_geometry, prepare
 from aarewrite.data.preprocess import PRESETS
 from aarewrite.data.sources import open_data
 from aarewrite.model.runner import InputSpec
@@ -44,3 +45,23 @@ def test_wrong_shaped_npz(net, tmp_path):
 def test_samples_too_small(net, tmp_path):
     data = save(tmp_path / "d.npz", x=np.zeros((3, 1, 8, 8), np.float32))
     refused(2, "8x8", "smaller", args=[net, "--data", data])
+
+
+@pytest.mark.parametrize("shape", [(1, 8000), (8000, 1), (3, 100_000)])
+def test_of_a_picture_like_a_line_only_the_middle_is_scaled(tmp_path, shape):
+    image = pytest.importorskip("PIL.Image")
+    pixels = np.zeros((*shape, 3), np.uint8)
+    pixels[tuple(extent // 2 for extent in shape)] = 200
+    image.fromarray(pixels).save(tmp_path / "line.png")
+    data = open_data(tmp_path)
+    geometry = plan_geometry(SPEC, data, PRESETS["raw255"], None)
+    sample = prepare(data, 0, SPEC, PRESETS["raw255"], geometry, 0)
+    assert sample.canvas.shape == (3, 256, 256)
+    assert sample.canvas.max() > 100  # the middle is still in the middle
+    assert max(sample.raw[0].shape) <= 8 * min(shape)
+
+
+def test_pictures_of_common_shapes_are_taken_whole():
+    for shape in [(100, 800, 3), (375, 500, 3), (8, 8, 3)]:
+        image = np.zeros(shape, np.uint8)
+        assert _middle(image, (256, 256)) is image

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -105,3 +107,30 @@ def test_pillow_missing_names_the_install_line(colour_net, folder, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "PIL", None)
     refused(3, "Pillow", "pip install 'aarewrite[report]'", args=[colour_net, "--data", str(folder)])
+
+
+def test_a_fifo_or_a_folder_named_like_an_image_is_not_waited_for(colour_net, folder):
+    os.mkfifo(folder / "00a.png")
+    (folder / "00b.png").mkdir()
+    assert len(open_data(folder)) == 12
+    os.mkfifo(folder.parent / "x.npz")
+    refused(2, "x.npz", args=[colour_net, "--data", folder.parent / "x.npz"])
+
+
+@pytest.mark.parametrize("save_it", [np.savez, np.savez_compressed])
+def test_limit_reads_no_more_than_the_first_samples(tmp_path, save_it):
+    x = np.random.default_rng(0).integers(0, 255, (4000, 32, 32, 3), np.uint8)  # 12 MB
+    save_it(tmp_path / "d.npz", x=x, y=np.arange(4000), extra=np.float32([[1, 2], [3, 4], [5, 6]]))
+    tracemalloc.start()
+    data = open_data(tmp_path / "d.npz", limit=2, input_names=("x", "extra"))
+    assert tracemalloc.get_traced_memory()[1] < 2e6
+    tracemalloc.stop()
+    assert (len(data), data.labels) == (2, (0, 1))
+    assert data.description == "2 of 4000 samples (32, 32, 3) uint8 in d.npz:x"
+    assert np.array_equal(data.load(1)[0], x[1])
+    assert data.constants["extra"].shape == (3, 2)  # what is no samples is whole
+
+
+def test_samples_that_are_no_real_numbers(net, tmp_path):
+    data = save(tmp_path / "d.npz", x=np.zeros((2, 1, 20, 20), np.complex64))
+    refused(2, "array 'x' holds complex64", "real numbers", args=[net, "--data", data])

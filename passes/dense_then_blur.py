@@ -14,7 +14,7 @@ from aarewrite.model.graph import GraphEditor
 from aarewrite.options import option, whole
 from aarewrite.passes.contract import Match, Quantisation, SiteOptions, SitePass, Skip
 from aarewrite.passes.geometry import fitted, with_strides
-from aarewrite.passes.operators import run_with_window
+from aarewrite.passes.operators import run_with_window, scaling
 from aarewrite.sites.find import quantisation_of
 from aarewrite.sites.site import Located, Site
 from aarewrite.windows import Sizes, Window, x
@@ -88,9 +88,9 @@ class DenseThenBlur(SitePass):
         bias = editor.drop_last_input(node) if match.bias_behind else None
         quantisation = None
         if site.quantised:
-            scale_and_zero = quantisation_of(editor, end)
-            assert scale_and_zero is not None, "a site without scalar scale and zero point is never planned"
-            quantisation = Quantisation(*scale_and_zero, form=site.quantised)
+            given = quantisation_of(editor, end)
+            of_map = scaling(editor, scope, given, dtype, f"{site.node}/blur")
+            quantisation = Quantisation(*of_map, form=site.quantised)
         producer = end.inputs[0]
         dense = editor.take_over(scope, end)
         assert site.channels is not None, "a site of unknown channels is never planned"

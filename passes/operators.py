@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from aarewrite.model.graph import GraphEditor
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+
+from aarewrite.model.graph import GraphEditor, Scope
+from aarewrite.model.types import Node, Tensor, integer
 from aarewrite.passes.contract import Match, Quantisation
 from aarewrite.sites.find import quantisation_of
-from aarewrite.sites.site import Located
+from aarewrite.sites.site import INTEGERS_8, Located
 from aarewrite.windows import Window
+
+UINT8 = onnx.TensorProto.UINT8
 
 
 def run_with_window(editor: GraphEditor, located: Located, window: Window) -> None:
@@ -35,9 +43,9 @@ def blur_input(editor: GraphEditor, located: Located, match: Match) -> str:
     blurred = editor.variable(f"{site.node}/blurred_input")
     quantisation, behind, target = None, [], blurred
     producer = source.inputs[0] if source.inputs else None
-    if producer is not None and producer.op == "DequantizeLinear" and quantisation_of(editor, producer.inputs[0]):
+    if producer is not None and (dtype := _dequantised_type(editor, producer)):
         # stay in the quantised domain: blur the integers, dequantise once more
-        scale, zero_point = producer.inputs[1:3]
+        scale, zero_point = scaling(editor, scope, producer.inputs[1:3], dtype, f"{site.node}/blur")
         quantisation = Quantisation(scale, zero_point, form="qdq")
         target = editor.variable(f"{site.node}/blurred_quantised")
         source = producer.inputs[0]
@@ -51,3 +59,21 @@ def blur_input(editor: GraphEditor, located: Located, match: Match) -> str:
     editor.insert_before(scope, node, [*nodes, *behind])
     editor.set_input(node, 0, blurred)
     return match.blur.filtering_node(nodes).name
+
+
+def scaling(editor: GraphEditor, scope: Scope, given: Sequence[Tensor], dtype: int, name: str) -> tuple[Tensor, Tensor]:
+    """The scale of a quantised map of an element type, and its zero point: a new constant where none is `given`."""
+    scale, *rest = (tensor for tensor in given if tensor.name)
+    return scale, rest[0] if rest else editor.constant(scope, f"{name}/zero_point", np.array(0), dtype)
+
+
+def _dequantised_type(editor: GraphEditor, node: Node) -> int:
+    """Element type of the 8-bit map with a constant scalar scale that a node dequantises, 0 where it does no such."""
+    given = quantisation_of(editor, node.inputs[0]) if node.op == "DequantizeLinear" else ()
+    zero_point = editor.constant_value(given[1]) if len(given) == 2 else None
+    writers = [writer for writer in node.inputs[0].inputs if writer.op == "QuantizeLinear"] if given else []
+    if zero_point is not None:
+        dtype = int(onnx.helper.np_dtype_to_tensor_dtype(zero_point.dtype))
+    else:  # the writer says it, or takes uint8
+        dtype = integer(writers[0], "output_dtype") or UINT8 if writers else 0
+    return dtype if dtype in INTEGERS_8 else 0

@@ -181,7 +181,7 @@ class GraphEditor:
         It becomes an initializer of the main graph; in functions, which have none, and before IR version 4,
         where an initializer would also have to be a graph input, it becomes a Constant node.
         """
-        array = np.ascontiguousarray(value.astype(onnx.helper.tensor_dtype_to_np_dtype(dtype)))
+        array = np.array(value, onnx.helper.tensor_dtype_to_np_dtype(dtype), order="C")
         as_node = scope.root.kind == "function" or self.model.proto.ir_version < OLDEST_IR_WITH_FREE_INITIALIZERS
         key = (scope.name if as_node else "", dtype, array.shape, array.tobytes())
         if key not in self._shared:

@@ -14,6 +14,7 @@ import onnx.numpy_helper
 
 from aarewrite.errors import CannotHandle
 from aarewrite.model.external import bodies
+from aarewrite.model.inference import infer
 from aarewrite.model.runner import Model
 from aarewrite.model.runtime import first_line
 from aarewrite.model.types import DEFAULT_DOMAIN, Array
@@ -153,7 +154,7 @@ def open_graph(model: Model, size: Sequence[int], batch: int = 1) -> OpenGraph:
             for dim in value.type.tensor_type.shape.dim:
                 if dim.HasField("dim_param") or dim.dim_value <= 0:
                     dim.Clear()
-        return OpenGraph(onnx.shape_inference.infer_shapes(proto, data_prop=True), tuple(size))
+        return OpenGraph(infer(proto), tuple(size))
     except Exception as error:  # protobuf, checker and inference errors share no base
         raise CannotHandle(
             f"{model.label}: its graph cannot be read: {first_line(error)}", "run onnx.checker on the model"

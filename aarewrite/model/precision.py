@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
 
 import numpy as np
 import onnx
 
 from aarewrite.model.external import graphs, is_stub, nested_tensors, nodes
-from aarewrite.model.model_file import Model
+from aarewrite.model.inference import infer
+from aarewrite.model.model_file import Model, opset_of
+
+Types = Mapping[str, int]  # element type by name of the tensor
 
 FLOAT = onnx.TensorProto.FLOAT
 REPLACED = (onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
@@ -34,3 +38,29 @@ def in_float32(model: Model) -> Model:
     for cast in casts:
         cast.i = FLOAT
     return Model(proto, weights, model.folder, model.path) if replaced or types or casts else model
+
+
+def types_agree(model: Model) -> bool:
+    """Whether no operator of the main graph takes or gives tensors of two types where ONNX wants one. Where they agree,
+    a runtime that has no kernel for a type is all that a float32 copy can mend."""
+    graph, opset = infer(model.readable).graph, opset_of(model.proto.opset_import)
+    infos = (*graph.input, *graph.output, *graph.value_info)
+    types = {info.name: info.type.tensor_type.elem_type for info in infos}
+    types |= {tensor.name: tensor.data_type for tensor in graph.initializer}
+    return not any(_mixes(node, opset, types) for node in graph.node)
+
+
+def _mixes(node: onnx.NodeProto, opset: int, types: Types) -> bool:
+    """Whether a node's tensors have two types where its schema has one name for them."""
+    try:
+        schema = onnx.defs.get_schema(node.op_type, opset, node.domain)
+    except onnx.defs.SchemaError:
+        return False
+    found: dict[str, int] = {}
+    for formal, names in ((schema.inputs, node.input), (schema.outputs, node.output)):
+        for place, name in enumerate(names):
+            parameter = formal[min(place, len(formal) - 1)]  # the last one of a variadic operator stands for the rest
+            dtype = types.get(name, 0) if parameter.is_homogeneous else 0
+            if dtype and found.setdefault(parameter.type_str, dtype) != dtype:
+                return True
+    return False

@@ -1,4 +1,4 @@
-"""Element types and shapes of every tensor, in subgraphs and functions too, by onnx's shape inference."""
+"""Element types and shapes of every tensor, in subgraphs and functions too, by shape inference."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import onnx
 
 from aarewrite.errors import UsageError
 from aarewrite.model.graph import GraphEditor, Scope
+from aarewrite.model.inference import infer
 from aarewrite.model.model_file import Model
 from aarewrite.model.types import Tensor
 
@@ -91,16 +92,6 @@ class Shapes:
                 for k in range(len(protos[key].input))
             ]
             self._read(infer(_as_model(proto, protos[key], arguments)), editor.scopes, editor.functions[key])
-
-
-def infer(proto: onnx.ModelProto, strict: bool = False) -> onnx.ModelProto:
-    """onnx's shape inference with data propagation; a model it fails on comes back as it is unless `strict`."""
-    try:
-        return onnx.shape_inference.infer_shapes(proto, strict_mode=strict, data_prop=True)
-    except Exception:  # the C++ side raises InferenceError, RuntimeError and others
-        if strict:
-            raise
-        return proto
 
 
 def with_input_shapes(model: Model, shapes: Mapping[str, Sequence[int]]) -> onnx.ModelProto:

@@ -14,7 +14,9 @@ import onnx_graphsurgeon as gs
 
 DType = np.dtype
 Array = np.ndarray
-DEFAULT_DOMAIN = (None, "", "ai.onnx")
+ALIAS = "ai.onnx"  # another name of ONNX's own domain, ""
+DEFAULT_DOMAIN = (None, "", ALIAS)
+MICROSOFT = "com.microsoft"  # ONNX Runtime's own
 Number = TypeVar("Number", int, float)
 
 

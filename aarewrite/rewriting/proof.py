@@ -17,19 +17,24 @@ Source: the identity law, "dense operator, then subsample by s" equals the strid
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+import functools
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from aarewrite.errors import CannotHandle, CheckFailed
+from aarewrite.model.external import nodes
 from aarewrite.model.model_file import Model
-from aarewrite.model.precision import in_float32
+from aarewrite.model.precision import in_float32, types_agree
 from aarewrite.model.runtime import Session, first_line, open_session
 from aarewrite.model.types import Array
 from aarewrite.passes.contract import Frames
+from aarewrite.rewriting.empty_maps import other_inputs, random_maps, saying_nothing
 from aarewrite.rewriting.random_inputs import Feeds, Run, accepted, run
+from aarewrite.rewriting.randomness import Anew, draws, random_outputs, seeded
 from aarewrite.rewriting.stretches import cut, given, nudged, with_outputs
+from aarewrite.rewriting.value_sizes import free_axes
 
 TOLERANCES = {"float32": 1e-5, "float64": 1e-12, "float16": 4e-3}  # of the tensor's largest magnitude
 STEPS = {"int8": 1.0, "uint8": 1.0}  # one step of a quantised map: a rounding tie
@@ -115,19 +120,26 @@ def prove(original: Model, twin: Model, rewritten: Model, claim: Claim, seed: in
 
     Raises:
         CannotHandle: ONNX Runtime cannot load or run the original.
-        CheckFailed: The rewritten model does not run, or its outputs differ in name, type or shape.
+        CheckFailed: The rewritten model does not run, its outputs differ in name, type or shape, or no blurred map has
+            values that tell where they are.
     """
     notes: list[str] = []
+    if random := random_outputs(original):
+        notes.append(f"random, and compared as drawn from one seed: {', '.join(random)}")
+    original, twin = seeded(original), seeded(twin)
     try:
-        before = open_session(with_outputs(original, claim.watched))
+        before = _session(with_outputs(original, claim.watched))
     except CannotHandle:
         single = in_float32(original)
-        if single is original:
+        if single is original or not types_agree(original):
             raise
         original, twin, rewritten = single, in_float32(twin), in_float32(rewritten)
-        before = open_session(with_outputs(original, claim.watched))
+        before = _session(with_outputs(original, claim.watched))
         notes.append("run in float32: ONNX Runtime's CPU provider has no kernels for the model's type")
     runs = accepted(before, original, claim.input_shapes, not claim.unproven, seed)
+    observed = claim.watched or tuple(runs[0][1])
+    if saying_nothing(runs, observed):
+        runs += [(feeds, run(before, feeds)) for feeds in other_inputs(runs[0][0], seed)]
     framed = [_framed(feeds, claim.frames) for feeds, _ in runs]
     comparisons: list[Comparison] = []
     found = _outputs("identity proof: the twin", with_outputs(twin, claim.watched), framed)
@@ -140,7 +152,15 @@ def prove(original: Model, twin: Model, rewritten: Model, claim: Claim, seed: in
         if not any(c.problem for c in apart):
             notes += _explained(first, apart, before, runs)
     del before
-    _compare_signature(rewritten, runs, framed)
+    covered = _on_random_maps(original, twin, runs, claim, seed)
+    comparisons += covered
+    silent = [name for name in saying_nothing(runs, observed) if name not in {c.tensor for c in covered}]
+    if silent:
+        what = f"{', '.join(silent)}: NaN, or one value everywhere, on every input tried"
+        if len(silent) == len(observed):
+            raise CheckFailed(f"identity proof: nothing was compared; {what}", "check the model's weights")
+        notes.append(f"nothing was compared at {what}")
+    _compare_signature(original, rewritten, runs, framed)
     if claim.in_branches:
         notes.append("sites in branches are covered where the random input takes the branch")
     return Proof(
@@ -150,6 +170,12 @@ def prove(original: Model, twin: Model, rewritten: Model, claim: Claim, seed: in
         notes=tuple(notes),
         judged=judged,
     )
+
+
+def _session(model: Model, optimise: bool = False) -> Session:
+    """A session whose random operators, if it has any, draw the same at each run."""
+    opened = functools.partial(open_session, model, optimise)
+    return Anew(opened) if any(map(draws, nodes(model.proto))) else opened()
 
 
 def _framed(feeds: Feeds, frames: Frames) -> Feeds:
@@ -167,7 +193,7 @@ def _site_by_site(original: Model, twin: Model, runs: list[Run], claim: Claim) -
     try:
         for feeds, expected in runs:
             maps = {name: expected[name] for name in watched}
-            before, after = (open_session(cut(model, maps)) for model in (original, twin))
+            before, after = (_session(cut(model, maps)) for model in (original, twin))
             stretches = feeds | given(maps)
             found = list(_compare(expected, run(after, _framed(stretches, claim.frames)), watched))
             if any(c.problem for c in found):
@@ -177,6 +203,24 @@ def _site_by_site(original: Model, twin: Model, runs: list[Run], claim: Claim) -
     except Exception:  # ONNX Runtime raises a dozen private types
         return []
     return comparisons
+
+
+def _on_random_maps(original: Model, twin: Model, runs: list[Run], claim: Claim, seed: int) -> list[Comparison]:
+    """Compare the maps that say nothing on any input where every map is computed from random ones in front of it: those
+    that then say something. [] where the models do not run like that."""
+    silent = saying_nothing(runs, claim.watched)
+    if not silent:
+        return []
+    feeds, expected = runs[0]
+    maps = random_maps({name: expected[name] for name in claim.watched}, seed)
+    stretches = feeds | given(maps)
+    try:
+        before = run(_session(cut(original, maps)), stretches)
+        after = run(_session(cut(twin, maps)), _framed(stretches, claim.frames))
+    except Exception:  # ONNX Runtime raises a dozen private types
+        return []
+    still = saying_nothing([(stretches, before)], silent)
+    return [c for c in _compare(before, after, claim.watched) if c.tensor in silent and c.tensor not in still]
 
 
 def _within_noise(comparison: Comparison, expected: Array, moved: Array) -> Comparison:
@@ -207,20 +251,33 @@ def _explained(first: Comparison, apart: list[Comparison], before: Session, runs
             )
 
 
-def _compare_signature(model: Model, runs: list[Run], framed: list[Feeds]) -> None:
-    """Load and run the rewritten model as a user would, and compare its signature at run time."""
-    found = _outputs("the rewritten model", model, framed, optimise=True)
-    for (_, expected), actual in zip(runs, found, strict=True):
+def _compare_signature(original: Model, rewritten: Model, runs: list[Run], framed: list[Feeds]) -> None:
+    """Load and run the rewritten model as a user would, and compare its signature at run time: element types and sizes,
+    but for those that depend on values."""
+    found = _outputs("the rewritten model", rewritten, framed, optimise=True)
+    for (feeds, expected), actual in zip(runs, found, strict=True):
         for name in expected.keys() & actual.keys():
-            value, wanted = actual[name], expected[name]
-            if any(getattr(value, key, None) != getattr(wanted, key, None) for key in ("shape", "dtype")):
-                raise CheckFailed(f"the rewritten model: output {name!r} is {value.shape} instead of {wanted.shape}")
+            kind, wanted = (_kind_and_sizes(value[name]) for value in (actual, expected))
+            if kind == wanted:
+                continue
+            free = free_axes(original, {name: value.shape for name, value in feeds.items()}).get(name, set())
+            if _but(kind, free) != _but(wanted, free):
+                raise CheckFailed(f"the rewritten model: output {name!r} is {kind[1]} instead of {wanted[1]}")
+
+
+def _kind_and_sizes(value: object) -> tuple[str, tuple[int, ...]]:
+    """Element type and shape of an output; of a sequence or map its Python type."""
+    return (value.dtype.name, value.shape) if isinstance(value, np.ndarray) else (type(value).__name__, ())
+
+
+def _but(kind: tuple[str, tuple[int, ...]], free: Collection[int]) -> tuple[str, list[int | None]]:
+    return kind[0], [None if axis in free else size for axis, size in enumerate(kind[1])]
 
 
 def _outputs(what: str, model: Model, runs: list[Feeds], optimise: bool = False) -> Iterator[dict[str, Array]]:
     """A model's outputs on the inputs of each run; `what` is what errors call it."""
     try:
-        session = open_session(model, optimise)
+        session = _session(model, optimise)
         for feeds in runs:
             yield run(session, feeds)
     except CannotHandle as error:
@@ -234,11 +291,24 @@ def _outputs(what: str, model: Model, runs: list[Feeds], optimise: bool = False)
 def _compare(expected: dict[str, Array], actual: dict[str, Array], watched: Iterable[str]) -> Iterator[Comparison]:
     """Compare the sites' maps in graph order, then the outputs: the first problem is where it began."""
     for name in dict.fromkeys([*watched, *expected]):
-        a, b = expected[name], actual.get(name)
-        if b is None:
+        a, b = expected[name], actual.get(name)  # a sequence is a list, a map a dictionary
+        if name not in actual:
             yield Comparison(name, float("inf"), 0.0, 0.0, "missing from the twin")
-        elif isinstance(a, np.ndarray):
-            yield _compare_arrays(name, a, b)
+        else:
+            yield from _compare_values(name, a, b)
+
+
+def _compare_values(name: str, a: object, b: object) -> Iterator[Comparison]:
+    """Compare arrays, and what sequences and maps hold, entry by entry."""
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        yield _compare_arrays(name, a, b)
+    elif isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
+        yield _compare_arrays(name, *(np.array([one[key] for key in a]) for one in (a, b)))
+    elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        for place, (x, y) in enumerate(zip(a, b, strict=True)):
+            yield from _compare_values(f"{name}[{place}]", x, y)
+    elif a is not b:  # an empty optional is None
+        yield Comparison(name, float("inf"), 0.0, 0.0, "its entries differ")
 
 
 def _compare_arrays(name: str, a: Array, b: Array) -> Comparison:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
+import onnx
+
 from aarewrite.model.graph import GraphEditor, Scope
 from aarewrite.model.shapes import Shapes
 from aarewrite.model.types import Node, Tensor, in_default_domain, integer, ints, is_parameter, text
@@ -102,7 +104,7 @@ def _site(
     input_size = shapes.spatial(scope, data, spatial)
     dense = explicit(window, input_size)
     dtype = _map_dtype(shapes, scope, node, region.end)
-    integers = dtype in INTEGERS_8 and quantisation_of(editor, region.end) is not None
+    integers = dtype in INTEGERS_8 and bool(quantisation_of(editor, region.end))
     site = Site(
         scope=scope.name,
         node=name,
@@ -153,8 +155,11 @@ def _obstacle(site: Site, dense: Window, opset: int) -> str:
         return "its number of channels is not known statically, or differs between calls of the function"
     if site.dtype in INTEGERS_8 and not site.quantised:
         return "an integer map without constant scalar scale and zero point: a blur needs both"
+    if not site.dtype:
+        return "the element type of its output is not known"
     if site.dtype not in FLOATS | INTEGERS_8:
-        return "the element type of its output is not known or not a float"
+        kind = onnx.TensorProto.DataType.Name(site.dtype).lower()
+        return f"a map of {kind}: quantised blurs have 8 bits; rewrite the model before it is quantised"
     if opset < 11 and site.dtype in INTEGERS_8:
         return "quantised maps need opset 11 or newer: Pad takes no integers before"
     if opset < 10 and site.dtype == DOUBLE and site.op == "MaxPool":
@@ -232,9 +237,9 @@ def _ends_in_add(editor: GraphEditor, end: Tensor) -> bool:
     )
 
 
-def quantisation_of(editor: GraphEditor, tensor: Tensor) -> tuple[Tensor, Tensor] | None:
-    """The scalar scale and zero-point tensors of a quantised map, from the node that writes or those that read it;
-    None where there are none."""
+def quantisation_of(editor: GraphEditor, tensor: Tensor) -> tuple[Tensor, ...]:
+    """The scalar scale of a quantised map and its zero point, if it has one, from the node that writes or those that
+    read it; () where there is no constant scalar scale."""
     producer = tensor.inputs[0] if tensor.inputs else None
     pair: list[Tensor] = []
     if producer is not None and producer.op == "QuantizeLinear":
@@ -244,4 +249,5 @@ def quantisation_of(editor: GraphEditor, tensor: Tensor) -> tuple[Tensor, Tensor
     else:
         reader = next((node for node in tensor.outputs if node.op == "DequantizeLinear"), None)
         pair = reader.inputs[1:3] if reader is not None else []
-    return (pair[0], pair[1]) if len(pair) == 2 and _scalar_constants(editor, pair) else None
+    given = tuple(one for one in pair if one.name)
+    return given if _scalar_constants(editor, given) else ()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from math import prod
 
 from aarewrite.model.graph import GraphEditor, Scope
-from aarewrite.model.types import Node, Tensor, in_default_domain, integer, is_parameter
+from aarewrite.model.types import MICROSOFT, Node, Tensor, in_default_domain, integer, is_parameter
 
 # The operators that work point by point: stated here once, for regions and for whatever else only needs that.
 NONLINEAR = frozenset((
@@ -24,7 +24,7 @@ NONLINEAR = frozenset((
 AFFINE = frozenset(("Add", "BatchNormalization", "Cast", "Div", "Dropout", "Identity", "Mul", "Neg", "Sub", "Sum"))
 POINTWISE = NONLINEAR | AFFINE
 FLOATS = frozenset((1, 10, 11, 16))  # FLOAT, FLOAT16, DOUBLE, BFLOAT16
-QUANTISATION = frozenset(("QuantizeLinear", "DequantizeLinear"))
+QUANTISATION = frozenset(("QuantizeLinear", "DequantizeLinear"))  # of ONNX, and the same of ONNX Runtime
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,8 @@ def _in_order(editor: GraphEditor, scope: Scope, local: set[int], start: Tensor,
 
 def _pointwise(editor: GraphEditor, scope: Scope, node: Node, inside: set[int], spatial: int) -> bool:
     """Whether a node maps region tensors point by point, every other operand being a per-channel constant."""
-    known = node.op in POINTWISE | QUANTISATION and in_default_domain(node)
+    known = node.op in POINTWISE and in_default_domain(node)
+    known |= node.op in QUANTISATION and (in_default_domain(node) or node.domain == MICROSOFT)
     dropping = node.op == "Dropout" and len(node.inputs) > 2 and bool(node.inputs[2].name)
     training = dropping or is_parameter(node, "training_mode") or integer(node, "training_mode") != 0
     if not known or training or any(output.outputs or scope.is_output(output) for output in node.outputs[1:]):

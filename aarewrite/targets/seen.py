@@ -11,7 +11,8 @@ import onnx
 import onnx.inliner
 
 from aarewrite.model.external import bodies
-from aarewrite.model.shapes import Dim, infer
+from aarewrite.model.inference import infer
+from aarewrite.model.shapes import Dim
 from aarewrite.model.types import DEFAULT_DOMAIN, Array
 
 NOT_STORED = onnx.TensorProto(data_location=onnx.TensorProto.EXTERNAL)

@@ -8,7 +8,7 @@ import pytest
 from reference import build, run, weight
 
 from aarewrite.model.model_file import load
-from aarewrite.model.precision import in_float32
+from aarewrite.model.precision import in_float32, types_agree
 
 FLOAT = onnx.TensorProto.FLOAT
 
@@ -67,3 +67,27 @@ def test_bfloat16_keeps_its_values() -> None:
 def test_a_model_without_either_is_returned_itself() -> None:
     model = load(build("(float[2] x) => (float[2] y) { y = Relu(x) }"))
     assert in_float32(model) is model
+
+
+def mixed(op: str = "Conv(x, w)", out: str = "float") -> onnx.ModelProto:
+    """A model with a float64 weight on a float input."""
+    text = f"(float[1, 2, 8, 8] x) => ({out}[1, n, h, w] y) {{ y = {op} }}"
+    model = build(text, imports=', "local" : 1', w=weight(3, 2, 3, 3))
+    model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(weight(3, 2, 3, 3, dtype=np.float64), "w"))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "agree"),
+    [
+        (mixed(), False),
+        (mixed("Concat<axis = 1>(x, x, w)"), False),
+        (mixed("Identity(x)", "double"), False),
+        (mixed("Identity(x)"), True),
+        (mixed("local.Unheard(x, w)"), True),
+        (nested(), True),
+    ],
+    ids=["operands", "variadic", "output", "none", "unknown", "nested"],
+)
+def test_operators_of_two_types_where_onnx_wants_one(model: onnx.ModelProto, agree: bool) -> None:
+    assert types_agree(load(model)) == agree

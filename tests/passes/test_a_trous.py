@@ -48,7 +48,7 @@ def test_a_pooling_over_the_whole_map_grows_with_it(op: str) -> None:
     assert values(result.model, "pooled", np.zeros((1, 3, 17, 17), np.float32)).shape == (1, 6, 1, 1)
 
 
-@pytest.mark.parametrize("op", ["ThresholdedRelu", "Reciprocal", "Log", "Neg"])
+@pytest.mark.parametrize("op", ["ThresholdedRelu <alpha = 0.5>", "Reciprocal", "Log", "Neg"])
 def test_what_a_blur_is_put_behind_may_be_behind_a_stage_a_trous(op: str) -> None:
     model = two_stages(f"b = HardSigmoid (sum) c = {op} (b) pooled = GlobalAveragePool (c)")
     result = aarewrite.rewrite(model, A_TROUS)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
-from reference import attributes, build, initializer, node, qdq, run, weight
+from reference import attributes, build, initializer, node, ops, qdq, run, weight
 from stages import before
 
 import aarewrite
@@ -108,3 +110,66 @@ def test_a_quantised_input_is_blurred_as_integers_and_dequantised_once_more() ->
     assert [one.name for one in result.model.graph.node if "xd" in one.input] == []
     x = weight(1, 3, 12, 12)
     assert run(result.model, x=x)[0].shape == run(qdq(np.uint8), x=x)[0].shape
+
+
+def without_zero_point(kind: str) -> onnx.ModelProto:
+    """The net of `qdq` in uint8, or as `output_dtype` says, whose maps have a scale alone."""
+    model = qdq(np.uint8)
+    for one in model.graph.node:
+        if one.op_type == "QuantizeLinear" or (one.op_type == "DequantizeLinear" and one.input[0] != "w"):
+            one.input.pop()
+        if one.op_type == "QuantizeLinear" and kind == "int8":
+            one.attribute.append(onnx.helper.make_attribute("output_dtype", onnx.TensorProto.INT8))
+    model.opset_import[0].version = 21 if kind == "int8" else 13
+    model.ir_version = 10
+    return model
+
+
+@pytest.mark.parametrize("recipe", ["aligned", "before"])
+@pytest.mark.parametrize("kind", ["uint8", "int8"])
+def test_a_map_without_a_zero_point_has_zero(kind: str, recipe: str) -> None:
+    model = without_zero_point(kind)
+    result = aarewrite.rewrite(model, recipe=before() if recipe == "before" else recipe, first_conv=True)
+    assert [planned.site.quantised for planned in result.plan.rewrites] == ["qdq"]
+    quantised = [n for n in result.model.graph.node if n.name == "conv/blur/Quantize"]
+    zero = initializer(result.model, quantised[0].input[2])
+    assert (zero.dtype, zero.shape, int(zero)) == (np.dtype(kind), (), 0)
+    given = copy.deepcopy(model)  # as if it had been written
+    given.graph.initializer.append(onnx.numpy_helper.from_array(np.array(0, kind), "zero"))
+    for one in given.graph.node:
+        if len(one.input) == 2 and "Linear" in one.op_type:
+            one.input.append("zero")
+            del one.attribute[:]
+    expected = aarewrite.rewrite(given, recipe=before() if recipe == "before" else recipe, first_conv=True)
+    x = weight(1, 3, 12, 12)
+    np.testing.assert_array_equal(run(result.model, x=x)[0], run(expected.model, x=x)[0])
+    assert not aarewrite.rewrite(result.model, first_conv=True).changed
+
+
+@pytest.mark.parametrize("recipe", ["aligned", "before"])
+def test_pairs_of_the_runtimes_own_domain_are_as_those_of_onnx(recipe: str) -> None:
+    model, plain = qdq(np.uint8), qdq(np.uint8)
+    for one in model.graph.node:
+        one.domain = "com.microsoft" if one.op_type in ("QuantizeLinear", "DequantizeLinear") else ""
+    model.opset_import.add(domain="com.microsoft", version=1)
+    rewritten, expected = (
+        aarewrite.rewrite(one, recipe=before() if recipe == "before" else recipe, first_conv=True)
+        for one in (model, plain)
+    )
+    assert rewritten.plan.sites == expected.plan.sites
+    assert ops(rewritten.model) == ops(expected.model)
+    x = weight(1, 3, 12, 12)
+    np.testing.assert_array_equal(run(rewritten.model, x=x)[0], run(expected.model, x=x)[0])
+
+
+def test_a_map_of_16_bits_in_front_is_blurred_in_float() -> None:
+    model = build(
+        """(float[1, 3, 12, 12] x) => (float[] y) {
+        xq = QuantizeLinear(x, s, z)
+        xd = DequantizeLinear(xq, s, z)
+        [conv] y = Conv<strides = [2, 2]>(xd, w)
+    }""",
+        opset=21, ir=10, s=np.float32(0.001), z=np.int16(0), w=weight(4, 3, 1, 1),
+    )  # fmt: skip
+    result = aarewrite.rewrite(model, first_conv=True)
+    assert ops(result.model) == ["QuantizeLinear", "DequantizeLinear", "Pad", "Conv", "Conv"]

@@ -59,3 +59,18 @@ def test_an_input_that_may_be_resized_and_outputs_that_may_be_added() -> None:
     for allowed in ({"resized": ("x",)}, {"more_outputs": 1}, {"resized": ("x",), "more_outputs": 2}):
         with pytest.raises(aarewrite.CheckFailed, match=r"the rewritten model's (inputs|outputs) differ"):
             check(load(relu()), load(model), **allowed)
+
+
+def test_sizes_that_a_file_states_wrongly_are_no_fault_of_the_rewrite() -> None:
+    """Below opset 22 onnx infers 3 where ONNX Runtime gives 2, and an exporter wrote that into the file."""
+    text = """(float[1, 2, 5, 5] x) => (float[1, 2, 3, 3] y) {{
+        [pool] a = MaxPool<kernel_shape = [3, 3], strides = {}, pads = [1, 1, {}]{}>(x)
+        {} y = Relu(a)
+    }}"""
+    original = onnx.shape_inference.infer_shapes(build(text.format([3, 3], "1, 1", ", ceil_mode = 1", "")))
+    rewritten = build(text.format([1, 1], "2, 2", "", "[sub] b = Slice(a, zero, five, axes, step)"), zero=[0, 0],
+                      five=[9, 9], axes=[2, 3], step=[3, 3])  # fmt: skip
+    rewritten.graph.node[-1].input[0] = "b"
+    assert check(load(original), load(rewritten)) == ()
+    with pytest.raises(aarewrite.CheckFailed, match="fails strict shape inference"):
+        check(load(build(text.format([2, 2], "1, 1", "", ""))), load(rewritten))

@@ -390,3 +390,117 @@ def test_unread_initializers_that_are_inputs_are_not_asked_for() -> None:
     proof = aarewrite.rewrite(model).proof
     assert proof is not None
     assert [sorted(run) for run in proof.inputs] == [["x"]]
+
+
+# ---- what a proof must not be of -----------------------------------------------------------------------------
+
+
+def with_weights(first: float, second: float = 1.0) -> onnx.ModelProto:
+    """Two strided convs, each with weights times a factor."""
+    return build(
+        """(float[1, 2, 16, 16] x) => (float[1, 3, 4, 4] y) {
+        [one] a = Conv<strides = [2, 2], pads = [1, 1, 1, 1]>(x, v)
+        b = Relu(a)
+        [two] y = Conv<strides = [2, 2], pads = [1, 1, 1, 1]>(b, w)
+    }""",
+        v=weight(4, 2, 3, 3) * np.float32(first), w=weight(3, 4, 3, 3) * np.float32(second),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("factor", [0.0, np.nan, np.inf])
+def test_maps_without_values_are_no_proof(factor: float) -> None:
+    said = r"identity proof: nothing was compared; b, y: NaN, or one value everywhere, on every input tried; check"
+    with pytest.raises(aarewrite.CheckFailed, match=said):
+        aarewrite.rewrite(with_weights(factor, factor), first_conv=True)
+
+
+def test_a_map_behind_one_without_values_is_compared_on_random_maps() -> None:
+    original, twin, rewritten, claimed = parts(with_weights(0.0))
+    proof = prove(original, twin, rewritten, claimed)
+    assert proof.passed
+    assert proof.notes == ("nothing was compared at b: NaN, or one value everywhere, on every input tried",)
+    wrong = tampered(twin, set_ints("two", "pads", [0, 0, 2, 2]))
+    assert prove(original, wrong, rewritten, claimed).failure.startswith("identity proof failed at tensor 'y': differs")
+
+
+def test_another_input_is_taken_where_the_first_gives_no_values() -> None:
+    """Of what is none below zero, the logarithm of normal input is NaN in half the places, that of its mean often."""
+    model = build(
+        """(float[1, 1, 16, 16] x) => (float[1, 1, 8, 8] y) {
+        m = ReduceMin(x)
+        l = Sqrt(m)
+        a = Add(x, l)
+        [pool] y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(a)
+    }"""
+    )
+    proof = aarewrite.rewrite(model).proof
+    assert proof is not None
+    assert proof.passed
+    assert proof.worst.scale > 0
+    assert (len(proof.inputs), proof.notes) == (3, ())
+
+
+def test_a_model_whose_types_contradict_is_not_excused_by_a_float32_copy() -> None:
+    model = strided()
+    model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(weight(4, 2, 3, 3, dtype=np.float64), "w"))
+    with pytest.raises(aarewrite.CannotHandle, match="ONNX Runtime refuses the model: Type Error"):
+        aarewrite.rewrite(model, first_conv=True)
+
+
+def test_ties_that_rounding_decides_are_judged_on_the_originals_own_maps() -> None:
+    """Every row is there twice, and the twin's rounding is another: which of the two TopK takes is no difference."""
+    original, twin, rewritten, claimed = parts(
+        build(
+            """(float[1, 2, 12, 12] x) => (int64[1, 30] y) {
+            [conv] a = Conv<strides = [2, 2], pads = [1, 1, 1, 1]>(x, w)
+            b = Relu(a)
+            c = Concat<axis = 1>(b, b)
+            d = Reshape(c, flat)
+            v, y = TopK(d, thirty)
+        }""",
+            w=weight(4, 2, 3, 3), flat=np.array([1, -1]), thirty=np.array([30]),
+        )
+    )  # fmt: skip
+
+    def nudge(proto: onnx.ModelProto) -> None:
+        for tensor in proto.graph.initializer:
+            if tensor.name.endswith("/taps"):
+                taps = onnx.numpy_helper.to_array(tensor)
+                moved = taps * (1 + np.float32(1e-6) * np.arange(len(taps), dtype=np.float32).reshape(-1, 1, 1, 1))
+                tensor.CopyFrom(onnx.numpy_helper.from_array(moved, tensor.name))
+
+    moved = tampered(twin, nudge)
+    proof = prove(original, moved, rewritten, claimed)
+    assert proof.passed
+    assert {c.tensor: c.difference for c in proof.comparisons}["y"] == 0
+
+
+def test_sequences_and_maps_are_compared() -> None:
+    model = build(
+        """(float[1, 2, 12, 12] x) => (seq(float[1, c, h, w]) y, seq(map(int64, float)) z) {
+        [pool] a = MaxPool<kernel_shape = [3, 3], strides = [2, 2]>(x)
+        y = SplitToSequence<axis = 1>(a)
+        m = ReduceMean<axes = [2, 3], keepdims = 0>(a)
+        z = ai.onnx.ml.ZipMap<classlabels_int64s = [3, 5]>(m)
+    }""",
+        imports=', "ai.onnx.ml" : 2',
+    )
+    original, twin, rewritten, claimed = parts(model)
+    proof = prove(original, twin, rewritten, claimed)
+    assert proof.passed
+    assert {c.tensor for c in proof.comparisons} == {"a", "y[0]", "y[1]", "z[0]"}
+    for name, op in (("y[0]", "SequenceEmpty"), ("z[0]", "ZipMap")):
+
+        def edit(proto: onnx.ModelProto, op: str = op) -> None:
+            if op == "ZipMap":
+                next(n for n in proto.graph.node if n.op_type == op).attribute[0].ints[:] = [3, 6]
+            else:
+                proto.graph.node.append(onnx.helper.make_node("Neg", ["a"], ["minus"]))
+                split = next(n for n in proto.graph.node if n.op_type == "SplitToSequence")
+                proto.graph.node.append(onnx.NodeProto.FromString(split.SerializeToString()))
+                proto.graph.node[-1].input[0] = "minus"
+                proto.graph.node.remove(split)
+
+        failed = prove(original, tampered(twin, edit), rewritten, claimed)
+        assert not failed.passed
+        assert name.partition("[")[0] in failed.failure

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import onnx
 import pytest
 from reference import POOL, attributes, build, function, functions, node, ops, relative_difference, run, weight
 from stages import reasons
@@ -149,3 +151,33 @@ def test_function_called_with_differing_channel_counts() -> None:
         "its number of channels is not known statically, or differs between calls of the function"
     )
     assert aarewrite.rewrite(model).model.SerializeToString() == model.SerializeToString()
+
+
+@pytest.mark.parametrize("kind", ["int16", "uint16", "float8e4m3fn"])
+def test_a_quantised_map_of_other_than_8_bit_integers_is_named(kind: str) -> None:
+    model = build(
+        """(float[1, 3, 12, 12] x) => (float[] y) {
+        [conv] a = Conv<strides = [2, 2]>(x, w)
+        q = QuantizeLinear(a, s, z)
+        d = DequantizeLinear(q, s, z)
+        [pool] p = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(d)
+        r = QuantizeLinear(p, s, z)
+        y = DequantizeLinear(r, s, z)
+    }""",
+        opset=21, ir=10, s=np.float32(0.01), w=weight(4, 3, 3, 3),
+    )  # fmt: skip
+    model.graph.initializer.append(onnx.helper.make_tensor("z", getattr(onnx.TensorProto, kind.upper()), [], [0]))
+    said = f"a map of {kind}: quantised blurs have 8 bits; rewrite the model before it is quantised"
+    assert reasons(model) == {"conv": said, "pool": said}
+
+
+def test_a_map_of_unknown_type_is_no_other_than_that() -> None:
+    model = build(
+        """(float[1, 3, 12, 12] x) => (float[1, 3, 6, 6] y) {
+        a = local.Unheard(x)
+        [pool] y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(a)
+    }""",
+        imports=', "local" : 1',
+    )
+    model.graph.output[0].type.tensor_type.elem_type = 0
+    assert reasons(model) == {"pool": "the element type of its output is not known"}

@@ -1,0 +1,173 @@
+"""onnx's shape inference, told what it does not know and put right where ONNX Runtime's arithmetic is another.
+
+1. Domain "ai.onnx" is another name of "": inference stops at a node that is written with it.
+2. It stops at ONNX Runtime's own operators (com.microsoft) too: those of `STAND_INS` are shown to it as operators of
+   ONNX that give the same sizes and element type.
+3. Below opset 22 it counts a last window of a `ceil_mode` pool that begins in the padding, which ONNX Runtime drops:
+   such a pool is shown to it with the pads that give ONNX Runtime's size, and what the file states behind it is not
+   heard.
+
+All of this happens in a copy: what is returned has the model's own nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from copy import deepcopy
+
+import onnx
+
+from aarewrite.model.external import bodies, nodes, with_bodies
+from aarewrite.model.types import ALIAS, DEFAULT_DOMAIN, MICROSOFT
+from aarewrite.windows import Window, explicit
+
+Sizes = dict[str, list[int]]  # spatial, by name of the tensor
+# operator of com.microsoft -> the operator of ONNX shown in its place, and which inputs that takes
+STAND_INS = {
+    "BiasGelu": ("Identity", slice(1)),
+    "DequantizeLinear": ("DequantizeLinear", slice(3)),
+    "FastGelu": ("Identity", slice(1)),
+    "FusedConv": ("Conv", slice(3)),
+    "Gelu": ("Identity", slice(1)),
+    "QLinearAdd": ("Add", slice(0, 4, 3)),
+    "QLinearAveragePool": ("AveragePool", slice(1)),
+    "QLinearConcat": ("Concat", slice(2, None, 3)),
+    "QLinearGlobalAveragePool": ("GlobalAveragePool", slice(1)),
+    "QLinearLeakyRelu": ("Identity", slice(1)),
+    "QLinearMul": ("Mul", slice(0, 4, 3)),
+    "QLinearSigmoid": ("Identity", slice(1)),
+    "QLinearSoftmax": ("Identity", slice(1)),
+    "QuantizeLinear": ("QuantizeLinear", slice(3)),
+    "QuickGelu": ("Identity", slice(1)),
+}
+POOLS = frozenset(("AveragePool", "LpPool", "MaxPool"))
+
+
+def infer(proto: onnx.ModelProto, strict: bool = False) -> onnx.ModelProto:
+    """The model with the types that shape inference with data propagation gives, as the module says; as it is where
+    that fails, unless `strict`, which raises what onnx raises."""
+    return _inferred(proto, strict)[0]
+
+
+def unheard(proto: onnx.ModelProto) -> set[str]:
+    """The tensors of which a file may state a size that ONNX Runtime does not give: those behind such pools."""
+    return _inferred(proto, strict=False)[1] if any(map(_rounds_up, nodes(proto))) else set()
+
+
+def _inferred(proto: onnx.ModelProto, strict: bool) -> tuple[onnx.ModelProto, set[str]]:
+    shown, behind = _as_onnx_knows_it(proto, stand_ins=not strict), set[str]()
+    try:
+        while True:
+            inferred = onnx.shape_inference.infer_shapes(shown, strict_mode=strict, data_prop=True)
+            found = [_too_large(graph, sizes) for graph, sizes in _scopes(inferred.graph, {})]
+            if not any(found):
+                return inferred if shown is proto else _with_types(proto, inferred), behind
+            shown = deepcopy(shown)
+            for (graph, _), pools in zip(list(_scopes(shown.graph, {})), found, strict=True):
+                behind |= _as_in_runtime(graph, pools)
+    except Exception:  # the C++ side raises InferenceError, RuntimeError and others
+        if strict:
+            raise
+        return proto, behind
+
+
+def _with_types(proto: onnx.ModelProto, inferred: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with what was inferred of a copy of it."""
+    typed = deepcopy(proto)
+    for (graph, _), (found, _) in zip(list(_scopes(typed.graph, {})), _scopes(inferred.graph, {}), strict=True):
+        for own, types in ((graph.value_info, found.value_info), (graph.output, found.output)):
+            del own[:]
+            own.extend(types)
+    return typed
+
+
+def _as_onnx_knows_it(proto: onnx.ModelProto, stand_ins: bool) -> onnx.ModelProto:
+    """A copy without the alias and with stand-ins; the model itself where it needs neither."""
+
+    def unknown(node: onnx.NodeProto) -> bool:
+        return node.domain == ALIAS or (stand_ins and node.domain == MICROSOFT and node.op_type in STAND_INS)
+
+    if not any(map(unknown, nodes(proto))) and not any(one.domain == ALIAS for one in proto.opset_import):
+        return proto
+    proto = deepcopy(proto)
+    for node in filter(unknown, nodes(proto)):
+        if node.domain == MICROSOFT and not any(a.name == "channels_last" and a.i for a in node.attribute):
+            node.op_type, taken = STAND_INS[node.op_type]
+            node.input[:] = list(node.input)[taken]
+            node.domain = ""
+        elif node.domain == ALIAS:
+            node.domain = ""
+    for imports in (proto.opset_import, *(function.opset_import for function in proto.functions)):
+        stated = {one.domain for one in imports}
+        for one in imports:
+            one.domain = "" if one.domain == ALIAS and "" not in stated else one.domain
+    return proto
+
+
+def _scopes(graph: onnx.GraphProto, around: Sizes) -> Iterator[tuple[onnx.GraphProto, Sizes]]:
+    """A graph and those in the bodies of its nodes, each with the spatial sizes that are stated of what it sees."""
+    infos = (*graph.value_info, *graph.input, *graph.output)
+    sizes = around | {info.name: [d.dim_value for d in info.type.tensor_type.shape.dim[2:]] for info in infos}
+    yield graph, sizes
+    for node in graph.node:
+        for body in bodies(node):
+            yield from _scopes(body, sizes)
+
+
+def _rounds_up(node: onnx.NodeProto) -> bool:
+    """Whether a node is a pool whose last window may reach beyond the padding."""
+    return (
+        node.op_type in POOLS
+        and node.domain in DEFAULT_DOMAIN
+        and any(attribute.name == "ceil_mode" and attribute.i for attribute in node.attribute)
+    )
+
+
+def _too_large(graph: onnx.GraphProto, sizes: Sizes) -> dict[int, list[int]]:
+    """The pools whose inferred size is not ONNX Runtime's: their place in an inferred graph, and the pads with which
+    they give that size without `ceil_mode`."""
+    found = {}
+    for position, node in enumerate(graph.node):
+        if not _rounds_up(node):
+            continue
+        before, after = sizes.get(node.input[0], []), sizes.get(node.output[0], [])
+        given = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        kernel = given.get("kernel_shape", [])
+        n = len(kernel)
+        strides, dilations = (given.get(name, [1] * n) for name in ("strides", "dilations"))
+        pads, auto_pad = given.get("pads", [0] * 2 * n), given.get("auto_pad", b"NOTSET").decode()
+        known = n == len(before) == len(after) == len(strides) == len(dilations) == len(pads) // 2 and all(before)
+        if not known or auto_pad.startswith("SAME"):
+            continue
+        kernel, strides, dilations, begin, end = map(tuple, (kernel, strides, dilations, pads[:n], pads[n:]))
+        window = explicit(Window(kernel, strides, dilations, begin, end, auto_pad, ceil_mode=True), tuple(before))
+        if isinstance(window, Window) and list(window.output(tuple(before))) != after:
+            found[position] = [*window.begin, *window.end]
+    return found
+
+
+def _as_in_runtime(graph: onnx.GraphProto, pools: dict[int, list[int]]) -> set[str]:
+    """Give pools these pads in place of `ceil_mode`, without those behind another of them, which follow once its size
+    is known; and forget what is stated of the tensors behind them, which are returned."""
+    behind: set[str] = set()
+    for position, node in enumerate(graph.node):
+        if any(name in behind for one in with_bodies([node]) for name in one.input):
+            behind.update(node.output)
+        elif position in pools:
+            behind.update(node.output)
+            kept = [a for a in node.attribute if a.name not in ("auto_pad", "ceil_mode", "pads")]
+            kept = [*map(deepcopy, kept), onnx.helper.make_attribute("pads", pools[position])]
+            del node.attribute[:]
+            node.attribute.extend(kept)
+    forget(graph, behind)
+    return behind
+
+
+def forget(graph: onnx.GraphProto, names: Collection[str]) -> None:
+    """Remove what a graph states of tensors, and of its outputs among them the shapes."""
+    kept = [info for info in graph.value_info if info.name not in names]
+    del graph.value_info[:]
+    graph.value_info.extend(kept)
+    for output in graph.output:
+        if output.name in names:
+            output.type.tensor_type.ClearField("shape")

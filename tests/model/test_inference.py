@@ -1,0 +1,168 @@
+"""What onnx's inference does not know, and where ONNX Runtime's sizes are others, is right in what is inferred."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from reference import build, output_size, run, weight
+
+import aarewrite
+from aarewrite.model.inference import forget, infer, unheard
+
+MICROSOFT = ', "com.microsoft" : 1'
+
+
+def sizes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    graph = infer(model).graph
+    infos = (*graph.value_info, *graph.output)
+    return {info.name: tuple(dim.dim_value for dim in info.type.tensor_type.shape.dim) for info in infos}
+
+
+def aliased(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same model with "ai.onnx" written where nothing was."""
+    for one in (*model.opset_import, *model.graph.node, *(n for f in model.functions for n in f.node)):
+        one.domain = one.domain or "ai.onnx"
+    return model
+
+
+def test_ai_onnx_is_onnx() -> None:
+    text = """(float[1, 2, 16, 16] x) => (float[1, 4, 4, 4] y) {
+        [conv] a = Conv<strides = [2, 2], pads = [1, 1, 1, 1]>(x, w)
+        b = Relu(a)
+        [pool] y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(b)
+    }"""
+    plain, written = build(text, w=weight(4, 2, 3, 3)), aliased(build(text, w=weight(4, 2, 3, 3)))
+    assert sizes(written) == sizes(plain)
+    for mine, other in zip(aarewrite.plan(written).sites, aarewrite.plan(plain).sites, strict=True):
+        assert mine == other
+    result = aarewrite.rewrite(written, first_conv=True)
+    assert result.proof is not None
+    kept = {node.name: node.domain for node in result.model.graph.node}
+    assert kept["conv"] == kept["pool"] == "ai.onnx", "it is written as it was"
+    assert [(one.domain, one.version) for one in result.model.opset_import] == [("ai.onnx", 13)]
+
+
+@pytest.mark.parametrize(
+    ("op", "inputs"),
+    [
+        ("QuantizeLinear", "x, s, z"), ("Gelu", "x"), ("BiasGelu", "x, b"), ("FastGelu", "x, b"), ("QuickGelu", "x"),
+        ("QLinearAdd", "q, s, z, q, s, z, s, z"), ("QLinearMul", "q, s, z, q, s, z, s, z"),
+        ("QLinearLeakyRelu", "q, s, z, s, z"), ("QLinearSigmoid", "q, s, z, s, z"),
+    ],
+)  # fmt: skip
+def test_the_runtimes_own_operators_have_sizes(op: str, inputs: str) -> None:
+    kind = "uint8" if op.startswith("Q") and op != "QuickGelu" else "float"
+    text = (
+        f"(float[1, 2, 4, 4] x, uint8[1, 2, 4, 4] q) => ({kind}[n, c, h, w] y) {{ y = com.microsoft.{op}({inputs}) }}"
+    )
+    model = build(
+        text, imports=MICROSOFT, s=np.float32(0.1), z=np.uint8(3), b=weight(4) if op.endswith("Gelu") else weight(1)
+    )
+    feeds = {"x": weight(1, 2, 4, 4), "q": np.zeros((1, 2, 4, 4), np.uint8)}
+    (found,) = run(model, **feeds)
+    graph = infer(model).graph
+    assert sizes(model)["y"] == found.shape == (1, 2, 4, 4)
+    assert onnx.helper.np_dtype_to_tensor_dtype(found.dtype) == graph.output[0].type.tensor_type.elem_type
+
+
+@pytest.mark.parametrize("last", [0, 1])
+def test_pools_that_are_channels_last_are_not_taken_for_others(last: int) -> None:
+    model = build(
+        f"""(uint8[1, 2, 4, 6] q) => (uint8[n, c, h, w] y) {{
+        y = com.microsoft.QLinearGlobalAveragePool<channels_last = {last}>(q, s, z, s, z) }}""",
+        imports=MICROSOFT, s=np.float32(0.1), z=np.uint8(3),
+    )  # fmt: skip
+    assert sizes(model)["y"] == ((0, 0, 0, 0) if last else (1, 2, 1, 1))
+
+
+def test_what_is_inferred_from_is_left_as_it_is() -> None:
+    model = aliased(build(POOLS, opset=17))
+    before = model.SerializeToString()
+    inferred = infer(model)
+    assert model.SerializeToString() == before
+    assert inferred.graph.node == model.graph.node, "its nodes come back as they are"
+    assert list(inferred.opset_import) == list(model.opset_import)
+
+
+POOLS = """(float[1, 2, 5, 5] x) => (float[1, 2, h, w] y, float[1, 2, hz, wz] z) {
+    [one] a = MaxPool<kernel_shape = [3, 3], strides = [3, 3], pads = [1, 1, 1, 1], ceil_mode = 1>(x)
+    b = Relu(a)
+    [two] y = AveragePool<kernel_shape = [1, 1], strides = [2, 2], ceil_mode = 1>(b)
+    [three] z = MaxPool<kernel_shape = [1, 1], strides = [2, 2], ceil_mode = 1>(x)
+}"""
+
+
+@pytest.mark.parametrize("opset", [11, 17, 22])
+def test_pools_with_ceil_mode_have_the_runtimes_sizes(opset: int) -> None:
+    """Below opset 22 onnx counts a window that begins in the padding: 3 instead of 2 behind the first pool."""
+    model = build(POOLS, opset=opset)
+    y, z = run(model, x=weight(1, 2, 5, 5))
+    found = sizes(model)
+    assert (found["y"], found["z"]) == (y.shape, z.shape) == ((1, 2, 1, 1), (1, 2, 3, 3))
+    assert found["b"] == (1, 2, 2, 2)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+@pytest.mark.parametrize("s", [2, 3])
+@pytest.mark.parametrize("op", ["AveragePool", "LpPool", "MaxPool"])
+def test_against_the_runtime_at_many_sizes(op: str, s: int, k: int) -> None:
+    """Of a kernel, stride and pads: every size from 3 to 8, along two axes."""
+    for n, pad in [(n, pad) for n in range(3, 9) for pad in range(k)]:
+        text = f"""(float[1, 1, {n}, {n + 1}] x) => (float[] y) {{
+            [pool] y = {op}<kernel_shape = [{k}, {k}], strides = [{s}, {s}], pads = [{pad}, 0, {pad}, {pad}],
+                            ceil_mode = 1>(x) }}"""
+        model = build(text, opset=18)
+        expected = [output_size(size, k, s, 1, begin, pad, "NOTSET", True) for size, begin in ((n, pad), (n + 1, 0))]
+        assert list(sizes(model)["y"][2:]) == expected, (n, pad)
+        assert list(run(model, x=weight(1, 1, n, n + 1))[0].shape[2:]) == expected, (n, pad)
+
+
+def test_stated_sizes_that_the_runtime_does_not_give_are_not_heard() -> None:
+    """An exporter wrote what onnx infers into the file: what follows is told from ONNX Runtime's size all the same."""
+    model = onnx.shape_inference.infer_shapes(build(POOLS, opset=17))
+    assert [dim.dim_value for dim in model.graph.value_info[0].type.tensor_type.shape.dim] == [1, 2, 3, 3]
+    assert sizes(model)["y"] == (1, 2, 1, 1)
+
+
+def test_such_a_pool_is_rewritten_and_proven() -> None:
+    text = """(float[1, 2, 3, 6, 5] x) => (float[] y) {
+        [pool] y = MaxPool<kernel_shape = [3, 3, 3], strides = [3, 3, 3], pads = [1, 1, 1, 1, 1, 1], ceil_mode = 1>(x)
+    }"""
+    result = aarewrite.rewrite(build(text, opset=17))
+    (site,) = result.plan.sites
+    assert (site.site.output_size, site.reason) == ((2, 3, 2), "")
+    assert result.proof is not None
+    assert result.proof.passed
+
+
+def test_in_the_body_of_an_if() -> None:
+    model = build(
+        """(float[1, 1, 5, 5] x, bool c) => (float[1, 1, h, w] y) {
+        y = If (c) <
+            then_branch = yes () => (float[1, 1, p, q] d) {
+                [a] b = MaxPool<kernel_shape = [3, 3], strides = [3, 3], pads = [1, 1, 1, 1], ceil_mode = 1>(x)
+                d = Relu(b) },
+            else_branch = no () => (float[1, 1, 5, 5] e) { e = Neg(x) }>
+    }"""
+    )
+    (site,) = aarewrite.plan(model).sites
+    assert (site.site.input_size, site.site.output_size) == ((5, 5), (2, 2))
+
+
+def test_a_failed_inference_gives_the_model_or_raises() -> None:
+    model = build("(float[1, 2] x) => (float[1, 2] y) { y = Transpose<perm = [1, 0]>(x) }")
+    model.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 7
+    assert infer(model).graph.node == model.graph.node
+    with pytest.raises(onnx.shape_inference.InferenceError):
+        infer(model, strict=True)
+
+
+def test_what_may_be_stated_wrongly_is_told_and_forgotten() -> None:
+    model = onnx.shape_inference.infer_shapes(build(POOLS, opset=17))
+    wrong = unheard(model)
+    assert wrong == {"a", "b", "y"}
+    forget(model.graph, wrong)
+    assert {info.name for info in model.graph.value_info} == set()
+    assert [output.type.tensor_type.HasField("shape") for output in model.graph.output] == [False, True]
+    assert unheard(build(POOLS, opset=22)) == set()

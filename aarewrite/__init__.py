@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from aarewrite.recipe import Recipe
     from aarewrite.rewriting.apply import Plan
     from aarewrite.rewriting.pipeline import Result, plan, rewrite
+    from aarewrite.timing.bench import Bench, bench
     from aarewrite.verification import VerifyReport, verify
 
 _HOMES = {
     "AarewriteError": "errors",
+    "Bench": "timing.bench",
     "CannotHandle": "errors",
     "CheckFailed": "errors",
     "UsageError": "errors",
@@ -29,6 +31,7 @@ _HOMES = {
     "Result": "rewriting.pipeline",
     "plan": "rewriting.pipeline",
     "VerifyReport": "verification",
+    "bench": "timing.bench",
     "calibrate": "calibration.run",
     "rewrite": "rewriting.pipeline",
     "steady": "calibration.steady",
@@ -37,6 +40,7 @@ _HOMES = {
 
 __all__ = [
     "AarewriteError",
+    "Bench",
     "CannotHandle",
     "CheckFailed",
     "Plan",
@@ -45,6 +49,7 @@ __all__ = [
     "UsageError",
     "VerifyReport",
     "__version__",
+    "bench",
     "calibrate",
     "plan",
     "rewrite",

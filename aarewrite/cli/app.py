@@ -13,6 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from aarewrite.cli.bench import bench
 from aarewrite.cli.inspect import inspect
 from aarewrite.cli.options import say_owners
 from aarewrite.cli.rewrite import OWNERS, rewrite
@@ -21,10 +22,15 @@ from aarewrite.errors import AarewriteError, UsageError
 from aarewrite.version import __version__
 
 INTERRUPTED = 130
-COMMANDS = {"rewrite": OWNERS, "verify": OWNERS_OF_VERIFY, "inspect": {}}  # and whose options mean nothing alone
+COMMANDS = {
+    "rewrite": OWNERS,
+    "verify": OWNERS_OF_VERIFY,
+    "inspect": {},
+    "bench": {},
+}  # and whose options mean nothing alone
 
 app = typer.Typer(rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
-for command in (rewrite, verify, inspect):
+for command in (rewrite, verify, inspect, bench):
     app.command()(command)
 
 

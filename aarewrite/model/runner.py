@@ -155,8 +155,16 @@ def cuda_available() -> bool:
     return EXECUTION_PROVIDERS["cuda"] in ort.get_available_providers()
 
 
-def open_session(source: ModelLike, provider: str, label: str, profile: Path | None = None) -> Session:
-    """Open an ONNX Runtime session on exactly the provider asked for; errors as `Model`."""
+def open_session(
+    source: ModelLike,
+    provider: str,
+    label: str,
+    profile: Path | None = None,
+    threads: int = 0,
+    entries: Iterable[tuple[str, str]] = (),
+) -> Session:
+    """Open an ONNX Runtime session on exactly the provider asked for. Errors as of `Model`, the rest as in
+    `plain_session`."""
     if not isinstance(source, onnx.ModelProto) and not Path(source).is_file():
         raise UsageError(f"{source}: no such file", "name an existing .onnx file")
     wanted = EXECUTION_PROVIDERS[provider]
@@ -169,7 +177,9 @@ def open_session(source: ModelLike, provider: str, label: str, profile: Path | N
     first = [(wanted, {"use_tf32": "0"})] if provider == "cuda" else []
     model = source if isinstance(source, onnx.ModelProto) else Path(source)
     try:
-        session = plain_session(model, entries=(), providers=[*first, EXECUTION_PROVIDERS["cpu"]], profile=profile)
+        session = plain_session(
+            model, threads, entries, providers=[*first, EXECUTION_PROVIDERS["cpu"]], profile=profile
+        )
     except Exception as error:
         raise CannotHandle(f"{label}: ONNX Runtime does not load it: {first_line(error)}", "check the model") from None
     if session.get_providers()[0] != wanted:  # ONNX Runtime falls back to the CPU with only a warning

@@ -26,7 +26,14 @@ ODD_IMAGE_SIZES = (161, 225)
 SEQUENCE_LENGTHS = (1024, 512, 576, 256, 288, 16000, 128, 64, 1)
 
 
-def accepted(session: Session, model: Model, given: InputShapes, odd_too: bool, seed: int) -> list[Run]:
+def accepted(
+    session: Session,
+    model: Model,
+    given: InputShapes,
+    odd_too: bool,
+    seed: int,
+    image_sizes: Sequence[int] = IMAGE_SIZES,
+) -> list[Run]:
     """Random inputs the model runs on, with its outputs: of the first size that runs, then of an odd one where
     sizes are open, each with every value that a scalar integer input is compared with in the graph.
 
@@ -35,6 +42,7 @@ def accepted(session: Session, model: Model, given: InputShapes, odd_too: bool, 
         given: Input name -> shape, where the user gave one.
         odd_too: Whether an odd size is wanted besides.
         seed: Of the values.
+        image_sizes: For open axes of images, in order of preference.
 
     Raises:
         CannotHandle: It runs on none of them.
@@ -43,7 +51,7 @@ def accepted(session: Session, model: Model, given: InputShapes, odd_too: bool, 
     is_open = not given and any(_is_open(dim) for port in inputs for dim in port.shape[1:])
     likely, names = _ties(inputs)
     first = functools.partial(_first_that_runs, session, given, _switches(model, inputs), seed)
-    sizes = IMAGE_SIZES if is_open else IMAGE_SIZES[:1]
+    sizes = image_sizes if is_open else image_sizes[:1]
     runs, problem = first(sizes, likely)
     if not runs:
         runs, _ = first(sizes, [names])

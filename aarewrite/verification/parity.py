@@ -6,7 +6,6 @@ skips an output the second run lacks, and passes an empty result.
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections import Counter
@@ -19,6 +18,7 @@ import numpy as np
 from aarewrite.data.arrays import Array
 from aarewrite.data.sources import read_arrays
 from aarewrite.errors import CannotHandle, UsageError
+from aarewrite.model.profile import node_times
 from aarewrite.model.runner import EXECUTION_PROVIDERS, Model
 
 Run = Mapping[str, Array]  # outputs of one iteration by name
@@ -208,14 +208,9 @@ def node_placement(model: Model, provider: str, feeds: Mapping[str, Array]) -> P
             start = time.perf_counter()
             profiled.run(feeds)
             times.append((time.perf_counter() - start) * 1e3)
-        events = json.loads(Path(profiled.session.end_profiling()).read_text(encoding="utf-8"))
-    nodes = {
-        event["name"].removesuffix("_kernel_time"): (event["args"]["provider"], event["args"]["op_name"])
-        for event in events
-        if event.get("cat") == "Node" and event.get("args", {}).get("provider")
-    }
+        nodes = node_times(profiled.session)
     if not nodes:
         raise CannotHandle(f"{model.label}: ONNX Runtime's profile names no node", "report this with the model")
     wanted = EXECUTION_PROVIDERS[provider]
-    fallen = tuple(f"{name} ({op})" for name, (where, op) in nodes.items() if where != wanted)
-    return Placement(model.label, provider, Counter(where for where, _ in nodes.values()), fallen, min(times))
+    fallen = tuple(f"{node.name} ({node.op})" for node in nodes if node.provider != wanted)
+    return Placement(model.label, provider, Counter(node.provider for node in nodes), fallen, min(times))

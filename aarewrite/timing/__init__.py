@@ -1,0 +1,1 @@
+"""How long models take beside each other, and which operators take it."""

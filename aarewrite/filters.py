@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 PADS = ("reflect", "edge", "zero")
 LARGEST_FILTER = 7
+MOST_RIPPLE = 0.3  # of a sinc cut off without a window
 
 
 def binomial_taps(size: int) -> list[int]:
@@ -115,14 +116,24 @@ class Blur:
 
 def is_blur_kernel(weight: npt.NDArray[np.generic]) -> bool:
     """Whether a depthwise weight (C, 1, *k) is a low-pass filter: equal for all channels, symmetric along every axis,
-    sum 1, and no frequency amplified. The single tap 1 (plain subsampling, the structural twin) counts."""
+    sum 1, and no frequency amplified, or only as the ripple of a filter that halves the highest frequency of every
+    axis or more (a windowed sinc). The single tap 1 (plain subsampling, the structural twin) counts."""
     kernels = np.asarray(weight, dtype=np.float64)
     first = kernels[0, 0]
     flips = (np.flip(first, axis) for axis in range(first.ndim))
     tolerance = 1e-3
-    return bool(
-        np.allclose(kernels, first, atol=tolerance)
-        and all(np.allclose(first, flipped, atol=tolerance) for flipped in flips)
-        and abs(first.sum() - 1) <= tolerance
-        and np.abs(np.fft.fftn(first, [4 * size for size in first.shape], range(first.ndim))).max() <= 1 + tolerance
-    )
+    alike = np.allclose(kernels, first, atol=tolerance) and abs(first.sum() - 1) <= tolerance
+    if not alike or not all(np.allclose(first, flipped, atol=tolerance) for flipped in flips):
+        return False
+    response = np.abs(np.fft.fftn(first, [4 * size for size in first.shape], range(first.ndim)))
+    highest = [response[(0,) * axis + (2 * size,)].flat[0] for axis, size in enumerate(first.shape) if size > 1]
+    ripple = MOST_RIPPLE if max(highest, default=1) <= 0.5 else 0
+    return bool(response.max() <= 1 + max(ripple, tolerance))
+
+
+def axis_taps(kernel: npt.NDArray[np.generic]) -> list[npt.NDArray[np.float64]] | None:
+    """The taps along each axis, sum 1, of a kernel that is their outer product; None where it is none."""
+    whole = np.asarray(kernel, dtype=np.float64)
+    axes = range(whole.ndim)
+    sums = [whole.sum(axis=tuple(other for other in axes if other != axis)) for axis in axes]
+    return sums if np.allclose(outer(sums), whole, atol=1e-3 * np.abs(whole).max()) else None

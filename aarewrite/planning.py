@@ -84,6 +84,7 @@ class Plan:
     cost_shapes: Shapes = field(default_factory=dict)  # of the inputs, at which the costs hold
     macs: int | None = None  # multiply-accumulates of the whole model before the rewrite; None where unknown
     macs_after: int | None = None  # the same, counted on the rewritten model
+    folded: int = 0  # pads, kernels and shapes of blurs that are in the model already and become constants
     warnings: tuple[str, ...] = ()  # what concerns several sites, e.g. branches moved half a pixel apart
 
     @property
@@ -94,7 +95,7 @@ class Plan:
     @property
     def changes(self) -> bool:
         """Whether anything is to be changed."""
-        return bool(self.rewrites or self.stages)
+        return bool(self.rewrites or self.stages or self.folded)
 
     @property
     def frames(self) -> Frames:
@@ -132,6 +133,7 @@ class Plan:
             "input_shapes": {name: list(shape) for name, shape in self.input_shapes.items()},
             "cost_shapes": {name: list(shape) for name, shape in self.cost_shapes.items()},
             "macs": {"before": self.macs, "after": self.macs_after},
+            "folded": self.folded,
             "warnings": list(self.warnings),
             "stages": [{"do": stage.name} | json.loads(json.dumps(dataclasses.asdict(stage))) for stage in self.stages],
             "sites": [planned.to_dict() for planned in self.sites],

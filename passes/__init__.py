@@ -12,13 +12,13 @@ from aarewrite.passes.blur_instead import BlurInstead
 from aarewrite.passes.blur_then_strided import BlurThenStrided
 from aarewrite.passes.contract import GraphPass, SitePass, StagePass
 from aarewrite.passes.dense_then_blur import DenseThenBlur
-from aarewrite.passes.fold_padding import FoldPadding
+from aarewrite.passes.fold_parameters import FoldParameters
 from aarewrite.passes.merge_box import MergeBox
 from aarewrite.passes.second_phase import SecondPhase
 from aarewrite.passes.views import PlainViews
 
 REGISTRY: tuple[type[SitePass] | type[StagePass] | type[GraphPass], ...] = (
-    FoldPadding,
+    FoldParameters,
     ATrous,
     BlurInstead,  # of the site passes, the first that wants a site has it
     BlurThenStrided,

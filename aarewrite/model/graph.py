@@ -9,10 +9,10 @@ removed. What no edit touched therefore stays equal, byte for byte.
 from __future__ import annotations
 
 import contextlib
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain, count
 
 import numpy as np
@@ -22,14 +22,14 @@ from onnx_graphsurgeon.exporters.onnx_exporter import OnnxExporter
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from aarewrite.errors import CannotHandle
+from aarewrite.model.constants import Constants, Dims
 from aarewrite.model.external import is_external, is_stub
 from aarewrite.model.model_file import Model, opset_of
-from aarewrite.model.types import Array, Graph, Node, Tensor, integer
+from aarewrite.model.types import Array, Graph, Node, Tensor
 
 G_LOGGER.severity = G_LOGGER.CRITICAL  # it would write to stdout, which belongs to the tool's result
 Calls = dict[tuple[str, str], list[tuple["Scope", Node]]]  # by domain and name of the function
-CONSTANT_OPS = ("Constant", "Identity", "Cast", "Reshape", "Expand", "Tile", "Concat", "DequantizeLinear")
-LARGEST_CONSTANT = 2**22  # elements; what Expand or Tile make of a constant is not looked at beyond
+SHAPE_KEEPING = ("Identity", "Cast", "DequantizeLinear", "QuantizeLinear")
 NEVER_EDITED = (gs.Graph, gs.Tensor, gs.Node.AttributeRef)  # values of attributes
 OLDEST_IR_WITH_FREE_INITIALIZERS = 4  # before it, every initializer must be a graph input as well
 
@@ -110,42 +110,27 @@ class GraphEditor:
     # ---- reading -------------------------------------------------------------------------------------------
 
     def constant_value(self, tensor: Tensor) -> Array | None:
-        """The value of a constant tensor (initializer, Constant node, or what the `CONSTANT_OPS` make of them), None
-        where it is not one."""
-        if isinstance(tensor, gs.Constant):
-            source = self._initializers.get(tensor.name)
-            if source is None or not (is_stub(source) or is_external(source)):
-                return _values(tensor)
-            with contextlib.suppress(CannotHandle, ValueError):
-                return self.model.array(source)
-            return None
-        node = tensor.inputs[0] if len(tensor.inputs) == 1 else None
-        if node is None or any(isinstance(value, gs.Node.AttributeRef) for value in node.attrs.values()):
-            return None
-        if node.op == "Constant" and node.attrs:
-            value = next(iter(node.attrs.values()))
-            return _values(value) if isinstance(value, gs.Constant) else np.asarray(value)
-        if node.op not in CONSTANT_OPS:
-            return None
-        values = [self.constant_value(source) for source in node.inputs if source.name]
-        known = [value for value in values if value is not None]
-        with contextlib.suppress(ValueError, IndexError):  # the node is not valid
-            return _made(node, known) if len(known) == len(values) else None
-        return None
+        """The value of a tensor that is computed from constants alone, None where it is not one (as of `Constants`)."""
+        return self._constants.value(tensor)
 
     def is_constant(self, tensor: Tensor) -> bool:
         """Whether the tensor's value is fixed in the model file."""
-        if isinstance(tensor, gs.Constant):
-            return True
-        if len(tensor.inputs) != 1 or tensor.inputs[0].op not in CONSTANT_OPS:
-            return False
-        return all(self.is_constant(source) for source in tensor.inputs[0].inputs if source.name)
+        return self._constants.covers(tensor)
+
+    def constants(self, dims: Callable[[Scope, Tensor], Dims | None]) -> Constants:
+        """The constants of the graph as it is now, where the sizes of maps are known besides."""
+        scope_of = {id(node): scope for scope in self.scopes for node in scope.nodes}
+        blocks = [(scope.nodes, scope.opset) for scope in self.scopes]
+        return Constants(blocks, self._stored, lambda node: dims(scope_of[id(node)], node.inputs[0]))
 
     def constant_shape(self, tensor: Tensor) -> tuple[int, ...] | None:
         """Shape of a constant tensor without reading its data, None where it is not one."""
         source = self._initializers.get(tensor.name) if isinstance(tensor, gs.Constant) else None
         if source is not None:
             return tuple(source.dims)
+        maker = tensor.inputs[0] if len(tensor.inputs) == 1 else None
+        if maker is not None and maker.op in SHAPE_KEEPING and self.is_constant(tensor):
+            return self.constant_shape(maker.inputs[0])
         value = self.constant_value(tensor)
         return None if value is None else value.shape
 
@@ -160,6 +145,19 @@ class GraphEditor:
         while ready := [key for key in calls if not any(scope.root.function in calls for scope, _ in calls[key])]:
             ordered |= {key: calls.pop(key) for key in ready}
         return ordered
+
+    @cached_property
+    def _constants(self) -> Constants:
+        return Constants([(scope.nodes, scope.opset) for scope in self.scopes], self._stored)
+
+    def _stored(self, tensor: gs.Constant) -> Array | None:
+        """The value of an initializer or of a Constant node's attribute, None where its data is missing."""
+        source = self._initializers.get(tensor.name)
+        if source is None or not (is_stub(source) or is_external(source)):
+            return _values(tensor)
+        with contextlib.suppress(CannotHandle, ValueError):
+            return self.model.array(source)
+        return None
 
     # ---- changing ------------------------------------------------------------------------------------------
 
@@ -334,32 +332,6 @@ def _number_namesakes(scopes: Sequence[Scope]) -> None:
         seen[scope.name] = seen.get(scope.name, 0) + 1
         if seen[scope.name] > 1:
             scope.name += f"#{seen[scope.name]}"
-
-
-def _made(node: Node, values: list[Array]) -> Array | None:
-    """What one of `CONSTANT_OPS` makes of constants; a Cast leaves them as they are."""
-    data = values[0]
-    if node.op in ("Identity", "Cast"):
-        return data
-    if node.op == "Concat":
-        return np.concatenate(values, axis=integer(node, "axis"))
-    if node.op == "DequantizeLinear":
-        return None if integer(node, "block_size") else _dequantised(integer(node, "axis", 1), *values)
-    sizes = [int(size) for size in values[1].reshape(-1)]
-    if node.op == "Reshape":  # a size of 0 copies the input's
-        sizes = [size or data.shape[axis] for axis, size in enumerate(sizes) if size or axis < data.ndim]
-        return None if integer(node, "allowzero") else data.reshape(sizes)
-    if node.op == "Tile":
-        made = math.prod(a * b for a, b in zip(data.shape, sizes, strict=True))
-        return np.tile(data, sizes) if made <= LARGEST_CONSTANT else None
-    shape = np.broadcast_shapes(data.shape, tuple(sizes))
-    return np.broadcast_to(data, shape) if math.prod(shape) <= LARGEST_CONSTANT else None
-
-
-def _dequantised(axis: int, quantised: Array, scale: Array, zero: Array | None = None) -> Array:
-    shape = [-1 if k == axis else 1 for k in range(quantised.ndim)] if scale.size > 1 else []
-    offset = 0.0 if zero is None else zero.astype(np.float64).reshape(shape)
-    return np.asarray((quantised.astype(np.float64) - offset) * scale.astype(np.float64).reshape(shape))
 
 
 def _values(constant: gs.Constant) -> Array | None:

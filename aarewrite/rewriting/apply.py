@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
-from itertools import dropwhile
+from itertools import dropwhile, takewhile
 
 import onnx
 
@@ -38,13 +38,12 @@ class Plan(planning.Plan):
 def open_reading(model: Model, input_shapes: InputShapes | None = None) -> Reading:
     """The model's graph, with what the registry folds first: nothing is known of shapes behind computed pads otherwise.
     Errors as of `GraphEditor`."""
-    reading = Reading(GraphEditor(model))
-    for kind in REGISTRY:
-        if not issubclass(kind, GraphPass):
-            break
-        if kind().apply(reading, ()):
-            reading = reading.again()
-    return dataclasses.replace(reading, input_shapes=dict(input_shapes or {}))
+    reading, folded = Reading(GraphEditor(model)), 0
+    for kind in takewhile(lambda kind: issubclass(kind, GraphPass), REGISTRY):
+        assert issubclass(kind, GraphPass)
+        while count := kind().apply(reading, ()):
+            reading, folded = reading.again(), folded + count  # with it, more shapes are known
+    return dataclasses.replace(reading, input_shapes=dict(input_shapes or {}), folded=folded)
 
 
 def applied(planned: planning.Plan, model: onnx.ModelProto | Model | str, twin: bool = False) -> Model:

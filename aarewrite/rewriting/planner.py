@@ -16,7 +16,7 @@ from aarewrite.rewriting.alignment import misaligned
 from aarewrite.rewriting.apply import Plan, apply_plan
 from aarewrite.sites.macs import model_macs, operator_macs
 from aarewrite.sites.reading import Reading
-from aarewrite.sites.site import Located, Site, Source
+from aarewrite.sites.site import ExistingBlur, Located, Site, Source
 
 NOMINAL_SIZES = {4: 224, 3: 1024, 5: 32}  # of symbolic spatial axes, by rank of the input; for costs only
 Choice = tuple[SitePass, str]  # what is done with a site, and why not, "" where it is
@@ -164,6 +164,9 @@ def _assemble(
         if match:
             moved[id(place.node)] = place, match
     before = model_macs(editor, shapes)
+    folded = reading.folded if any(isinstance(source, ExistingBlur) for source in reading.sources) else 0
+    if folded:
+        notes = [*notes, f"{folded} computed pads, kernels and shapes of the blurs that are there become constants"]
     plan = Plan(
         recipe=recipe,
         sites=tuple(sites),
@@ -173,6 +176,7 @@ def _assemble(
         cost_shapes=cost_shapes,
         macs=before,
         macs_after=before,
+        folded=folded,
         warnings=(*notes, *(note for stage in stages for note in stage.notes(reading)), *misaligned(editor, moved)),
     )
     if not plan.changes:

@@ -71,7 +71,8 @@ def _site_row(plan: Plan, planned: PlannedSite) -> tuple[str | Text, ...]:
 
 
 def _source_row(source: Source) -> tuple[str | Text, ...]:
-    return _name(source), source.op, "", "", *_where(source), Text(source.reason, style="dim"), ""
+    window = (product(getattr(source, name, ())) for name in ("kernel", "strides"))
+    return _name(source), source.op, *window, *_where(source), Text(source.says, style="dim"), ""
 
 
 def _name(at: Site | Source) -> str:

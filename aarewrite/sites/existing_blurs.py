@@ -1,20 +1,33 @@
-"""Recognising blurs that are in a model already, so that nothing is ever blurred twice, and wavelets."""
+"""Recognising blurs that are in a model already, so that nothing is ever blurred twice, and wavelets.
+
+A blur is a convolution that filters every channel alone with one low-pass kernel, whatever form it takes: depthwise;
+of one channel behind a Reshape that makes every channel an image of its own (the FIR of StyleGAN2); dense with a
+diagonal kernel. Its kernel and its pads may be computed, as long as they are from constants.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 
-from aarewrite.filters import is_blur_kernel
-from aarewrite.model.graph import GraphEditor
+from aarewrite.filters import axis_taps, is_blur_kernel
+from aarewrite.model.graph import GraphEditor, Scope
 from aarewrite.model.model_file import Model, recorded
-from aarewrite.model.types import Array, Node, Tensor, integer, ints
-from aarewrite.sites.regions import QUANTISATION
+from aarewrite.model.shapes import Shapes
+from aarewrite.model.types import Array, Node, Tensor, integer, ints, text
+from aarewrite.sites.regions import POINTWISE, QUANTISATION
+from aarewrite.sites.site import ExistingBlur, Source
 from aarewrite.windows import Window
 
 BLURS = "aarewrite.blurs"  # key of the metadata: name of each blur's node -> where it comes from
+MOVING = frozenset(("Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"))  # change a map's shape, no sample
+FEWEST_INPUTS = {"Conv": 2, "QLinearConv": 8}
+LARGEST_KERNEL = 4096  # taps
+LARGEST_DENSE = 2**20  # elements of a dense weight that is looked at
+FARTHEST = 32  # nodes between a blur and the operator it belongs to
 
 
 def weight_of(node: Node) -> Tensor:
@@ -23,14 +36,8 @@ def weight_of(node: Node) -> Tensor:
 
 
 def is_blur(editor: GraphEditor, node: Node) -> bool:
-    """Whether a convolution is a depthwise low-pass filter, at any stride."""
-    if node.op not in ("Conv", "QLinearConv"):
-        return False
-    shape = editor.constant_shape(weight_of(node))
-    if shape is None or len(shape) < 3 or shape[:2] != (integer(node, "group", 1), 1) or prod(shape[2:]) > 4096:
-        return False
-    kernel = _kernel(editor, node)
-    return kernel is not None and is_blur_kernel(kernel)
+    """Whether a convolution is a low-pass filter of every channel alone, at any stride."""
+    return _blur_kernel(editor, node) is not None
 
 
 def is_recorded(editor: GraphEditor, node: Node) -> bool:
@@ -46,21 +53,29 @@ def samplers(model: Model) -> dict[str, tuple[int, ...]]:
     return {name: tuple(by) for name, by in written.items() if all(type(step) is int for step in by)}
 
 
-def produced_by_blur(editor: GraphEditor, tensor: Tensor) -> bool:
-    """Whether a tensor is the output of a stride-1 blur that does filter (more than one tap)."""
-    producer = tensor.inputs[0] if tensor.inputs else None
-    if producer is not None and (strides := samplers(editor.model).get(producer.name)):
-        return max(strides) == 1
-    if producer is not None and producer.op in QUANTISATION:
-        return produced_by_blur(editor, producer.inputs[0])
-    if producer is None or not is_blur(editor, producer):
+def produced_by_blur(editor: GraphEditor, tensor: Tensor, sliced: bool = False) -> bool:
+    """Whether a tensor is the output of a stride-1 blur that does filter (more than one tap), in any shape; with
+    `sliced` or a part of it."""
+    passed = QUANTISATION | MOVING | ({"Slice"} if sliced else frozenset())
+    for _ in range(FARTHEST):
+        producer = tensor.inputs[0] if tensor.inputs else None
+        if producer is None:
+            return False
+        if strides := samplers(editor.model).get(producer.name):
+            return max(strides) == 1
+        if producer.op not in passed:
+            break
+        tensor = producer.inputs[0]
+    else:
         return False
+    kernel = _blur_kernel(editor, producer)
     strided = any(s > 1 for s in ints(producer, "strides"))  # it belongs to the sampling in front of it
-    return not strided and prod((editor.constant_shape(weight_of(producer)) or ())[2:]) > 1
+    return not strided and kernel is not None and kernel.size > 1
 
 
 def read_by_blurs(editor: GraphEditor, tensor: Tensor) -> bool:
-    """Whether every reader of a tensor is a blur, directly or behind a Pad or a Dequantize step."""
+    """Whether every reader of a tensor's values is a blur, directly or behind a Pad, another shape or a Dequantize
+    step."""
     readers = list(_through(tensor))
     return bool(readers) and all(is_blur(editor, node) or is_recorded(editor, node) for node in readers)
 
@@ -75,7 +90,124 @@ def is_wavelet(editor: GraphEditor, node: Node, window: Window) -> bool:
     return bool((abs(abs(kernel.astype("float64")) - prod(window.kernel) ** -0.5) < 1e-3).all())
 
 
-def _kernel(editor: GraphEditor, node: Node) -> Array | None:
+def pads_of(node: Node) -> list[Node]:
+    """The Pad nodes in front of a blur's convolution, the nearest first."""
+    found: list[Node] = []
+    tensor = node.inputs[0]
+    for _ in range(FARTHEST):
+        producer = tensor.inputs[0] if tensor.inputs else None
+        if producer is None or producer.op not in MOVING | {"Pad"}:
+            break
+        found += [producer] if producer.op == "Pad" else []
+        tensor = producer.inputs[0]
+    return found
+
+
+@dataclass(frozen=True)
+class Describe:
+    """What is said of blurs, each by its convolution."""
+
+    editor: GraphEditor
+    shapes: Shapes
+    names: Mapping[int, str]  # of `node_names`
+
+    def blur(self, scope: Scope, node: Node, window: Window, source: Source) -> ExistingBlur | None:
+        """The blur that a convolution is, None where it is none; `source` says where it is."""
+        kernel = _blur_kernel(self.editor, node)
+        if kernel is None or (kernel.size == 1 and max(window.strides) == 1):
+            return None
+        rank = kernel.ndim
+        begin, end, modes = list(window.begin), list(window.end), []
+        if any((*begin, *end)):
+            modes.append("zero")
+        for pad in pads_of(node):
+            amounts = self._amounts(scope, pad, rank)
+            if amounts is None:
+                begin, end, modes = [], [], ["computed"]
+                break
+            if amounts.any():
+                begin, end = list(begin + amounts[0]), list(end + amounts[1])
+                modes.insert(0, {"constant": "zero"}.get(mode := text(pad, "mode", "constant"), mode))
+        taps = axis_taps(kernel)
+        placement, of = self._placement(node, strided=max(window.strides) > 1)
+        return ExistingBlur(
+            **vars(source),
+            kernel=window.kernel,
+            strides=window.strides,
+            taps=None if taps is None else tuple(tuple(float(tap) for tap in axis) for axis in taps),
+            begin=tuple(map(int, begin)),
+            end=tuple(map(int, end)),
+            pad=" and ".join(dict.fromkeys(modes)),
+            placement=placement,
+            of=of,
+        )
+
+    def _amounts(self, scope: Scope, pad: Node, rank: int) -> Array | None:
+        """Begin and end pads of the last `rank` axes, shape (2, rank); None where they are not known."""
+        given = pad.inputs[1:2] + pad.inputs[3:4]
+        known = [self.editor.constant_value(tensor) for tensor in given if tensor.name]
+        values = [value for value in known if value is not None] if given else [np.array(ints(pad, "pads"))]
+        if len(values) < len(known) or not values[0].size or values[0].size % 2:
+            return None
+        amounts = values[0].reshape(2, -1)
+        if len(values) == 1:
+            return amounts[:, -rank:] if amounts.shape[1] >= rank else None
+        dims = self.shapes.of(scope, pad.inputs[0]).dims
+        if dims is None:
+            return None
+        whole = np.zeros((2, len(dims)), dtype=np.int64)
+        whole[:, values[1]] = amounts
+        return whole[:, -rank:]
+
+    def _placement(self, node: Node, strided: bool) -> tuple[str, str]:
+        """Where a blur is, and the operator that it belongs to: "before" the one that samples what it filtered, else
+        "after" the one whose map it filters."""
+        behind = (
+            None if strided else self._meets(node, lambda at: next(iter(_readers(at.outputs[0])), None), sampling=True)
+        )
+        front = self._meets(node, lambda at: next((t.inputs[0] for t in at.inputs if t.inputs), None), sampling=False)
+        found = behind or front
+        return (
+            ("alone", "") if found is None else ("before" if behind else "after", self.names.get(id(found), found.name))
+        )
+
+    def _meets(self, node: Node, onward: Callable[[Node], Node | None], sampling: bool) -> Node | None:
+        passed = MOVING | QUANTISATION | {"Pad"} | (frozenset() if sampling else POINTWISE)
+        current = onward(node)
+        for _ in range(FARTHEST):
+            if current is None or (current.op not in passed and not is_blur(self.editor, current)):
+                break
+            current = onward(current)
+        samples = current is not None and (current.op == "Slice" or any(s > 1 for s in ints(current, "strides")))
+        return current if samples or not sampling else None
+
+
+def _blur_kernel(editor: GraphEditor, node: Node) -> Array | None:
+    """The kernel of a convolution that filters every channel alone with it, a low-pass filter; None for others."""
+    if len(node.inputs) < FEWEST_INPUTS.get(node.op, len(node.inputs) + 1):
+        return None
+    shape, groups = editor.constant_shape(weight_of(node)), integer(node, "group", 1)
+    if shape is None or len(shape) < 3 or prod(shape[2:]) > LARGEST_KERNEL:
+        return None
+    if shape[:2] == (groups, 1):
+        kernel = _real(editor, node)
+    elif groups == 1 and shape[0] == shape[1] and prod(shape[2:]) > 1 and prod(shape) <= LARGEST_DENSE:
+        kernel = _diagonal(_real(editor, node))
+    else:
+        return None
+    return kernel[0, 0] if kernel is not None and is_blur_kernel(kernel) else None
+
+
+def _diagonal(weight: Array | None) -> Array | None:
+    """The depthwise weight (C, 1, *k) that a dense one (C, C, *k) amounts to, None where it mixes channels."""
+    if weight is None or weight[0, 1:].any():
+        return None
+    channels = range(len(weight))
+    alone = weight[channels, channels]
+    return alone[:, None] if np.count_nonzero(weight) == np.count_nonzero(alone) else None
+
+
+def _real(editor: GraphEditor, node: Node) -> Array | None:
     """A convolution's constant weight as real numbers, None where it is computed."""
     if node.op == "Conv":
         return editor.constant_value(node.inputs[1])
@@ -85,9 +217,17 @@ def _kernel(editor: GraphEditor, node: Node) -> Array | None:
     return np.asarray((weight.astype("float64") - zero) * scale)
 
 
+def _readers(tensor: Tensor) -> list[Node]:
+    """Those that read a tensor's values, not only its shape or type."""
+    readers = [node for node in tensor.outputs if node.op != "Shape"]
+    return [node for node in readers if node.op != "CastLike" or node.inputs[0] is tensor]
+
+
 def _through(tensor: Tensor) -> Iterator[Node]:
-    for node in tensor.outputs:
-        if node.op in ("Pad", "DequantizeLinear"):
-            yield from _through(node.outputs[0])
-        else:
-            yield node
+    waiting = [tensor]
+    while waiting:
+        for node in _readers(waiting.pop()):
+            if node.op in MOVING | {"Pad", "DequantizeLinear"}:
+                waiting.append(node.outputs[0])
+            else:
+                yield node

@@ -14,14 +14,20 @@ import onnx
 from aarewrite.model.graph import GraphEditor, Scope
 from aarewrite.model.shapes import Shapes
 from aarewrite.model.types import Node, Tensor, in_default_domain, integer, ints, is_parameter, text
-from aarewrite.sites.existing_blurs import is_blur, is_wavelet, produced_by_blur, read_by_blurs, weight_of
+from aarewrite.sites.existing_blurs import (
+    FEWEST_INPUTS,
+    Describe,
+    is_wavelet,
+    produced_by_blur,
+    read_by_blurs,
+    weight_of,
+)
 from aarewrite.sites.flow import Flow
 from aarewrite.sites.other_sources import other_source
 from aarewrite.sites.regions import FLOATS, Region, pointwise_region
 from aarewrite.sites.site import INTEGERS_8, SITE_KINDS, Located, Site, Source
 from aarewrite.windows import Sizes, Window, explicit, leaves_gaps
 
-FEWEST_INPUTS = {"Conv": 2, "QLinearConv": 8}
 DOUBLE = 11
 
 
@@ -30,9 +36,10 @@ def find(editor: GraphEditor, shapes: Shapes, names: Mapping[int, str]) -> tuple
     flow = Flow(editor, shapes)
     located: list[Located] = []
     sources: list[Source] = []
+    blurs = Describe(editor, shapes, names)
     for scope in editor.scopes:
         for node in scope.nodes:
-            found = _look_at(editor, shapes, flow, scope, node, names[id(node)])
+            found = _look_at(editor, shapes, flow, blurs, scope, node, names[id(node)])
             if isinstance(found, Located):
                 located.append(found)
             elif found is not None:
@@ -56,24 +63,28 @@ def node_names(editor: GraphEditor) -> dict[int, str]:
 
 
 def _look_at(
-    editor: GraphEditor, shapes: Shapes, flow: Flow, scope: Scope, node: Node, name: str
+    editor: GraphEditor, shapes: Shapes, flow: Flow, blurs: Describe, scope: Scope, node: Node, name: str
 ) -> Located | Source | None:
     if len(node.inputs) < FEWEST_INPUTS.get(node.op, 1) or not node.outputs:
         return None
     sizes = shapes.spatial(scope, node.inputs[0]), shapes.spatial(scope, node.outputs[0])
-    reason = other_source(editor, shapes, scope, node)
-    if node.op in SITE_KINDS and in_default_domain(node):
-        window = _window(editor, shapes, scope, node)
-        if isinstance(window, str):
-            reason = window
-        elif not _samples(node, window, *sizes):
-            return None
-        else:
-            reason = _left_alone(editor, node, window)
-            if not reason:
-                return _site(editor, shapes, flow, scope, node, name, window)
-    stride = flow.stride(node.inputs[0], sizes[0])
-    return Source(scope.name, name, node.op, reason, *sizes, stride) if reason else None
+
+    def source(reason: str) -> Source:
+        return Source(scope.name, name, node.op, reason, *sizes, flow.stride(node.inputs[0], sizes[0]))
+
+    if node.op not in SITE_KINDS or not in_default_domain(node):
+        reason = other_source(editor, shapes, scope, node)
+        return source(reason) if reason else None
+    window = _window(editor, shapes, scope, node)
+    if isinstance(window, str):
+        return source(window)
+    if blur := blurs.blur(scope, node, window, source("a blur already: left as it is")):
+        return blur
+    if not _samples(node, window, *sizes):
+        return None
+    if is_wavelet(editor, node, window):
+        return source("a Haar wavelet transform: loses nothing, left as it is")
+    return _site(editor, shapes, flow, scope, node, name, window)
 
 
 def _samples(node: Node, window: Window, input_size: Sizes, output_size: Sizes) -> bool:
@@ -85,13 +96,6 @@ def _samples(node: Node, window: Window, input_size: Sizes, output_size: Sizes) 
         if fits or (output_size and all(size == 1 for size in output_size)):
             return False
     return node.op == "MaxPool" or any(s > 1 for s in window.strides)
-
-
-def _left_alone(editor: GraphEditor, node: Node, window: Window) -> str:
-    """Why a convolution is no site although it is strided, "" if it is one."""
-    if is_blur(editor, node):
-        return "a blur already: left as it is"
-    return "a Haar wavelet transform: loses nothing, left as it is" if is_wavelet(editor, node, window) else ""
 
 
 def _site(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aarewrite.model.graph import GraphEditor, Scope
 from aarewrite.model.shapes import Shapes
 from aarewrite.model.types import Node, floats, in_default_domain, integer, ints, text
-from aarewrite.sites.existing_blurs import is_recorded
+from aarewrite.sites.existing_blurs import is_recorded, produced_by_blur
 from aarewrite.windows import Sizes
 
 
@@ -14,6 +14,8 @@ def other_source(editor: GraphEditor, shapes: Shapes, scope: Scope, node: Node) 
     if node.op == "Slice" and not is_recorded(editor, node):
         steps = _slice_steps(editor, node, len(shapes.of(scope, node.inputs[0]).dims or ()))
         if any(abs(step) > 1 for step in steps):
+            if produced_by_blur(editor, node.inputs[0], sliced=True):
+                return "keeps every n-th sample of what is blurred already: left as it is"
             listed = ",".join(map(str, steps))
             return f"a strided Slice (steps {listed}) keeps every n-th sample: blur its input in the training code"
     if node.op == "SpaceToDepth":

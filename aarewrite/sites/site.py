@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from aarewrite.model.graph import Scope
 from aarewrite.model.types import Node
 from aarewrite.sites.regions import Region
-from aarewrite.windows import Axes, Sizes, Window
+from aarewrite.windows import Axes, Sizes, Window, x
 
 SITE_KINDS = {
     "MaxPool": "max_pool",
@@ -77,6 +77,50 @@ class Source:
     input_size: Sizes = ()
     output_size: Sizes = ()
     stride_so_far: Axes | None = None
+
+    @property
+    def says(self) -> str:
+        """The table's words."""
+        return self.reason
+
+
+@dataclass(frozen=True)
+class ExistingBlur(Source):
+    """A blur that is in the model already."""
+
+    kernel: Axes = ()  # taps per spatial axis
+    strides: Axes = ()
+    taps: tuple[tuple[float, ...], ...] | None = None  # along each axis, sum 1; None where the kernel is no product
+    begin: Axes = ()  # pads, those of Pad nodes and the convolution's own; () where they depend on the input
+    end: Axes = ()
+    pad: str = ""  # "reflect", "edge", "wrap" or "zero"; "" without pads, "computed" where they depend on the input
+    placement: str = "alone"  # "after" or "before" the operator `of`
+    of: str = ""
+
+    @property
+    def says(self) -> str:
+        """The table's words."""
+        words = ["taps that are no product of two filters" if self.taps is None else _written(self.taps)]
+        if any((*self.begin, *self.end)):
+            words.append(f"{self.pad} pads {' and '.join(map(x, dict.fromkeys((self.begin, self.end))))}")
+        elif self.pad:
+            words.append(f"{self.pad} pads")
+        if self.of:
+            words.append(f"{self.placement} {self.of}")
+        return f"{self.reason} ({', '.join(words)})"
+
+
+def _written(taps: tuple[tuple[float, ...], ...]) -> str:
+    """Taps per axis, once where they are alike; whole numbers where they are such numbers times one factor."""
+    axes = []
+    for axis in taps:
+        least = min((abs(tap) for tap in axis if abs(tap) > 1e-6), default=1.0)
+        whole = [tap / least for tap in axis]
+        exact = all(abs(tap - round(tap)) < 1e-2 for tap in whole)
+        axes.append(
+            " ".join(str(round(tap)) if exact else f"{value:.3g}" for tap, value in zip(whole, axis, strict=True))
+        )
+    return "taps " + " by ".join(dict.fromkeys(axes))
 
 
 @dataclass(frozen=True)

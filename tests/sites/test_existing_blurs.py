@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -13,6 +15,7 @@ from stages import reasons, site_of
 import aarewrite
 from aarewrite.filters import depthwise_kernel
 from aarewrite.recipe import Recipe
+from aarewrite.sites.site import ExistingBlur
 
 
 def conv(kernel: Array, *, group: int, stride: int = 2, channels: int = 0, size: int = 12) -> onnx.ModelProto:
@@ -204,3 +207,172 @@ def test_a_wavelet_has_orthonormal_taps_at_its_own_stride(
 ) -> None:
     model = conv(np.array([[kernel]] * 3), group=3, stride=strides)
     assert ("a Haar wavelet transform: loses nothing, left as it is" in reasons(model).values()) is wavelet
+
+
+# ---- forms of libraries --------------------------------------------------------------------------------------
+
+
+def blurs(model: onnx.ModelProto) -> dict[str, ExistingBlur]:
+    """The blurs that are found, by name."""
+    return {source.node: source for source in aarewrite.plan(model).sources if isinstance(source, ExistingBlur)}
+
+
+def taps(*sizes: int, channels: int = 2) -> Array:
+    return depthwise_kernel(sizes, channels).astype(np.float32)
+
+
+def filtered(text: str, shape: str = "1, 2, 16, 16", opset: int = 17, **more: Array) -> onnx.ModelProto:
+    """A graph with those of these constants that it reads."""
+    known = {
+        "taps": taps(3, 3), "single": taps(4, 4, channels=1), "across": taps(1, 3), "down": taps(3, 1),
+        "w": weight(2, 2, 3, 3), "w1": weight(2, 2, 1, 1), "pads": np.array([0, 0, 1, 2, 0, 0, 1, 2]),
+        "singles": np.array([-1, 1, 16, 16]), "back": np.array([-1, 2, 13, 13]), "start": np.array([0]),
+        "end": np.array([2**40]), "rows": np.array([2]), "columns": np.array([3]), "by": np.array([2]),
+        "two_pads": np.array([1, 2, 1, 2]), "axes": np.array([2, -1]),
+    } | more  # fmt: skip
+    words = set(text.replace(")", " ").replace(",", " ").replace("(", " ").split())
+    used = {name: value for name, value in known.items() if name in words}
+    return build(f"(float[{shape}] x) => (float[] y) {{ {text} }}", opset=opset, **used)
+
+
+def test_a_blur_says_what_it_is() -> None:
+    model = filtered("""[pool] m = MaxPool<kernel_shape = [2, 2]>(x) p = Pad<mode = "reflect">(m, pads)
+        [blur] y = Conv<group = 2, strides = [2, 2]>(p, taps)""")
+    found = blurs(model)["blur"]
+    assert (found.kernel, found.strides, found.begin, found.end) == ((3, 3), (2, 2), (1, 2), (1, 2))
+    assert (found.pad, found.placement, found.of) == ("reflect", "after", "pool")
+    assert found.taps == ((0.25, 0.5, 0.25), (0.25, 0.5, 0.25))
+    assert found.says == "a blur already: left as it is (taps 1 2 1, reflect pads 1x2, after pool)"
+    assert found.input_size == (17, 19)
+
+
+@pytest.mark.parametrize(
+    ("text", "pad", "begin", "end"),
+    [
+        ("[blur] y = Conv<group = 2, pads = [1, 1, 2, 2]>(x, taps)", "zero", (1, 1), (2, 2)),
+        ("p = Pad(x, pads) [blur] y = Conv<group = 2>(p, taps)", "zero", (1, 2), (1, 2)),
+        ('p = Pad<mode = "edge">(x, two_pads, , axes) [blur] y = Conv<group = 2>(p, taps)', "edge", (1, 2), (1, 2)),
+        (
+            'p = Pad<mode = "edge">(x, pads) [blur] y = Conv<group = 2, pads = [1, 0, 0, 0]>(p, taps)',
+            "edge and zero", (2, 2), (1, 2),
+        ),
+        (
+            "f = Reshape(x, singles) p = Pad(f, pads) [blur] y = Conv(p, single)",
+            "zero", (1, 2), (1, 2),
+        ),
+        ("[blur] y = Conv<group = 2>(x, taps)", "", (0, 0), (0, 0)),
+        (
+            """s = ReduceSum<keepdims = 0>(x) n = Cast<to = 7>(s) p8 = Mul(n, pads) p = Pad(x, p8)
+            [blur] y = Conv<group = 2>(p, taps)""",
+            "computed", (), (),
+        ),
+    ],
+)  # fmt: skip
+def test_pads_of_a_blur(text: str, pad: str, begin: tuple[int, ...], end: tuple[int, ...]) -> None:
+    found = blurs(filtered(text, opset=18))["blur"]
+    assert (found.pad, found.begin, found.end) == (pad, begin, end)
+
+
+@pytest.mark.parametrize(
+    ("text", "placed"),
+    [
+        ("[conv] c = Conv(x, w) r = Relu(c) [blur] y = Conv<group = 2, strides = [2, 2]>(r, taps)", ("after", "conv")),
+        ("[blur] b = Conv<group = 2>(x, taps) [conv] y = Conv<strides = [2, 2]>(b, w)", ("before", "conv")),
+        ("[conv] c = Conv(x, w) [blur] b = Conv<group = 2>(c, taps) y = Neg(b)", ("after", "conv")),
+        ("[blur] b = Conv<group = 2>(x, taps) y = Neg(b)", ("alone", "")),
+        (
+            """[blur] b = Conv<group = 2>(x, across) a = Conv<group = 2>(b, down)
+            [conv] y = Conv<strides = [2, 2]>(a, w)""",
+            ("before", "conv"),
+        ),
+        ("[blur] b = Conv<group = 2>(x, taps) [cut] y = Slice(b, start, end, rows, by)", ("before", "cut")),
+    ],
+)
+def test_where_a_blur_is(text: str, placed: tuple[str, str]) -> None:
+    found = blurs(filtered(text))["blur"]
+    assert (found.placement, found.of) == placed
+
+
+STYLE = """[first] a = Conv<pads = [1, 1, 1, 1]>(x, w) f = Reshape(a, singles)
+    [blur] b = Conv(f, single) c = Reshape(b, back) [conv] y = Conv<strides = [2, 2]>(c, w)"""
+
+
+def test_channels_as_images_of_their_own() -> None:
+    """FIR between reshapes: the strided convolution behind it is left, and so are strided slices."""
+    model = filtered(STYLE)
+    assert blurs(model)["blur"].kernel == (4, 4)
+    assert reasons(model)["conv"] == "a blur is next to it already"
+    sliced = filtered("""f = Reshape(x, singles) [blur] b = Conv(f, single)
+        [rows_cut] r = Slice(b, start, end, rows, by)
+        [columns_cut] y = Slice(r, start, end, columns, by)""")
+    left = "keeps every n-th sample of what is blurred already: left as it is"
+    assert reasons(sliced) == {"blur": "a blur already: left as it is", "rows_cut": left, "columns_cut": left}
+
+
+def test_who_reads_only_a_shape_or_a_type_is_no_reader() -> None:
+    model = filtered("""[pool] m = MaxPool<kernel_shape = [2, 2]>(x) s = Shape(m) none = Constant<value_float = 0.0>()
+        zero = CastLike(none, m) cs = Gather(s, one) bias = Expand(zero, cs)
+        [blur] y = Conv<group = 2, strides = [2, 2]>(m, taps, bias)""", one=np.array([1]))  # fmt: skip
+    every = Recipe(unit_stride_max_pool=True)
+    assert aarewrite.plan(model, every).sites[0].reason == "a blur is next to it already"
+
+
+@pytest.mark.parametrize(
+    ("kernel", "mixed"), [(np.eye(4), False), (np.eye(4)[::-1], True), (np.eye(4) + 0.01 * (np.arange(4) == 3), True)]
+)
+def test_a_dense_kernel_may_filter_every_channel_alone(kernel: Array, mixed: bool) -> None:
+    dense = kernel[:, :, None, None] * depthwise_kernel((3, 3), 1)[0, 0]
+    assert (reasons(conv(dense, group=1)) == {"conv": "a blur already: left as it is"}) is not mixed
+
+
+@pytest.mark.parametrize("size", [6, 8, 12, 16])
+def test_sincs_in_a_window_are_low_pass(size: int) -> None:
+    """They overshoot by less than a hundredth, and have small negative taps."""
+    places = np.arange(size) - (size - 1) / 2
+    taps = np.sinc(places / 2) * np.kaiser(size, 4.66)
+    model = conv(np.broadcast_to(taps / taps.sum(), (4, 1, size)), group=4, size=32)
+    found = blurs(model)["conv"]
+    assert found.kernel == (size,)
+    assert found.taps is not None
+    assert min(found.taps[0]) < 0
+    assert sum(found.taps[0]) == pytest.approx(1)
+
+
+def test_a_kernel_that_is_no_product_says_so() -> None:
+    kernel = np.array([[0, 1, 0], [1, 2, 1], [0, 1, 0]]) / 6
+    found = blurs(conv(np.broadcast_to(kernel, (4, 1, 3, 3)), group=4))["conv"]
+    assert found.taps is None
+    assert "taps that are no product of two filters" in found.says
+
+
+def test_single_taps_at_stride_1_are_no_blurs() -> None:
+    assert blurs(filtered("y = Conv<group = 2>(x, ones)", ones=np.ones((2, 1, 1, 1), np.float32))) == {}
+
+
+SHARED = Path(os.environ.get("AAREWRITE_SHARED", Path(__file__).parents[2].parent / "shared")) / "cases"
+
+
+@pytest.mark.parametrize(
+    ("case", "kernels", "folded"),
+    [
+        ("21-stylegan2-fir-ts", [(4, 4), (4, 4)], True),
+        ("22e-maxblurpool-dynamo-dyn", [(3, 3), (3, 3)], False),
+        ("22f-maxblurpool-dynamo-static", [(3, 3), (3, 3)], False),
+        ("23-gauss-before-strided", [(5, 5)], True),
+        ("23b-gauss-nofold", [(5, 5)], True),
+        ("23d-gauss-dynamo-opt", [(5, 5)], False),
+    ],
+)
+def test_exports_of_public_reports(case: str, kernels: list[tuple[int, int]], folded: bool) -> None:
+    """Nothing is blurred twice, and what is computed from constants is constant behind."""
+    path = SHARED / f"{case}.onnx"
+    if not path.is_file():
+        pytest.skip(f"{path.name} is not at hand")
+    result = aarewrite.rewrite(path)
+    assert [source.kernel for source in result.plan.sources if isinstance(source, ExistingBlur)] == kernels
+    assert result.plan.rewrites == ()
+    assert result.changed is folded
+    assert (result.proof is not None and result.proof.passed) is folded
+    initializers = {tensor.name for tensor in result.model.graph.initializer}
+    assert all(node.input[1] in initializers for node in result.model.graph.node if node.op_type == "Pad")
+    assert not aarewrite.rewrite(result.model).changed

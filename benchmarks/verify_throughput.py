@@ -22,8 +22,8 @@ import numpy as np
 
 from aarewrite.data.arrays import Array
 from aarewrite.data.camera import CONDITIONS
+from aarewrite.data.prefetch import prefetch
 from aarewrite.data.setup import open_setup
-from aarewrite.data.sources import prefetch
 from aarewrite.data.views import Views
 from aarewrite.verification.camera import CameraStudy
 from aarewrite.verification.classify import ClassifyStudy
@@ -61,7 +61,9 @@ def main() -> None:
         return ClassifyStudy(plan, Views("crop", setup.geometry, setup.axes), [model.label], [output], setup.data)
 
     def whole_run() -> None:
-        run_studies([model], setup.sample, count, [study()], usual)
+        asking = study()
+        for found in run_studies([model], setup.sample, range(count), [asking], usual):
+            asking.count_in(found.index, (found.notes or [[]])[0])
 
     asking = study()
     renders = [(asking.look(setup.sample(i)), number) for i in range(count) for number in range(asking.count(i))]

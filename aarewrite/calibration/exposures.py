@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from aarewrite.data.arrays import Array
 from aarewrite.data.camera import draw_camera_pairs
+from aarewrite.data.prefetch import prefetch
 from aarewrite.data.setup import Setup
-from aarewrite.data.sources import prefetch
 from aarewrite.errors import CannotHandle
 from aarewrite.options import Json
 from aarewrite.verification.classify import top_classes

@@ -21,8 +21,11 @@ Json = Annotated[str | None, Option("--json", metavar="FILE|-", help="Write ever
 InputShapes = Annotated[
     list[str] | None, Option(metavar="NAME:1x3x224x224", help="Shape of an input that the model leaves open.")
 ]
-Labels = Annotated[str | None, Option(help="CSV with the columns file and class_index (and name).")]
-Preprocess = Annotated[str | None, Option(help="imagenet, caffe, raw255, unit, pm1, none, or a .toml file.")]
+Labels = Annotated[str | None, Option(help="CSV or .jsonl with the columns file and class_index (and name).")]
+Preprocess = Annotated[
+    str | None,
+    Option(help="imagenet, caffe, raw255, unit, pm1, none, a .toml file, or a model's preprocessor_config.json."),
+]
 Provider = Annotated[str, Option(help="cpu, cuda or all.")]
 Protocol = Annotated[
     str | None,
@@ -83,7 +86,7 @@ def check_files(
     Raises:
         UsageError: As `check_outputs`.
     """
-    from aarewrite.data.sources import IMAGE_SUFFIXES
+    from aarewrite.data.images import IMAGE_SUFFIXES
     from aarewrite.model.model_file import external_files
 
     inputs = [(f"what {option} reads", Path(given)) for option, given in reads.items() if given]

@@ -20,7 +20,10 @@ def verify(
     against: Annotated[str | None, Option(help="Another model, or an .npz of saved outputs, to compare with.")] = None,
     data: Annotated[
         str | None,
-        Option(help="Folder of images, .npy/.npz of samples, or synthetic[:N]. [default: synthetic, or only --pairs]"),
+        Option(
+            help="Images (folder, pattern, list, tar, Parquet, address), .npy/.npz of samples, or synthetic[:N]. "
+            "[default: synthetic, or only --pairs]"
+        ),
     ] = None,
     own_pairs: Annotated[
         Path | None,
@@ -53,6 +56,9 @@ def verify(
     size: Annotated[str | None, Option(help="Input size where the model leaves it open: 224 or 240x320.")] = None,
     batch: Annotated[int | None, Option(help="Views a run.", min=1)] = None,
     batch_offsets: Annotated[int, Option(help="Images that share one pair of offsets; 256 is the paper's code.")] = 1,
+    strict: Annotated[
+        bool, Option("--strict", help="Stop at a sample that cannot be read as it is, instead of listing it.")
+    ] = False,
     pairs: Annotated[
         int, Option("--crop-pairs", help="Pairs of views an image for the consistency; the paper has 1.")
     ] = 1,
@@ -80,7 +86,7 @@ def verify(
         protocols=options.parse_names(protocol), severity=severity, conditions=options.parse_names(conditions),
         camera_pairs=camera_pairs, own_pairs=own_pairs, max_shift=max_shift, layers=layers, heat_map=heat_map,
         limit=limit, seed=seed, task=task, size=sizes, batch=batch, batch_offsets=batch_offsets, pairs=pairs,
-        min_consistency=min_consistency, min_near=min_near, max_diff=max_diff, progress=True,
+        min_consistency=min_consistency, min_near=min_near, max_diff=max_diff, strict=strict, progress=True,
     )  # fmt: skip
     if STDOUT not in (json, str(report)):
         print_report(found)

@@ -10,8 +10,9 @@ from functools import cached_property
 import numpy as np
 
 from aarewrite.data.arrays import Array, window
+from aarewrite.data.dataset import Data
+from aarewrite.data.noise import pink_noise
 from aarewrite.data.preprocess import Preprocess, channels_last, to_model_units
-from aarewrite.data.sources import Data, pink_noise
 from aarewrite.errors import CannotHandle, UsageError
 from aarewrite.model.runner import InputSpec
 from aarewrite.model.types import DType
@@ -62,6 +63,7 @@ class Sample:
     # Of a picture `(stored, canvas)`, both `(H, W, C)` bytes: as it was decoded, and as the canvas before preprocessing
     raw: tuple[Array, Array] | None = None
     pair: tuple[Array, ...] = ()  # canvases of the two distorted versions; empty but for two-input metrics
+    remark: str = ""  # what had to be done to read it, where that may change what the model sees
 
 
 def plan_geometry(spec: InputSpec, data: Data, recipe: Preprocess, size: Sequence[int] | None) -> Geometry:
@@ -112,7 +114,13 @@ def _size_from(stored: int | None, spec: InputSpec) -> int:
 
 
 def prepare(data: Data, i: int, spec: InputSpec, recipe: Preprocess, geometry: Geometry, seed: int) -> Sample:
-    """Load sample i and bring it to the canvas, in the model's units; `UsageError` names one that cannot be."""
+    """Load sample i and bring it to the canvas, in the model's units.
+
+    Raises:
+        UsageError: It does not fit the model.
+        UnreadableSample: It is broken.
+    """
+    remark = ""
     if data.kind == "synthetic":
         shape = spec.shape(geometry.canvas, channels=3 if len(spec.axes) == 2 else 1)
         noise = pink_noise(shape, (seed, i), tuple(axis - 1 for axis in spec.axes))
@@ -122,7 +130,8 @@ def prepare(data: Data, i: int, spec: InputSpec, recipe: Preprocess, geometry: G
         # The preset expects bytes: a grey level of 128 with a spread of 48.
         decoded = members = [np.clip(last * 48 + 128, 0, 255).astype(np.uint8)]
     else:
-        decoded = stored = data.load(i)
+        decoded, remark = data.load(i)
+        stored = decoded
         if data.kind == "images":
             _check_takes_images(spec)
             decoded = [_middle(image, geometry.canvas) for image in decoded]
@@ -131,7 +140,7 @@ def prepare(data: Data, i: int, spec: InputSpec, recipe: Preprocess, geometry: G
     canvas, *distorted = (to_model_units(member, spec, recipe) for member in members)
     pictured = members[0].dtype == np.uint8 and members[0].shape[-1] in (1, 3) and members[0].ndim == 3
     raw = (channels_last(decoded[0], spec), members[0]) if pictured else None
-    return Sample(i, canvas, _picture(members[0]), raw, tuple(distorted))
+    return Sample(i, canvas, _picture(members[0]), raw, tuple(distorted), remark)
 
 
 def _check_takes_images(spec: InputSpec) -> None:

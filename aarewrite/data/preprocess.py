@@ -5,16 +5,14 @@ A wrong guess looks like a bad model, so whatever is applied is named in every r
 
 from __future__ import annotations
 
-import tomllib
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 
 from aarewrite.data.arrays import Array, along
 from aarewrite.errors import UsageError
 from aarewrite.model.runner import InputSpec
-from aarewrite.options import option, read
+from aarewrite.options import option
 
 PER_CHANNEL = "a number, or one a channel"
 
@@ -58,37 +56,6 @@ PRESETS = {
     "pm1": Preprocess("pm1", scale=1 / 127.5, mean=(1.0,)),
     "none": Preprocess("none", apply=False),
 }
-
-
-def load_preprocess(choice: str) -> Preprocess:
-    """Return a preset by name, or the one described by a TOML file.
-
-    The file's keys are the fields of `Preprocess`, all optional; `preset` names the one to start from.
-
-    Raises:
-        UsageError: An unknown preset, a file that is missing or malformed, an unknown key or a bad value.
-    """
-    if choice in PRESETS:
-        return PRESETS[choice]
-    if not choice.endswith(".toml"):
-        raise UsageError(f"--preprocess {choice}: no such preset", f"use one of {', '.join(PRESETS)} or a .toml file")
-    try:
-        table = tomllib.loads(Path(choice).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"{choice}: no such file", "name an existing .toml file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{choice}: not valid TOML ({error})", "correct the file") from None
-    preset = PRESETS.get(str(table.get("preset", "raw255")))
-    if preset is None:
-        raise UsageError(f"{choice}: preset {table['preset']!r} does not exist", f"use one of {', '.join(PRESETS)}")
-    for key in ("mean", "std"):
-        if key in table and not isinstance(table[key], list):
-            table[key] = [table[key]]
-    own: dict[str, object] = {"name": choice, "apply": True}
-    for key in own.keys() & table.keys():
-        raise UsageError(f"{choice}: unknown key {key!r}", "remove it")
-    start = {field.name: getattr(preset, field.name) for field in fields(Preprocess)}
-    return read(Preprocess, start | table, choice, also=("preset",), **own)
 
 
 def to_model_units(last: Array, spec: InputSpec, recipe: Preprocess) -> Array:

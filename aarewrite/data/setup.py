@@ -11,9 +11,11 @@ import numpy as np
 
 from aarewrite.data.arrays import Array
 from aarewrite.data.camera import Scene, scene
+from aarewrite.data.dataset import Data
 from aarewrite.data.geometry import Geometry, Sample, plan_geometry, prepare
-from aarewrite.data.preprocess import PRESETS, Preprocess, load_preprocess, to_model_units
-from aarewrite.data.sources import Data, open_data
+from aarewrite.data.preprocess import PRESETS, Preprocess, to_model_units
+from aarewrite.data.preprocess_files import load_preprocess
+from aarewrite.data.sources import open_data
 from aarewrite.data.views import Views
 from aarewrite.errors import CannotHandle
 from aarewrite.model.runner import InputSpec, Model, ModelLike, cuda_available
@@ -125,6 +127,9 @@ def _settle(
     """Choose input, preprocessing, labels and sizes for models and data."""
     spec = _common_input(models)
     recipe = recipe or _default_recipe(spec, data)
+    if data.class_count is not None and (doubt := _other_classes(models[0], data.class_count, not data.class_names)):
+        notes.append(f"{doubt}: these are no labels for it; name folders by class index, or give --labels")
+        data = replace(data, labels=None, class_names={})
     if data.labels and (moved := _label_offset(recipe, models[0], data.labels)):
         class_names = {i + moved: name for i, name in data.class_names.items()}
         data = replace(data, labels=tuple(label + moved for label in data.labels), class_names=class_names)
@@ -187,6 +192,15 @@ def _default_recipe(spec: InputSpec, data: Data) -> Preprocess:
     else:
         choice = "unit" if spec.channels == 1 or len(spec.axes) != 2 else "imagenet"
     return replace(PRESETS[choice], name=f"{choice} (assumed; set --preprocess)")
+
+
+def _other_classes(model: Model, count: int, numbered: bool) -> str:
+    """Why classes that were counted in the data cannot be the model's; empty where they may be."""
+    sizes = {size for value in model.session.get_outputs() for size in (value.shape or ())[1:] if isinstance(size, int)}
+    background = {1001} if count == 1000 else set[int]()
+    if not sizes or ({count} | background) & sizes or (numbered and count < max(sizes)):
+        return ""
+    return f"{count} class folders, but outputs of {model.label} have {', '.join(map(str, sorted(sizes)))} values"
 
 
 def _label_offset(recipe: Preprocess, model: Model, labels: Sequence[int]) -> int:

@@ -12,6 +12,8 @@ from aarewrite.show.console import Terminal, product
 from aarewrite.verification.result import VerifyReport
 from aarewrite.verification.statistics import Difference, Mean, Proportion
 
+SHOWN_ODD = 10  # samples that could not be read, or only after something was done
+
 
 def print_report(report: VerifyReport) -> None:
     """Print what was applied, the figures of every protocol, layers, parity, notes and failures."""
@@ -40,6 +42,12 @@ def print_report(report: VerifyReport) -> None:
     for place in report.placement:
         where = ", ".join(f"{n} on {provider}" for provider, n in place.counts.items())
         out.say(f"nodes of {place.model} ({place.provider}): {where}, {place.milliseconds:.2f} ms")
+    for was_measured, word in ((False, "not read"), (True, "converted")):
+        odd = [one for one in report.odd if one.measured == was_measured]
+        for one in odd[:SHOWN_ODD]:
+            out.say(f" {one.says}" if one.name in one.says else f" {one.name}: {one.says}", word, "yellow")
+        if odd[SHOWN_ODD:]:
+            out.say(f" and {len(odd) - SHOWN_ODD} more of {len(odd)} (--json lists all)", word, "yellow")
     for note in report.notes:
         out.say(f": {note}", "note", "yellow")
     for reason in report.failures:

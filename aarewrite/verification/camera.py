@@ -21,6 +21,7 @@ from aarewrite.data.setup import Setup
 from aarewrite.data.views import Views
 from aarewrite.verification.classify import are_probabilities, checked_label, drift, read_scores, top_classes
 from aarewrite.verification.engine import Render, Result, Study
+from aarewrite.verification.records import Note
 from aarewrite.verification.statistics import Difference, Mean, Proportion, difference, judgement
 
 POOLED = "pooled"
@@ -77,7 +78,6 @@ class _PairStudy(Study):
         self._setup, self._outputs, self._groups = setup, outputs, groups
         self._names, self._labels, self._seed = setup.data.names, setup.data.labels, setup.seed
         self._rows: list[list[Array]] = []  # of the image in work, by view
-        self._probabilities = [True for _ in self.models]
         # By what is counted, then by cluster
         self._found = defaultdict[Hashable, defaultdict[Hashable, list[float]]](lambda: defaultdict(list))
 
@@ -91,26 +91,31 @@ class _PairStudy(Study):
         self._rows.append(read_scores(self.models, self._outputs, results, seen))
 
     def finish(self, sample: Sample) -> None:
-        """Count the pairs of the sample."""
-        clusters = self._setup.data.clusters
-        cluster = sample.index if clusters is None else clusters[sample.index]
+        """Note the figures of the sample's pairs."""
         for m, rows in enumerate(zip(*self._rows, strict=True)):
-            self._probabilities[m] &= are_probabilities(rows[0])
+            self.note((m, "probabilities"), are_probabilities(rows[0]))
             label = None
             if self._labels is not None:
                 label = checked_label(self._labels[sample.index], self._names[sample.index], len(rows[0]))
             tops = top_classes(np.stack(rows)).tolist()
-            for number, (condition, regime) in enumerate(self._groups):
+            for number in range(len(self._groups)):
                 first, second = 2 * number, 2 * number + 1
-                figures = {
-                    "agreement": [float(tops[first] == tops[second])],
-                    "drift": [float(drift(rows[first], rows[second]).mean())],
-                    "top1": [float(tops[k] == label) for k in (first, second) if label is not None],
-                }
-                for name, values in figures.items():
-                    for pool in dict.fromkeys(((condition, regime), (POOLED, regime), (POOLED, POOLED))):
-                        self._found[m, name, pool][cluster] += values
+                self.note((m, "agreement", number), tops[first] == tops[second])
+                self.note((m, "drift", number), float(drift(rows[first], rows[second]).mean()))
+                for k in (first, second) if label is not None else ():
+                    self.note((m, "top1", number, k), tops[k] == label)
         self._rows.clear()
+
+    def count_in(self, i: int, notes: Sequence[Note]) -> None:
+        """Count the pairs of sample i by its notes."""
+        clusters = self._setup.data.clusters
+        cluster = i if clusters is None else clusters[i]
+        for key, value in notes:
+            assert isinstance(key, tuple)
+            m, name, *number = key
+            condition, regime = self._groups[number[0]] if number else (POOLED, POOLED)
+            for pool in dict.fromkeys(((condition, regime), (POOLED, regime), (POOLED, POOLED))):
+                self._found[m, name, pool][cluster].append(value)
 
     def _values(self, m: int, name: str, group: Group) -> list[float]:
         """One value a cluster, in the order of their first samples."""
@@ -139,7 +144,7 @@ class _PairStudy(Study):
         return difference(title, self._values(1, name, group), self._values(0, name, group), self._seed)
 
     def _units(self, m: int) -> str:
-        return "probabilities" if self._probabilities[m] else "logits"
+        return "probabilities" if all(self._values(m, "probabilities", (POOLED, POOLED))) else "logits"
 
 
 class CameraStudy(_PairStudy):

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
 
 from aarewrite.data.arrays import Array, Offset
+from aarewrite.data.dataset import Data
 from aarewrite.data.geometry import Sample
-from aarewrite.data.sources import Data
 from aarewrite.data.views import Views
 from aarewrite.errors import CheckFailed, UsageError
 from aarewrite.verification.engine import Result, ShiftStudy
 from aarewrite.verification.protocols import ShiftPlan
+from aarewrite.verification.records import Note
 from aarewrite.verification.statistics import Difference, Mean, Proportion, difference
 
 THUMBNAIL = 112  # pixels, long side, of the crops shown in the report
@@ -82,10 +83,9 @@ class ClassifyStudy(ShiftStudy):
     ) -> None:
         super().__init__(plan, views, models)
         self._outputs, self._names, self._labels = outputs, data.names, data.labels
-        self._probabilities = [True for _ in models]
         self._rows: list[list[Array]] = []  # of the image in work, by view
         self._flipped: Counter[tuple[bool, ...]] = Counter()  # images by the models whose class flips
-        self.flips: list[Flip] = []
+        self._shown = dict[int, Flip]()  # by sample
 
     def offsets(self, i: int) -> Sequence[Offset]:
         """Return every offset sample i is viewed at, the centre first."""
@@ -97,24 +97,39 @@ class ClassifyStudy(ShiftStudy):
         self._rows.append(read_scores(self.models, self._outputs, results, seen))
 
     def finish(self, sample: Sample) -> None:
-        """Count the image."""
+        """Note the image's figures."""
         scores = [np.stack(rows) for rows in zip(*self._rows, strict=True)]
         offsets = self.offsets(sample.index)
         tops = [dict(zip(offsets, top_classes(table).tolist(), strict=True)) for table in scores]
         self._rows.clear()
-        self.tally.add("same", len({top[self.plan.centre] for top in tops}) == 1)
+        self.note("same", len({top[self.plan.centre] for top in tops}) == 1)
         for m, (table, top) in enumerate(zip(scores, tops, strict=True)):
             for name, values in self._figures(table, top, sample).items():
-                self.tally.add((m, name), values)
-            self._probabilities[m] &= are_probabilities(table[0])
-        first, second = self.plan.pairs(sample.index)[0]
-        classes = tuple((top[first], top[second]) for top in tops)
+                self.note((m, name), values)
+            self.note((m, "probabilities"), are_probabilities(table[0]))
+            for k, offset in enumerate(self.plan.pairs(sample.index)[0]):
+                self.note((m, "class", k), top[offset])
+
+    def count_in(self, i: int, notes: Sequence[Note]) -> None:
+        """Count sample i by its notes."""
+        super().count_in(i, notes)
+        first, second = ([int(self.tally.values[m, "class", k][-1]) for m in range(len(self.models))] for k in (0, 1))
+        classes = tuple(zip(first, second, strict=True))
         flipped = tuple(a != b for a, b in classes)
         self._flipped[flipped] += 1
         # The reference's flips are what a rewrite should cure; show those the rewrite causes too.
         if any(flipped) and self._flipped[flipped] <= SHOWN_FLIPS:
-            pictures = _crops(sample, self.plan, (first, second))
-            self.flips.append(Flip(self._names[sample.index], (first, second), classes, pictures))
+            self._shown[i] = Flip(self._names[i], self.plan.pairs(i)[0], classes)
+
+    def illustrate(self, load: Callable[[int], Sample]) -> None:
+        """Cut the two crops of every flip that is shown."""
+        for i, flip in self._shown.items():
+            self._shown[i] = replace(flip, pictures=_crops(load(i), self.plan, flip.offsets))
+
+    @property
+    def flips(self) -> tuple[Flip, ...]:
+        """Return some images whose class flips."""
+        return tuple(self._shown.values())
 
     def _figures(
         self, scores: Array, tops: Mapping[Offset, int], sample: Sample
@@ -157,7 +172,7 @@ class ClassifyStudy(ShiftStudy):
             mean("flips"),
             mean("drift mean"),
             mean("drift max"),
-            "probabilities" if self._probabilities[m] else "logits",
+            "probabilities" if all(self.tally.values[m, "probabilities"]) else "logits",
             share("top1") if labelled else None,
             share("top5") if labelled else None,
             self.tally.share("same") if len(self.models) == 2 else None,

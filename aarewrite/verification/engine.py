@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby, islice
 
 import numpy as np
 
 from aarewrite.data.arrays import Array, Offset
+from aarewrite.data.dataset import UnreadableSample
 from aarewrite.data.geometry import Sample
-from aarewrite.data.sources import prefetch
+from aarewrite.data.prefetch import prefetch
 from aarewrite.data.views import Views
 from aarewrite.errors import CannotHandle
 from aarewrite.model.runner import Model
 from aarewrite.verification.protocols import ShiftPlan
+from aarewrite.verification.records import Found, Note
 from aarewrite.verification.statistics import Tally
 
 BATCH = {"cpu": 16, "cuda": 64}  # see benchmarks/verify_throughput.py
+BLOCK = 8  # samples that share batches; what is measured together, sent elsewhere or resumed, is whole blocks
 AHEAD = 3  # batches that are rendered before the model takes them
 Render = Callable[[int], tuple[Array, ...]]  # one array per model input for a view of a sample, by its number
 
@@ -37,11 +40,38 @@ class Result:
 class Study(ABC):
     """One measure: it renders views of a sample, takes the models' outputs for them, and counts each sample once.
 
+    What is found on a sample is noted, and the notes are counted, in the samples' order, where they were taken or where
+    they were sent to: whatever `results_of` says follows from the notes alone.
+
     `models` are labels: the model under test first, the one it is held against second.
     """
 
     def __init__(self, models: Sequence[str]) -> None:
         self.models = tuple(models)
+        self.tally = Tally()
+        self._notes: list[Note] = []
+
+    def note(self, key: Hashable, values: float | Sequence[float]) -> None:
+        """Note a figure of the sample in work, once a key: a value, or several, whose mean counts.
+
+        A key is a text, a number, or a tuple of keys.
+        """
+        mean = sum(values) / len(values) if isinstance(values, Sequence) else values
+        self._notes.append((key, float(mean)))
+
+    def noted(self) -> list[Note]:
+        """Return what was noted, and begin anew."""
+        notes, self._notes = self._notes, []
+        return notes
+
+    def count_in(self, i: int, notes: Sequence[Note]) -> None:
+        """Count sample i by its notes."""
+        for key, value in notes:
+            self.tally.add(key, value)
+
+    def illustrate(self, load: Callable[[int], Sample]) -> None:
+        """Draw what the report shows of single samples, from their canvases; by default there is nothing to draw."""
+        del load
 
     @abstractmethod
     def count(self, i: int) -> int:
@@ -57,7 +87,7 @@ class Study(ABC):
 
     @abstractmethod
     def finish(self, sample: Sample) -> None:
-        """Count the sample, all its views having been received."""
+        """Note what is to be counted of the sample, all its views having been received."""
 
     @abstractmethod
     def results_of(self, m: int) -> Sequence[Result]:
@@ -69,7 +99,7 @@ class ShiftStudy(Study):
 
     def __init__(self, plan: ShiftPlan, views: Views, models: Sequence[str]) -> None:
         super().__init__(models)
-        self.plan, self.views, self.tally = plan, views, Tally()
+        self.plan, self.views = plan, views
         self.lines = plan.lines(plan.distances)
 
     def offsets(self, i: int) -> Sequence[Offset]:
@@ -101,34 +131,49 @@ class _Request:
 def run_studies(
     models: Sequence[Model],
     load: Callable[[int], Sample],
-    count: int,
+    indices: Iterable[int],
     studies: Sequence[Study],
     batch: int,
     advance: Callable[[int], None] = lambda views: None,
-) -> None:
-    """Feed the views of the first samples to all models, `batch` at a time across samples, and hand back the outputs.
+) -> Iterator[Found]:
+    """Feed the views of samples to all models, `batch` at a time, and yield what the studies noted of each sample.
 
-    Samples are loaded once and their views rendered, a few batches ahead, while the models run. `advance` is called
+    Samples are loaded once and their views rendered, a few batches ahead, while the models run. Batches hold views of
+    the same `BLOCK` samples: what is found does not depend on which other blocks are measured here. `advance` is called
     with the number of views done, for a progress bar.
 
     Raises:
         CannotHandle: A model refuses the views, or an output has no batch axis.
     """
+    unread: list[Found] = []
 
-    def seen(i: int) -> tuple[Sample, list[Render]]:
-        sample = load(i)
+    def seen(i: int) -> tuple[Sample, list[Render]] | Found:
+        try:
+            sample = load(i)
+        except UnreadableSample as error:
+            return Found(i, error.message)
         return sample, [study.look(sample) for study in studies]
 
-    requests = (
-        _Request(study, sample, number, render)
-        for _, (sample, renders) in prefetch(seen, range(count))
-        for study, render in zip(studies, renders, strict=True)
-        for number in range(study.count(sample.index))
-    )
-    batches = iter(lambda: list(islice(requests, batch)), [])
-    for waiting, stacked in prefetch(_stacked, batches, ahead=AHEAD):
-        _run(models, waiting, stacked)
+    def requests() -> Iterator[_Request]:
+        for _, loaded in prefetch(seen, indices):
+            if isinstance(loaded, Found):
+                unread.append(loaded)
+                continue
+            sample, renders = loaded
+            for study, render in zip(studies, renders, strict=True):
+                yield from (_Request(study, sample, number, render) for number in range(study.count(sample.index)))
+
+    def batches() -> Iterator[list[_Request]]:
+        for _, block in groupby(requests(), lambda request: request.sample.index // BLOCK):
+            while taken := list(islice(block, batch)):
+                yield taken
+
+    for waiting, stacked in prefetch(_stacked, batches(), ahead=AHEAD):
+        for study, sample in _run(models, waiting, stacked):
+            if study is studies[-1]:
+                yield Found(sample.index, sample.remark, [each.noted() for each in studies])
         advance(len(waiting))
+    yield from unread
 
 
 def _stacked(requests: Sequence[_Request]) -> list[Array]:
@@ -136,7 +181,10 @@ def _stacked(requests: Sequence[_Request]) -> list[Array]:
     return [np.stack(arrays) for arrays in zip(*views, strict=True)]
 
 
-def _run(models: Sequence[Model], requests: Sequence[_Request], stacked: Sequence[Array]) -> None:
+def _run(
+    models: Sequence[Model], requests: Sequence[_Request], stacked: Sequence[Array]
+) -> Iterator[tuple[Study, Sample]]:
+    """Run a batch and hand back its outputs; yield study and sample at each sample's last view."""
     n = len(requests)
     outputs = [model.run(model.feed(stacked)) for model in models]
     for model, found in zip(models, outputs, strict=True):
@@ -151,3 +199,4 @@ def _run(models: Sequence[Model], requests: Sequence[_Request], stacked: Sequenc
         request.study.receive(request.sample, request.number, rows)
         if request.number == request.study.count(request.sample.index) - 1:
             request.study.finish(request.sample)
+            yield request.study, request.sample

@@ -178,13 +178,13 @@ class MapStudy(ShiftStudy):
             for grid in grids:
                 pair = self._align(base[grid.output], shifted[grid.output], grid, offset)
                 for measure, value in _compare(*pair, grid, self._task).items():
-                    self.tally.add((m, grid.output, measure, self.lines[offset]), value)
+                    self.note((m, grid.output, measure, self.lines[offset]), value)
                     self._image[m, grid.output, measure].append(value)
 
     def finish(self, sample: Sample) -> None:
-        """Count the image once over all of its shifts, too: they are not independent."""
+        """Note the image once over all of its shifts, too: they are not independent."""
         for key, values in self._image.items():
-            self.tally.add((*key, ALL_SHIFTS), values)
+            self.note((*key, ALL_SHIFTS), values)
         self._image.clear()
 
     def _align(self, base: Array, shifted: Array, grid: MapGrid, offset: Offset) -> tuple[Array, Array]:

@@ -71,7 +71,7 @@ class MetricStudy(ShiftStudy):
         self._distances.append(found)
 
     def finish(self, sample: Sample) -> None:
-        """Count the image."""
+        """Note the image's figures."""
         offsets = self.offsets(sample.index)
         for m in range(len(self.models)):
             firsts, seconds = np.reshape([found[m] for found in self._distances], (2, len(offsets))).tolist()
@@ -81,9 +81,9 @@ class MetricStudy(ShiftStudy):
             for offset, (moved_a, moved_b) in moved.items():
                 flips = [(a < b) != (moved_a < b), (a < b) != (a < moved_b)]
                 every += flips
-                self.tally.add((m, self.lines[offset], "flips"), flips)
-                self.tally.add((m, self.lines[offset], "drift"), [abs(moved_a - a) / scale, abs(moved_b - b) / scale])
-            self.tally.add((m, "flips"), every)
+                self.note((m, self.lines[offset], "flips"), flips)
+                self.note((m, self.lines[offset], "drift"), [abs(moved_a - a) / scale, abs(moved_b - b) / scale])
+            self.note((m, "flips"), every)
         self._distances.clear()
 
     def results_of(self, m: int) -> Sequence[MetricResult]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from aarewrite.data.arrays import Array
-from aarewrite.data.sources import read_arrays
+from aarewrite.data.npz import read_arrays
 from aarewrite.errors import CannotHandle, UsageError
 from aarewrite.model.profile import node_times
 from aarewrite.model.runner import EXECUTION_PROVIDERS, Model

@@ -25,16 +25,18 @@ CHANCE = 0.05  # labels fit by chance where a guess is right as often with this 
 SURE = 0.001  # and another preprocessing does better where a guess is that with this probability at most
 
 
-def preprocessing_doubt(setup: Setup) -> str:
+def preprocessing_doubt(setup: Setup, readable: Sequence[int] | None = None) -> str:
     """Why the preprocessing looks wrong for the last of the models and which presets fit better, in one line.
 
     Empty where nothing looks wrong, where there are fewer than 20 samples, for noise, and where there are no classes.
+    `readable` are the samples that may be looked at, by default all.
     """
+    known = range(len(setup.data)) if readable is None else readable
     task = infer_task(setup.models[-1], setup.geometry, None)
     output = task.grids[0].output
-    if task.name != "classify" or setup.data.kind == "synthetic" or len(setup.data) < FEWEST:
+    if task.name != "classify" or setup.data.kind == "synthetic" or len(known) < FEWEST:
         return ""
-    places = np.unique(np.linspace(0, len(setup.data) - 1, MOST).astype(int)).tolist()
+    places = np.unique(np.asarray(known)[np.linspace(0, len(known) - 1, MOST).astype(int)]).tolist()
     n, labels = len(places), setup.data.labels
     true = None if labels is None else np.asarray(labels)[places]
 

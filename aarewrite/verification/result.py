@@ -16,6 +16,7 @@ from aarewrite.verification.camera import CameraResult, PairsResult
 from aarewrite.verification.classify import Classification, Flip, FlipCounts
 from aarewrite.verification.engine import Result
 from aarewrite.verification.equivariance import LayerResult
+from aarewrite.verification.job import OddSample
 from aarewrite.verification.maps import MapResult
 from aarewrite.verification.metric import MetricResult
 from aarewrite.verification.parity import Parity, Placement
@@ -61,6 +62,7 @@ class VerifyReport:
     flip_counts: FlipCounts | None = None
     class_names: Mapping[int, str] = field(default_factory=dict)  # names of classes by index, as far as known
     notes: tuple[str, ...] = ()  # what a reader must know about these numbers
+    odd: tuple[OddSample, ...] = ()  # samples that could not be read, or only after something was done to them
     failures: tuple[str, ...] = ()  # why the verification failed, one line each; empty when it passed
     plan: tuple[Json, ...] = ()  # the rewrite's plan as rows to print, when given
     # What a calibration tried, when given: the trade-off of cost, agreement and consistency

@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import onnxruntime as ort
-
-from aarewrite.data.camera import CONDITIONS
 from aarewrite.data.geometry import Sample
 from aarewrite.data.preprocess import Preprocess
-from aarewrite.data.setup import Setup, beside, open_setup
-from aarewrite.data.sources import open_pairs
-from aarewrite.data.views import Views
+from aarewrite.data.setup import Setup
 from aarewrite.errors import CannotHandle, UsageError
 from aarewrite.model.index import open_graph
 from aarewrite.model.runner import Model, ModelLike, cuda_available
 from aarewrite.options import Json
 from aarewrite.progress import progress_bar
-from aarewrite.verification.camera import CameraResult, CameraStudy, OwnPairsStudy, PairsResult
+from aarewrite.verification.camera import CameraResult, PairsResult
 from aarewrite.verification.classify import Classification, ClassifyStudy
-from aarewrite.verification.engine import BATCH, Result, Study, run_studies
+from aarewrite.verification.engine import Result
 from aarewrite.verification.equivariance import LayerResult, measure_layers
-from aarewrite.verification.maps import MapResult, MapStudy, Task, infer_task
-from aarewrite.verification.metric import MetricResult, MetricStudy
+from aarewrite.verification.job import VERSIONS, Asked, Job, open_job
+from aarewrite.verification.maps import MapResult
+from aarewrite.verification.metric import MetricResult
 from aarewrite.verification.parity import Parity, Placement, compare, compare_with_file, node_placement, run_model
 from aarewrite.verification.plausible import preprocessing_doubt
 from aarewrite.verification.preconditions import find_violations
-from aarewrite.verification.protocols import PROTOCOLS, ShiftPlan, plan_shifts
 from aarewrite.verification.result import CircularClaim, VerifyReport
-from aarewrite.version import __version__
 
-PROVIDERS = ("cpu", "cuda", "all")
 KEPT_SAMPLES = 4  # samples that layers and parity run on
 
 
@@ -67,6 +59,7 @@ def verify(
     names: tuple[str, str] | None = None,
     plan: Sequence[Json] = (),
     trials: Sequence[Json] = (),
+    strict: bool = False,
     progress: bool = False,
 ) -> VerifyReport:
     """Measure how shift-invariant a model is and how it compares numerically with another.
@@ -105,6 +98,7 @@ def verify(
         names: Labels of model and `against` in the report.
         plan: Rows of the rewrite's plan, shown in the report.
         trials: What a calibration tried (`Calibrated.to_dict()["trials"]`), drawn in the report.
+        strict: A sample that cannot be read as it is ends the run; by default it is listed.
         progress: Show progress bars on stderr when it is a terminal.
 
     Returns:
@@ -115,103 +109,11 @@ def verify(
         CannotHandle: The model or this machine cannot do it.
         CheckFailed: The model's output is NaN.
     """
-    if provider not in PROVIDERS:
-        raise UsageError(f"--provider {provider}: unknown", f"use one of {', '.join(PROVIDERS)}")
-    for option, share in (("consistency", min_consistency), ("near", min_near)):
-        if share is not None and not 0 <= share <= 1:
-            raise UsageError(f"--min-{option} {share}: not a share", "give a number from 0 to 1, such as 0.9")
-    if max_diff is not None and not max_diff >= 0:
-        raise UsageError(f"--max-diff {max_diff}: not a difference", "give a number of at least 0")
-    if max_diff is not None and against is None and provider == "cpu":
-        raise UsageError("--max-diff: nothing to compare with", "add --against or --provider all")
-    own = None if own_pairs is None else open_pairs(own_pairs, limit)
-    alone = own is not None and data is None
-    setup = open_setup(
-        model, own if own and alone else data or "synthetic", against=against, names=names, provider=provider,
-        preprocess=preprocess, labels=labels, limit=limit, seed=seed, size=size,
-    )  # fmt: skip
-    notes = list(setup.notes)
-    tasks = _tasks(setup, task)
-    kind = tasks[0].name
-    of_camera = {
-        "--severity": severity != 1, "--conditions": conditions is not None, "--camera-pairs": camera_pairs != 1,
-        "--min-near": min_near is not None,
-    }  # fmt: skip
-    of_crops = {"--crop-pairs": pairs != 1, "--batch-offsets": batch_offsets != 1}
-    of_data = {"--labels": labels is not None}
-    if kind != "classify":
-        _refuse_idle(of_data | of_crops | of_camera | {"--pairs": own is not None}, f"for task {kind}")
-    if alone:
-        _refuse_idle(of_data | {"--protocol": protocols is not None}, "for --pairs without --data")
-    chosen = () if alone else _protocols(protocols, setup, kind, notes)
-    shifted = [protocol for protocol in chosen if protocol != "camera"]
-    if "camera" not in chosen:
-        _refuse_idle(of_camera, "without camera in --protocol")
-    if not shifted:
-        of_shifts = {"--max-shift": max_shift is not None, "--min-consistency": min_consistency is not None}
-        _refuse_idle(of_crops | of_shifts, "without crop, circular or fractional in --protocol")
-    if max_shift is not None and set(shifted) == {"fractional"}:
-        raise UsageError("--max-shift does nothing with fractional shifts alone", "add crop or circular to --protocol")
-    outputs = [task.grids[0].output for task in tasks]
-    if kind == "classify" and (doubt := preprocessing_doubt(setup)):
-        notes.append(doubt)
-    furthest = max_shift or min(3, setup.geometry.reach) if kind == "metric" else max_shift
-    studies: list[Study] = [
-        _study(plan_shifts(protocol, setup.geometry, furthest, seed, batch_offsets, worst_radius, pairs), setup, tasks)
-        for protocol in shifted
-    ]
-    if "camera" in chosen:
-        wanted = CONDITIONS if conditions is None else conditions
-        studies.insert(0, CameraStudy(setup, outputs, wanted, severity, camera_pairs))
-    rounds = [(setup, studies)]  # the data, and what is measured on them
-    if own is not None:
-        of_pairs = setup if alone else beside(setup, own, preprocess, size)
-        notes += [note for note in of_pairs.notes if note not in notes]
-        rounds = [*rounds[alone:], (of_pairs, [OwnPairsStudy(of_pairs, outputs)])]
-    kept = dict[int, Sample]()
-
-    def load(i: int) -> Sample:
-        sample = setup.sample(i)
-        if i < KEPT_SAMPLES:
-            kept[i] = sample
-        return sample
-
-    one_by_one = any(m.constants for m in setup.models)
-    batch = batch or (1 if one_by_one else BATCH[setup.models[0].provider])
-    views = sum(study.count(i) for where, measures in rounds for study in measures for i in range(len(where.data)))
-    with progress_bar(f"shifting {len(setup.data)} samples", views, progress) as advance:
-        for where, measures in rounds:
-            sampled = load if where is setup else where.sample
-            run_studies(setup.models, sampled, len(where.data), measures, batch, advance)
-    first = [kept[i] for i in sorted(kept)]
-    claims = _circular_claims(setup, shifted, notes)
-    measured = _layers(setup, first, heat_map, progress, notes) if layers else ()
-    parity, placement = _parity(setup, first, provider, max_diff, notes)
-    results: list[Result] = [
-        result
-        for _, measures in rounds
-        for study in measures
-        for m in range(len(setup.models))
-        for result in study.results_of(m)
-    ]
-    classifiers = [study for study in studies if isinstance(study, ClassifyStudy)]
-    report = VerifyReport(
-        setup.models[0].label, setup.against_label, kind, tasks[0].why, setup.data.description, len(setup.data),
-        setup.recipe.describe(), f"{setup.spec.name}: {setup.spec.describe()}", setup.geometry.describe(), seed,
-        setup.models[0].provider,
-        camera=tuple(result for result in results if isinstance(result, CameraResult)),
-        pairs=tuple(result for result in results if isinstance(result, PairsResult)),
-        classification=tuple(result for result in results if isinstance(result, Classification)),
-        changes=tuple(change for study in classifiers for change in study.changes()),
-        maps=tuple(result for result in results if isinstance(result, MapResult)),
-        metrics=tuple(result for result in results if isinstance(result, MetricResult)),
-        circular=claims, layers=measured, parity=parity, placement=placement,
-        flips=tuple(classifiers[0].flips) if classifiers else (),
-        flip_counts=classifiers[0].flip_counts() if classifiers else None,
-        class_names=setup.data.class_names, notes=tuple(notes), plan=tuple(plan), trials=tuple(trials),
-        versions={"aarewrite": __version__, "onnxruntime": ort.__version__, "numpy": np.__version__},
-    )  # fmt: skip
-    return replace(report, failures=_failures(report, min_consistency, min_near))
+    job = open_job(Asked(**locals()))
+    blocks = job.blocks()
+    with progress_bar(f"shifting {sum(map(len, blocks))} samples", job.views(blocks), progress) as advance:
+        job.count(job.measure(blocks, advance))
+    return conclude(job)
 
 
 def before_after(
@@ -230,47 +132,47 @@ def before_after(
     return measure(after, data, against=before, names=names, **options)
 
 
-def _tasks(setup: Setup, asked: str | None) -> list[Task]:
-    """Every model's task, which must be the same and have the samples it needs."""
-    tasks = [infer_task(model, setup.geometry, asked) for model in setup.models]
-    if len({task.name for task in tasks}) > 1:
-        told = (f"{model.label} {task.name}" for model, task in zip(setup.models, tasks, strict=True))
-        raise CannotHandle(f"the models' tasks differ: {', '.join(told)}", "set --task")
-    if tasks[0].name == "metric" and setup.data.kind == "arrays" and not setup.data.triplets:
-        raise UsageError("a two-input metric needs arrays ref, p0 and p1 in the .npz", "add them")
-    return tasks
+def conclude(job: Job) -> VerifyReport:
+    """Make the report of a job whose samples are counted; measure layers and parity, and judge by the limits.
 
-
-def _refuse_idle(given: Mapping[str, bool], where: str) -> None:
-    """Refuse the first option that was given and would do nothing."""
-    if option := next((option for option, was in given.items() if was), None):
-        raise UsageError(f"{option} does nothing {where}", f"leave {option} out")
-
-
-def _protocols(asked: Sequence[str] | None, setup: Setup, kind: str, notes: list[str]) -> tuple[str, ...]:
-    """The protocols asked for, each once, or those that suit: the camera's where it can be, and crops."""
-    why_not = setup.no_pictures if kind == "classify" else f"task {kind} has no classes to agree"
-    if asked is None:
-        notes += [f"measured by crops alone, not under a camera: {why_not}"] if why_not else []
-        return ("crop",) if why_not else ("camera", "crop")
-    if unknown := next((name for name in asked if name not in ("camera", *PROTOCOLS)), None):
-        raise UsageError(f"--protocol {unknown}: unknown", f"use camera, {', '.join(PROTOCOLS)}")
-    if not asked:
-        raise UsageError("--protocol: none given", f"use camera, {', '.join(PROTOCOLS)}")
-    if "camera" in asked and why_not:
-        next_step = "use crop, or give photographs with --data" if kind == "classify" else "use crop"
-        raise UsageError(f"--protocol camera: {why_not}", next_step)
-    return tuple(dict.fromkeys(asked))
-
-
-def _study(plan: ShiftPlan, setup: Setup, tasks: Sequence[Task]) -> Study:
-    views, labels = Views(plan.protocol, setup.geometry, setup.axes), [model.label for model in setup.models]
-    outputs = [task.grids[0].output for task in tasks]
-    if tasks[0].name == "classify":
-        return ClassifyStudy(plan, views, labels, outputs, setup.data)
-    if tasks[0].name == "metric":
-        return MetricStudy(plan, views, labels, outputs)
-    return MapStudy(plan, views, labels, [task.grids for task in tasks], tasks[0].name)
+    Raises:
+        UsageError: A limit of what was not measured.
+        CannotHandle: A model cannot be looked into.
+    """
+    asked, setup, notes = job.asked, job.setup, list(job.notes)
+    kind = job.tasks[0].name
+    if kind == "classify" and (doubt := preprocessing_doubt(setup, job.measured[0])):
+        notes.append(doubt)
+    looked_at = asked.layers or asked.against is not None or asked.provider != "cpu"
+    first = [setup.sample(i) for i in job.measured[0][:KEPT_SAMPLES]] if looked_at else []
+    claims = _circular_claims(setup, job.protocols, notes)
+    measured = _layers(setup, first, asked.heat_map, asked.progress, notes) if asked.layers else ()
+    parity, placement = _parity(setup, first, asked.provider, asked.max_diff, notes)
+    results: list[Result] = [
+        result
+        for _, studies in job.rounds
+        for study in studies
+        for m in range(len(setup.models))
+        for result in study.results_of(m)
+    ]
+    classifiers = [study for _, studies in job.rounds for study in studies if isinstance(study, ClassifyStudy)]
+    report = VerifyReport(
+        setup.models[0].label, setup.against_label, kind, job.tasks[0].why, setup.data.description,
+        len(job.measured[0]), setup.recipe.describe(), f"{setup.spec.name}: {setup.spec.describe()}",
+        setup.geometry.describe(), asked.seed, setup.models[0].provider,
+        camera=tuple(result for result in results if isinstance(result, CameraResult)),
+        pairs=tuple(result for result in results if isinstance(result, PairsResult)),
+        classification=tuple(result for result in results if isinstance(result, Classification)),
+        changes=tuple(change for study in classifiers for change in study.changes()),
+        maps=tuple(result for result in results if isinstance(result, MapResult)),
+        metrics=tuple(result for result in results if isinstance(result, MetricResult)),
+        circular=claims, layers=measured, parity=parity, placement=placement,
+        flips=classifiers[0].flips if classifiers else (),
+        flip_counts=classifiers[0].flip_counts() if classifiers else None,
+        class_names=setup.data.class_names, notes=tuple(notes), plan=tuple(asked.plan),
+        trials=tuple(asked.trials), versions=VERSIONS, odd=tuple(job.odd),
+    )  # fmt: skip
+    return replace(report, failures=_failures(report, asked.min_consistency, asked.min_near))
 
 
 def _circular_claims(setup: Setup, protocols: Sequence[str], notes: list[str]) -> tuple[CircularClaim, ...]:

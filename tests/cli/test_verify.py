@@ -12,7 +12,7 @@ from command import Outcome, aa, failed
 from small_nets import blurred_classifier, phase_classifier, pooled_net, save, stripes
 
 from aarewrite.errors import CheckFailed
-from aarewrite.verification import before_after, run
+from aarewrite.verification import before_after, job
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_interrupt_leaves_no_file(files, monkeypatch):
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "run_studies", stop)
+    monkeypatch.setattr(job, "run_studies", stop)
     result = invoke(files, "--report", files / "out.html", "--json", files / "out.json")
     assert result.status == 130
     assert not (files / "out.html").exists()

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from refusals import refused
 
-from aarewrite.data.preprocess import PRESETS, channels_last, load_preprocess, to_model_units
+from aarewrite.data.preprocess import PRESETS, channels_last, to_model_units
+from aarewrite.data.preprocess_files import load_preprocess
 from aarewrite.model.runner import InputSpec
 
 

@@ -1,0 +1,38 @@
+"""Synthetic samples: noise with the spectrum of natural images."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aarewrite.data.arrays import Array, along
+from aarewrite.data.dataset import Data, Loaded
+from aarewrite.errors import UsageError
+
+
+def open_noise(text: str, limit: int | None, seed: int) -> Data:
+    """Open `synthetic` or `synthetic:N`; `UsageError` for an N that is no count."""
+    number = text.partition(":")[2] or "64"
+    if not number.isdigit() or int(number) < 1:
+        raise UsageError(f"--data {text}: {number!r} is not a count", "write synthetic:64")
+    count = min(int(number), limit or int(number))
+    return Data(
+        "synthetic",
+        f"{count} synthetic 1/f noise samples (seed {seed}), not real data",
+        tuple(f"noise[{i}]" for i in range(count)),
+        lambda i: Loaded([]),  # `prepare` makes them, in the shape that the model wants
+        is_float=True,
+    )
+
+
+def pink_noise(shape: tuple[int, ...], seed: tuple[int, int], axes: tuple[int, ...]) -> Array:
+    """Noise whose amplitude falls as 1/f over `axes`, the spectrum of natural images; zero mean, unit variance.
+
+    Other axes (channels) are independent. `seed` is that of all samples and this one's index.
+    """
+    white = np.random.default_rng(seed).standard_normal(shape)
+    frequency = np.sqrt(sum(along(np.fft.fftfreq(shape[axis]), axis, len(shape)) ** 2 for axis in axes))
+    frequency[frequency == 0] = np.inf  # removes the mean
+    spectrum = np.fft.fftn(white, axes=axes) / frequency
+    noise = np.fft.ifftn(spectrum, axes=axes).real
+    result: Array = (noise / (noise.std() + 1e-12)).astype(np.float32)
+    return result

@@ -1,0 +1,22 @@
+"""Tables of files and classes."""
+
+from __future__ import annotations
+
+import pytest
+from refusals import refused
+
+
+def test_labels_without_a_row_for_an_image(colour_net, folder, tmp_path):
+    labels = tmp_path / "labels.csv"
+    labels.write_text("file,class_index\n00.png,1\n01.png,0\n")
+    refused(2, "labels.csv", "02.png", args=[colour_net, "--data", str(folder), "--labels", str(labels)])
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [("a,b\n1,2\n", "columns are a, b"), ("file,class_index\n00.png,cat\n", "line 2"), ("", "no rows")],
+)
+def test_labels_that_cannot_be_read(colour_net, folder, tmp_path, text, word):
+    labels = tmp_path / "labels.csv"
+    labels.write_text(text)
+    refused(2, "labels.csv", word, args=[colour_net, "--data", str(folder), "--labels", str(labels)])

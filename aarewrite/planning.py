@@ -13,6 +13,7 @@ from aarewrite.passes import DEFAULT, SITE_PASSES, STAGE_PASSES
 from aarewrite.passes.contract import Frames, Match, SitePass, StagePass
 from aarewrite.passes.low_passes import check_filter
 from aarewrite.recipe import Recipe, recipe_from_dict
+from aarewrite.sites.costs import Cost
 from aarewrite.sites.site import Site, Source
 from aarewrite.version import __version__
 
@@ -82,8 +83,7 @@ class Plan:
     stages: tuple[StagePass, ...] = ()  # what is done to several sites at once, in the order of the registry
     input_shapes: Shapes = field(default_factory=dict)  # that the user gave for inputs that the model leaves open
     cost_shapes: Shapes = field(default_factory=dict)  # of the inputs, at which the costs hold
-    macs: int | None = None  # multiply-accumulates of the whole model before the rewrite; None where unknown
-    macs_after: int | None = None  # the same, counted on the rewritten model
+    costs: tuple[Cost, Cost] = (Cost(), Cost())  # of the whole model before the rewrite, and of the rewritten one
     folded: int = 0  # pads, kernels and shapes of blurs that are in the model already and become constants
     warnings: tuple[str, ...] = ()  # what concerns several sites, e.g. branches moved half a pixel apart
 
@@ -108,6 +108,16 @@ class Plan:
         return sum(stage.more_outputs for stage in self.stages)
 
     @property
+    def macs(self) -> int | None:
+        """Multiply-accumulates of the whole model before the rewrite; None where unknown."""
+        return self.costs[0].macs
+
+    @property
+    def macs_after(self) -> int | None:
+        """The same, counted on the rewritten model."""
+        return self.costs[1].macs
+
+    @property
     def cost(self) -> float | None:
         """Multiply-accumulates relative to the original's; None where unknown."""
         return self.macs_after / self.macs if self.macs and self.macs_after is not None else None
@@ -126,13 +136,14 @@ class Plan:
 
     def to_dict(self) -> Json:
         """Plain values for JSON; `aarewrite.rewrite(model, plan=values)` reads them back."""
+        before, after = map(dataclasses.asdict, self.costs)
         return {
             "format": FORMAT,
             "aarewrite": __version__,
             "recipe": self.recipe.to_dict(),
             "input_shapes": {name: list(shape) for name, shape in self.input_shapes.items()},
             "cost_shapes": {name: list(shape) for name, shape in self.cost_shapes.items()},
-            "macs": {"before": self.macs, "after": self.macs_after},
+            **{what: {"before": before[what], "after": after[what]} for what in before},
             "folded": self.folded,
             "warnings": list(self.warnings),
             "stages": [{"do": stage.name} | json.loads(json.dumps(dataclasses.asdict(stage))) for stage in self.stages],

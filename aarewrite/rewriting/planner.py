@@ -14,7 +14,8 @@ from aarewrite.planning import Draft, PlannedSite
 from aarewrite.recipe import Recipe, SiteOverride, matches_glob
 from aarewrite.rewriting.alignment import misaligned
 from aarewrite.rewriting.apply import Plan, apply_plan
-from aarewrite.sites.macs import model_macs, operator_macs
+from aarewrite.sites.costs import cost
+from aarewrite.sites.macs import operator_macs
 from aarewrite.sites.reading import Reading
 from aarewrite.sites.site import ExistingBlur, Located, Site, Source
 
@@ -163,7 +164,7 @@ def _assemble(
         sites.append(PlannedSite(site, do, reason, match, _site_macs(shapes, place, do, match), place.region.end.name))
         if match:
             moved[id(place.node)] = place, match
-    before = model_macs(editor, shapes)
+    before = cost(editor, shapes, reading.model)
     folded = reading.folded if any(isinstance(source, ExistingBlur) for source in reading.sources) else 0
     if folded:
         notes = [*notes, f"{folded} computed pads, kernels and shapes of the blurs that are there become constants"]
@@ -174,8 +175,7 @@ def _assemble(
         stages=tuple(stages),
         input_shapes={name: tuple(shape) for name, shape in given.items()},
         cost_shapes=cost_shapes,
-        macs=before,
-        macs_after=before,
+        costs=(before, before),
         folded=folded,
         warnings=(*notes, *(note for stage in stages for note in stage.notes(reading)), *misaligned(editor, moved)),
     )
@@ -186,7 +186,8 @@ def _assemble(
         name: tuple(size + sum(more) for size, more in zip(cost_shapes[name], frame, strict=True))
         for name, frame in plan.frames.items()
     }
-    return dataclasses.replace(plan, macs_after=model_macs(edited, Shapes(edited, grown, rewritten))), rewritten
+    after = cost(edited, Shapes(edited, grown, rewritten), rewritten)
+    return dataclasses.replace(plan, costs=(before, after)), rewritten
 
 
 def _site_macs(shapes: Shapes, place: Located, do: SitePass, match: Match | None) -> tuple[int, int] | None:

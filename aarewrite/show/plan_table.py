@@ -32,9 +32,11 @@ def print_plan(plan: Plan, done: bool) -> None:
     changed = f"{len(done_at)} of {len(plan.sites)} sites"
     if plan.macs is not None and plan.macs_after is not None:
         shapes = ", ".join(f"{name} {product(shape)}" for name, shape in plan.cost_shapes.items())
-        ratio = f" ({plan.macs_after / plan.macs:.3f}x)" if plan.macs else ""
-        changed += f"; model {si(plan.macs)} -> {si(plan.macs_after)} multiply-accumulates{ratio} at {shapes}"
+        changed += f"; model {_change(plan.macs, plan.macs_after, 'multiply-accumulates')} at {shapes}"
     out.say(changed)
+    before, after = plan.costs
+    moved = _change(before.activation_bytes, after.activation_bytes, "bytes of activations read and written")
+    out.say("; ".join(filter(None, (moved, _change(before.parameters, after.parameters, "parameters")))))
 
 
 def plan_rows(plan: Plan) -> list[dict[str, str]]:
@@ -73,6 +75,14 @@ def _site_row(plan: Plan, planned: PlannedSite) -> tuple[str | Text, ...]:
 def _source_row(source: Source) -> tuple[str | Text, ...]:
     window = (product(getattr(source, name, ())) for name in ("kernel", "strides"))
     return _name(source), source.op, *window, *_where(source), Text(source.says, style="dim"), ""
+
+
+def _change(before: int | None, after: int | None, what: str) -> str:
+    """For example "3.16M -> 5.01M parameters (1.584x)"; "" where one is unknown."""
+    if before is None or after is None:
+        return ""
+    ratio = f" ({after / before:.3f}x)" if before else ""
+    return f"{si(before)} -> {si(after)} {what}{ratio}"
 
 
 def _name(at: Site | Source) -> str:

@@ -32,7 +32,7 @@ COUNTED = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul", "QLinearConv", "
 def model_macs(editor: GraphEditor, shapes: Shapes) -> int | None:
     """Multiply-accumulates of all Conv, ConvTranspose, Gemm, MatMul and AveragePool nodes; a function's as often as
     it is called. None where a size is unknown."""
-    calls = _calls(editor)
+    calls = calls_of(editor)
     total = 0
     for scope in editor.scopes:
         times = calls.get(scope.root.function, 1)
@@ -45,7 +45,7 @@ def model_macs(editor: GraphEditor, shapes: Shapes) -> int | None:
     return total
 
 
-def _calls(editor: GraphEditor) -> dict[tuple[str, str] | None, int]:
+def calls_of(editor: GraphEditor) -> dict[tuple[str, str] | None, int]:
     """How often each function runs: its callers' count, summed over the calls."""
     counts: dict[tuple[str, str] | None, int] = {None: 1}
     for function, calls in editor.calls().items():

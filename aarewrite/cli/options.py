@@ -39,6 +39,9 @@ Report = Annotated[Path | None, Option(metavar="OUT.html", help="Write a self-co
 MinConsistency = Annotated[
     float | None, Option(help="Exit 1 below this consistency (0..1), of crop and what else is no camera.")
 ]
+Decode = Annotated[
+    str | None, Option(metavar="auto|PROFILE.toml", help="How a detector's outputs are decoded. [default: auto]")
+]
 MaxDiff = Annotated[float | None, Option(help="Exit 1 above this absolute difference of the outputs.")]
 
 # Parameter -> others: those of which one must be given with it, or those that mean nothing beside it.

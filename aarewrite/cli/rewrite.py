@@ -30,7 +30,7 @@ RECIPE = (
     "anchor_phases", "only", "skip", "input",
 )  # fmt: skip
 OF_EITHER = ("labels", "preprocess", "limit", "seed")
-OF_VERIFY = ("provider", "protocol", "max_shift", "layers", "report", "min_consistency", "max_diff")
+OF_VERIFY = ("provider", "protocol", "max_shift", "layers", "decode", "report", "min_consistency", "max_diff")
 OF_CALIBRATE = ("strength", "max_disagreement", "crops", "hold_out", "verbose")
 OWNERS: options.Rules = (
     {"views_of": ("views",), "anchor_origin": ("anchor",), "anchor_phases": ("anchor",)}
@@ -93,6 +93,7 @@ def rewrite(
     protocol: options.Protocol = None,
     max_shift: options.MaxShift = None,
     layers: options.Layers = False,
+    decode: options.Decode = None,
     limit: options.Limit = None,
     seed: options.Seed = 0,
     report: options.Report = None,
@@ -190,7 +191,7 @@ def rewrite(
         measured = before_after(
             loaded.self_contained(), rewritten.self_contained(), verify, names=(name, model.name), labels=labels,
             preprocess=preprocess, provider=provider, protocols=options.parse_names(protocol), max_shift=max_shift,
-            layers=layers, limit=limit, seed=seed, min_consistency=min_consistency, max_diff=max_diff,
+            layers=layers, decode=decode, limit=limit, seed=seed, min_consistency=min_consistency, max_diff=max_diff,
             plan=plan_rows(result.plan), trials=found["calibration"]["trials"] if calibrated else (), progress=True,
         )  # fmt: skip
         found["verification"] = measured.to_dict()

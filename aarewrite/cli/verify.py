@@ -52,7 +52,9 @@ def verify(
     min_consistency: options.MinConsistency = None,
     min_near: Annotated[float | None, Option(help="Exit 1 below this near agreement (0..1) under the camera.")] = None,
     max_diff: options.MaxDiff = None,
-    task: Annotated[str | None, Option(help="classify, dense, metric or vector; inferred by default.")] = None,
+    task: Annotated[str | None, Option(help="classify, dense, detect, metric or vector; inferred by default.")] = None,
+    decode: options.Decode = None,
+    margin: Annotated[float, Option(help="Detections count this far inside what two crops share, px.", min=0)] = 0,
     size: Annotated[str | None, Option(help="Input size where the model leaves it open: 224 or 240x320.")] = None,
     batch: Annotated[int | None, Option(help="Views a run.", min=1)] = None,
     batch_offsets: Annotated[int, Option(help="Images that share one pair of offsets; 256 is the paper's code.")] = 1,
@@ -85,7 +87,8 @@ def verify(
         model, data, against=against, labels=labels, preprocess=preprocess, provider=provider,
         protocols=options.parse_names(protocol), severity=severity, conditions=options.parse_names(conditions),
         camera_pairs=camera_pairs, own_pairs=own_pairs, max_shift=max_shift, layers=layers, heat_map=heat_map,
-        limit=limit, seed=seed, task=task, size=sizes, batch=batch, batch_offsets=batch_offsets, pairs=pairs,
+        limit=limit, seed=seed, task=task, decode=decode, margin=margin, size=sizes, batch=batch,
+        batch_offsets=batch_offsets, pairs=pairs,
         min_consistency=min_consistency, min_near=min_near, max_diff=max_diff, strict=strict, progress=True,
     )  # fmt: skip
     if STDOUT not in (json, str(report)):

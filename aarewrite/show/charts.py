@@ -1,6 +1,7 @@
-"""Small SVG drawings: a line chart, a scatter of dots, a heat map, a waffle of images, the aliasing sketch.
+"""Small SVG drawings: a line chart, a scatter of dots, a heat map, a waffle of images, frames with boxes, the
+aliasing sketch.
 
-Without a plotting library on purpose: it would have to be installed wherever a model is rewritten, for five drawings.
+Without a plotting library on purpose: it would have to be installed wherever a model is rewritten, for six drawings.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from markupsafe import Markup, escape
 BEFORE, AFTER = "#c2571a", "#1b6f8a"
 INK, GRID = "#334", "#dde"
 HEAT = ((255, 255, 255), (253, 190, 120), (214, 80, 50), (110, 10, 30))  # white to dark red through orange
+
+# Of boxes: colour, width in 1/240 of the picture, dashes
+LOOKS = {"paired": ("#16c784", 2.0, "none"), "alone": ("#ff2d55", 3.0, "7 4"), "outside": ("#c8ccd4", 1.0, "2 3")}
 
 Point = tuple[float, float, float, float]
 Range = tuple[float, float]
@@ -95,6 +99,36 @@ def waffle(groups: Sequence[tuple[str, str, int]]) -> Markup:
         for k, look in enumerate(colours)
     ]
     return _svg(columns * cell + 2, -(-len(colours) // columns) * cell + 2, parts, "one square an image")
+
+
+def frame(
+    picture: str, name: str, first: bool, size: Sequence[int], boxes: Iterable[tuple[Sequence[float], str, str]]
+) -> Markup:
+    """Draw a picture of a size (height, width) with boxes: corners (left, top, right, bottom), tip, and one of
+    `LOOKS`.
+
+    Args:
+        picture: As a data URI; empty: none.
+        name: The same for all frames of one picture, of which the `first` holds it.
+        first: Whether this is the first one.
+        size: In the units of the boxes.
+        boxes: What is drawn.
+    """
+    height, width = size
+    image = Markup("")
+    if picture and first:
+        image = _tag("image", href=picture, id=name, width=width, height=height, preserveAspectRatio="none")
+    elif picture:
+        image = _tag("use", href=f"#{name}")
+    parts = [_tag("rect", width=width, height=height, fill=GRID), image]
+    for (left, top, right, bottom), tip, look in boxes:
+        place = {"x": left, "y": top, "width": right - left, "height": bottom - top}
+        colour, line, dashes = LOOKS[look]
+        style: dict[str, float | str] = {
+            "fill": "none", "stroke": colour, "stroke_width": line * max(size) / 240, "stroke_dasharray": dashes,
+        }  # fmt: skip
+        parts.append(_tag("rect", _tag("title", tip), **place, **style))
+    return _svg(width, height, parts, "frame with boxes")
 
 
 def aliasing_sketch() -> Markup:

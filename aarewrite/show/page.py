@@ -16,6 +16,7 @@ from markupsafe import Markup
 from aarewrite.show import charts
 from aarewrite.show.png import data_uri
 from aarewrite.verification.classify import SHOWN_FLIPS, Flip
+from aarewrite.verification.detect import Box, Frames
 from aarewrite.verification.result import VerifyReport
 from aarewrite.verification.statistics import Mean, Proportion
 
@@ -41,6 +42,7 @@ def render_html(report: VerifyReport) -> str:
         "curves": _curves(report),
         "camera_rows": [(r, near, far) for r in report.camera for near, far in r.rows],
         "metrics": [(result.model, point) for result in report.metrics for point in result.points],
+        "frames": _frames(report),
         "shown_flips": SHOWN_FLIPS,
         "flip_groups": _flip_groups(report),
         "plan_head": list(dict.fromkeys(key for row in report.plan for key in row)),
@@ -81,6 +83,10 @@ def _curves(report: VerifyReport) -> list[tuple[str, str, Markup]]:
         # Directions share their images, so the interval is that of one direction, not of their sum.
         line = _series(report, r.model, [(0.0, 1.0, 1.0, 1.0)], ((a.distance, a.share) for a in r.agreement))
         groups.setdefault((r.protocol, r.protocol), []).append(line)
+    for d in report.detections:
+        line = _series(report, d.model, [], ((p.distance, p.consistency) for p in d.points if p.consistency.n))
+        if line.points:
+            groups.setdefault((d.protocol, d.protocol), []).append(line)
     for m in report.maps:
         line = _series(report, m.model, [], ((p.distance, p.relative_error) for p in m.points))
         groups.setdefault((f"{m.output}, {m.protocol}", m.protocol), []).append(line)
@@ -89,7 +95,8 @@ def _curves(report: VerifyReport) -> list[tuple[str, str, Markup]]:
         if report.maps:
             return charts.line_chart(lines, ("pixels moved", "relative error"), _from_zero(lines), "{:.2g}".format)
         floor = math.floor(10 * min(low for line in lines for _, _, low, _ in line.points)) / 10
-        return charts.line_chart(lines, ("pixels moved", "pictures that keep their answer"), (floor, 1.0), _percent)
+        kept = "boxes that both crops have" if report.detections else "pictures that keep their answer"
+        return charts.line_chart(lines, ("pixels moved", kept), (floor, 1.0), _percent)
 
     return [(name, PROTOCOL_WORDS[protocol], chart(lines)) for (name, protocol), lines in groups.items()]
 
@@ -117,6 +124,31 @@ def _flip_groups(report: VerifyReport) -> list[tuple[str, list[object]]]:
         (title, [told(flip) for flip in report.flips if tuple(a != b for a, b in flip.classes) == pattern])
         for pattern, title in titles.items()
     ]
+
+
+def _frames(report: VerifyReport) -> list[tuple[str, str, list[tuple[str, list[Markup]]]]]:
+    """Images whose detections a move upset: name, the move in words, and of each model both frames, original first."""
+
+    def told(number: int, frames: Frames) -> tuple[str, str, list[tuple[str, list[Markup]]]]:
+        names = [name for name in (report.model, report.against) if name][: len(frames.boxes)]
+        models = list(zip(names, frames.boxes, strict=True))[::-1]
+        pictures = [data_uri(picture) for picture in frames.pictures] or ["", ""]
+        drawn = []
+        for order, (model, both) in enumerate(models):
+            sides = [
+                charts.frame(picture, f"frame-{number}-{side}", order == 0, frames.size, map(_looks, boxes))
+                for side, (picture, boxes) in enumerate(zip(pictures, both, strict=True))
+            ]
+            drawn.append((model, sides))
+        words = zip(frames.offset, MOVES[2], strict=True)
+        return frames.name, ", ".join(f"{step:g} px {word}" for step, word in words if step), drawn
+
+    return [told(number, frames) for number, frames in enumerate(report.frames)]
+
+
+def _looks(box: Box) -> tuple[tuple[float, ...], str, str]:
+    look = {True: "paired", False: "alone", None: "outside"}[box.paired]
+    return box.corners, f"class {box.number}, score {box.score:.2f}", look
 
 
 def _layers(report: VerifyReport) -> dict[str, object]:

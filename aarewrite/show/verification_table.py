@@ -30,7 +30,7 @@ def print_report(report: VerifyReport) -> None:
     )
     for name, fact in facts:
         out.say(fact, f"{name:12}", hang=12)
-    for print_table in (_camera, _pairs, _classification, _maps, _metrics, _layers, _parity):
+    for print_table in (_camera, _pairs, _classification, _detections, _changes, _maps, _metrics, _layers, _parity):
         print_table(report, out)
     for claim in report.circular:
         if claim.exact_possible:
@@ -131,6 +131,45 @@ def _classification(report: VerifyReport, out: Terminal) -> None:
         ))  # fmt: skip
     out.print()
     out.figures(columns, rows)
+
+
+def _detections(report: VerifyReport, out: Terminal) -> None:
+    """Consistency never without survival: who drops the doubtful detections raises it."""
+    rows = []
+    for r in report.detections:
+        if not r.signal:
+            out.say(f"{r.model}: no signal in {r.n} samples: no detection inside what two crops share", hang=2)
+            continue
+        survives = "itself" if r.model == report.against else _share(r.survival) or "needs --against"
+        rows.append((
+            r.model, _share(r.consistency), survives, str(r.detections), f"{r.images} of {r.n}",
+            f"{r.births}/{r.deaths}", f"{r.instability.value:.4f}", f"{r.score_change.value:.4f}",
+            f"{r.jitter.value:.2f}/{r.largest_jitter:.2f} px", f"{100 * r.jitter_of_side.value:.1f} %",
+        ))  # fmt: skip
+    if rows:
+        out.print()
+        out.figures(
+            (
+                "model", "consistency", "survival", "detections", "images", "births/deaths", "1 - IoU", "score change",
+                "jitter mean/max", "of the box's side",
+            ),
+            rows,
+        )  # fmt: skip
+    titles = ["model", "shift", "consistency", "births", "deaths", "1 - IoU", "score", "jitter px", "keypoints px"]
+    points: list[Sequence[str]] = [
+        (
+            r.model, f"{p.direction} {p.distance:g}", _share(p.consistency), str(p.births), str(p.deaths),
+            f"{p.instability.value:.4f}", f"{p.score_change.value:.4f}", f"{p.jitter.value:.2f}",
+            _number(p.points_jitter, ".2f"),
+        )
+        for r in report.detections if r.signal for p in r.points
+    ]  # fmt: skip
+    if not any(row[-1] for row in points):
+        titles, points = titles[:-1], [row[:-1] for row in points]
+    out.table(titles, points, heads=1, drop=("score", "deaths", "births"), apart=True)
+
+
+def _changes(report: VerifyReport, out: Terminal) -> None:
     for c in report.changes:
         change = f"{c.change:+.2f} points [{c.low:+.2f}, {c.high:+.2f}], p = {c.p:.2g}, n = {c.n}"
         out.say(f"{c.name} against {report.against}: {change}")

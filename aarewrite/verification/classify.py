@@ -124,7 +124,7 @@ class ClassifyStudy(ShiftStudy):
     def illustrate(self, load: Callable[[int], Sample]) -> None:
         """Cut the two crops of every flip that is shown."""
         for i, flip in self._shown.items():
-            self._shown[i] = replace(flip, pictures=_crops(load(i), self.plan, flip.offsets))
+            self._shown[i] = replace(flip, pictures=self.pictures(load(i), flip.offsets, THUMBNAIL))
 
     @property
     def flips(self) -> tuple[Flip, ...]:
@@ -249,20 +249,3 @@ def consistency(classes: Array) -> Array:
     """The share of pairs of views with equal classes, `(..., pairs, 2)` -> `(...)`: one figure an image."""
     share: Array = (classes[..., 0] == classes[..., 1]).mean(-1)
     return share
-
-
-def _crops(sample: Sample, plan: ShiftPlan, offsets: tuple[Offset, Offset]) -> tuple[Array, ...]:
-    if sample.picture is None or plan.protocol == "fractional":
-        return ()
-    views = Views(plan.protocol, plan.geometry, (0, 1))
-    state = views.prepare(sample.picture)
-    return tuple(_thumbnail(views.at(state, offset)) for offset in offsets)
-
-
-def _thumbnail(picture: Array) -> Array:
-    """Shrink by averaging whole blocks, so that the thumbnail does not alias either."""
-    factor = max(1, round(max(picture.shape[:2]) / THUMBNAIL))
-    height, width = (extent // factor * factor for extent in picture.shape[:2])
-    blocks = picture[:height, :width].reshape(height // factor, factor, width // factor, factor, 3)
-    result: Array = blocks.mean(axis=(1, 3)).astype(np.uint8)
-    return result

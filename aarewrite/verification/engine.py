@@ -115,9 +115,28 @@ class ShiftStudy(Study):
         state, offsets = self.views.prepare(sample.canvas), self.offsets(sample.index)
         return lambda number: (self.views.at(state, offsets[number]),)
 
+    def pictures(self, sample: Sample, offsets: Sequence[Offset], side: int) -> tuple[Array, ...]:
+        """The sample's picture at offsets, `(h, w, 3)` bytes of about `side` px; none where it is no picture, or none
+        of whole pixels.
+        """
+        if sample.picture is None or self.plan.protocol == "fractional":
+            return ()
+        views = Views(self.plan.protocol, self.plan.geometry, (0, 1))
+        state = views.prepare(sample.picture)
+        return tuple(_thumbnail(views.at(state, offset), side) for offset in offsets)
+
     def head(self, m: int, description: str, n: int) -> tuple[str, str, str, int, int]:
         """Return the fields of `Result` for model m."""
         return self.models[m], self.plan.protocol, description, self.plan.seed, n
+
+
+def _thumbnail(picture: Array, side: int) -> Array:
+    """Shrink by averaging whole blocks, so that the thumbnail does not alias either."""
+    factor = max(1, round(max(picture.shape[:2]) / side))
+    height, width = (extent // factor * factor for extent in picture.shape[:2])
+    blocks = picture[:height, :width].reshape(height // factor, factor, width // factor, factor, 3)
+    result: Array = blocks.mean(axis=(1, 3)).astype(np.uint8)
+    return result
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from itertools import groupby
@@ -14,6 +15,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
+from aarewrite.data.arrays import Array
 from aarewrite.data.camera import CONDITIONS
 from aarewrite.data.dataset import UnreadableSample
 from aarewrite.data.geometry import Sample
@@ -26,6 +28,7 @@ from aarewrite.model.runner import ModelLike
 from aarewrite.options import Json
 from aarewrite.verification.camera import CameraStudy, OwnPairsStudy
 from aarewrite.verification.classify import ClassifyStudy
+from aarewrite.verification.detect import ANY_STRIDE, DetectStudy
 from aarewrite.verification.engine import BATCH, BLOCK, Study, run_studies
 from aarewrite.verification.maps import MapStudy, Task, infer_task
 from aarewrite.verification.metric import MetricStudy
@@ -60,6 +63,8 @@ class Asked:
     limit: int | None = None
     seed: int = 0
     task: str | None = None
+    decode: str | None = None
+    margin: float = 0
     size: Sequence[int] | None = None
     batch: int | None = None
     batch_offsets: int = 1
@@ -131,7 +136,11 @@ class Job:
             UsageError: With `strict`, a sample that cannot be read as it is.
         """
         models = self.setup.models
-        batch = self.asked.batch or (1 if any(m.constants for m in models) else BATCH[models[0].provider])
+        profiles = [task.profile for task in self.tasks if task.profile]
+        # What ends in NMS has as many rows as it finds
+        unlike = any(m.batch == 1 for m in models) if profiles else any(m.constants for m in models)
+        one_by_one = unlike or any(profile.unbatched for profile in profiles)
+        batch = self.asked.batch or (1 if one_by_one else BATCH[models[0].provider])
         for number, keys in groupby((key for block in blocks for key in block), lambda key: key[0]):
             where, studies = self.rounds[number]
             load = partial(_strictly, where) if self.asked.strict else where.sample
@@ -208,7 +217,7 @@ def open_job(asked: Asked) -> Job:
         size=asked.size,
     )  # fmt: skip
     notes = list(setup.notes)
-    tasks = _tasks(setup, asked.task)
+    tasks = _tasks(setup, asked.task, asked.decode)
     kind = tasks[0].name
     of_camera = {
         "--severity": asked.severity != 1, "--conditions": asked.conditions is not None,
@@ -222,6 +231,10 @@ def open_job(asked: Asked) -> Job:
         _refuse_idle(of_data | {"--protocol": asked.protocols is not None}, "for --pairs without --data")
     chosen = () if alone else _protocols(asked.protocols, setup, kind, notes)
     shifted = [protocol for protocol in chosen if protocol != "camera"]
+    if kind == "detect" and set(shifted) != {"crop"}:
+        raise UsageError("--protocol: boxes that wrap around have no region to compare in", "use crop for detectors")
+    if kind != "detect":
+        _refuse_idle({"--margin": asked.margin != 0}, f"for task {kind}")
     if "camera" not in chosen:
         _refuse_idle(of_camera, "without camera in --protocol")
     if not shifted:
@@ -230,17 +243,14 @@ def open_job(asked: Asked) -> Job:
     if asked.max_shift is not None and set(shifted) == {"fractional"}:
         raise UsageError("--max-shift does nothing with fractional shifts alone", "add crop or circular to --protocol")
     outputs = [task.grids[0].output for task in tasks]
-    furthest = asked.max_shift or min(3, setup.geometry.reach) if kind == "metric" else asked.max_shift
-    studies: list[Study] = [
-        _study(
-            plan_shifts(
-                protocol, setup.geometry, furthest, asked.seed, asked.batch_offsets, asked.worst_radius, asked.pairs
-            ),
-            setup,
-            tasks,
+    furthest = _furthest(setup, tasks) if asked.max_shift is None else asked.max_shift
+    plans = [
+        plan_shifts(
+            protocol, setup.geometry, furthest, asked.seed, asked.batch_offsets, asked.worst_radius, asked.pairs
         )
         for protocol in shifted
     ]
+    studies: list[Study] = [_study(plan, setup, tasks, asked.margin) for plan in plans]
     if "camera" in chosen:
         wanted = CONDITIONS if asked.conditions is None else asked.conditions
         studies.insert(0, CameraStudy(setup, outputs, wanted, asked.severity, asked.camera_pairs))
@@ -252,9 +262,13 @@ def open_job(asked: Asked) -> Job:
     return Job(asked, setup, tasks, shifted, rounds, notes)
 
 
-def _tasks(setup: Setup, asked: str | None) -> list[Task]:
+def _tasks(setup: Setup, asked: str | None, decode: str | None) -> list[Task]:
     """Every model's task, which must be the same and have the samples it needs."""
-    tasks = [infer_task(model, setup.geometry, asked) for model in setup.models]
+
+    def probe() -> Sequence[Array]:
+        return setup.centre(_first(setup))
+
+    tasks = [infer_task(model, setup.geometry, asked, decode, probe) for model in setup.models]
     if len({task.name for task in tasks}) > 1:
         told = (f"{model.label} {task.name}" for model, task in zip(setup.models, tasks, strict=True))
         raise CannotHandle(f"the models' tasks differ: {', '.join(told)}", "set --task")
@@ -285,11 +299,30 @@ def _protocols(asked: Sequence[str] | None, setup: Setup, kind: str, notes: list
     return tuple(dict.fromkeys(asked))
 
 
-def _study(plan: ShiftPlan, setup: Setup, tasks: Sequence[Task]) -> Study:
+def _first(setup: Setup) -> Sample:
+    """The first sample that can be read; where none can, that is said when they are measured."""
+    for i in range(len(setup.data)):
+        with suppress(UnreadableSample):
+            return setup.sample(i)
+    return setup.sample(0)
+
+
+def _furthest(setup: Setup, tasks: Sequence[Task]) -> int | None:
+    """The largest shift that suits a task, None for the usual one."""
+    if tasks[0].name == "metric":
+        return min(3, setup.geometry.reach)
+    if profiles := [task.profile for task in tasks if task.profile]:  # below the coarsest stride, at it and above
+        return min(max(max(profile.strides, default=ANY_STRIDE) for profile in profiles) + 1, setup.geometry.reach)
+    return None
+
+
+def _study(plan: ShiftPlan, setup: Setup, tasks: Sequence[Task], margin: float) -> Study:
     views, labels = Views(plan.protocol, setup.geometry, setup.axes), [model.label for model in setup.models]
     outputs = [task.grids[0].output for task in tasks]
     if tasks[0].name == "classify":
         return ClassifyStudy(plan, views, labels, outputs, setup.data)
     if tasks[0].name == "metric":
         return MetricStudy(plan, views, labels, outputs)
+    if profiles := [task.profile for task in tasks if task.profile]:
+        return DetectStudy(plan, views, labels, profiles, setup.data.names, margin)
     return MapStudy(plan, views, labels, [task.grids for task in tasks], tasks[0].name)

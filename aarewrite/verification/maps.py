@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -17,11 +17,13 @@ from aarewrite.data.geometry import Geometry, Sample
 from aarewrite.data.views import Views, fourier_shift
 from aarewrite.errors import CannotHandle, UsageError
 from aarewrite.model.runner import Model
+from aarewrite.verification.detect import find_profile
 from aarewrite.verification.engine import Result, ShiftStudy
+from aarewrite.verification.profiles import Profile
 from aarewrite.verification.protocols import ShiftPlan
 from aarewrite.verification.statistics import Mean
 
-TASKS = ("classify", "dense", "metric", "vector")
+TASKS = ("classify", "dense", "detect", "metric", "vector")
 MEASURES = ("relative_error", "psnr", "agreement", "cosine")  # fields of `MapPoint`
 ALL_SHIFTS = ("all", 0.0)  # stands for a direction and distance
 PSNR_CAP = 200.0  # dB, stands for "identical": a mean over images needs a finite number
@@ -105,15 +107,26 @@ class Task:
 
     name: str  # one of `TASKS`
     why: str  # how it was found, for the report
-    grids: tuple[MapGrid, ...]  # the outputs; for `classify` and `metric` one entry with empty axes
+    grids: tuple[MapGrid, ...]  # the outputs; for all but `dense` entries with empty axes
+    profile: Profile | None = None  # how a detector is decoded
 
 
-def infer_task(model: Model, geometry: Geometry, asked: str | None) -> Task:
-    """Run the model once and tell its task; `asked` overrules the guess.
+def infer_task(
+    model: Model,
+    geometry: Geometry,
+    asked: str | None,
+    decode: str | None = None,
+    probe: Callable[[], Sequence[Array]] | None = None,
+) -> Task:
+    """Run the model on ones and tell its task; `asked` overrules the guess, `decode` is the profile of a detector.
+
+    What may be a detector is run on `probe` too, an array an input: whether a profile fits is told from values. Without
+    it detectors are not looked for.
 
     Raises:
-        UsageError: `asked` is unknown.
-        CannotHandle: No output fits the task asked for, with the shapes named.
+        UsageError: `asked` or `decode` is unknown, or they exclude each other.
+        CannotHandle: No output fits the task asked for, with the shapes named; or they list predictions of a detector
+            that no profile is known for.
     """
     if asked is not None and asked not in TASKS:
         raise UsageError(f"--task {asked}: unknown", f"use one of {', '.join(TASKS)}")
@@ -127,19 +140,30 @@ def infer_task(model: Model, geometry: Geometry, asked: str | None) -> Task:
     ranks = (2, 2 + len(geometry.size))  # (N, K) or (N, K, 1, 1); other ranks are lists, of anchors for example
     classes = [n for n in numbers if outputs[n].ndim in ranks and outputs[n].shape[1] == outputs[n].size >= 2]
     guess = "metric" if len(model.image_inputs) == 2 else "dense" if grids else "classify" if classes else "vector"
-    task = asked or guess
+    profile = None
+    if len(geometry.size) != 2 or len(model.image_inputs) != 1:
+        if decode is not None:
+            raise UsageError("--decode: the model takes no single picture", "leave --decode out")
+    elif probe and (decode or asked == "detect" or (asked in (None, "vector") and guess in ("dense", "vector"))):
+        seen = model.run(model.feed(probe()))
+        profile = find_profile(model.label, seen, geometry.size, asked, decode, guess)
+    task = asked or ("detect" if profile else guess)
     why = "given" if asked else f"inferred from outputs {listing}"
     concerned = {
         "classify": classes[:1],
         "dense": [grid.output for grid in grids],
         "metric": numbers[:1] if len(model.image_inputs) == 2 else [],
         "vector": numbers,
+        "detect": list(outputs) if profile else [],
     }[task]
+    if profile:
+        why += f", decoded by profile {profile.name}"
     if concerned:
-        return Task(task, why, grids if task == "dense" else tuple(MapGrid(name, (), (), None) for name in concerned))
+        concerns = grids if task == "dense" else tuple(MapGrid(name, (), (), None) for name in concerned)
+        return Task(task, why, concerns, profile)
     raise CannotHandle(
         f"{model.label}: no output fits task {task} (outputs: {listing})",
-        "set --task classify, dense, metric or vector",
+        f"set --task {', '.join(TASKS[:-1])} or {TASKS[-1]}",
     )
 
 

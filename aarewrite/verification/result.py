@@ -14,6 +14,7 @@ from aarewrite.errors import CheckFailed
 from aarewrite.options import Json
 from aarewrite.verification.camera import CameraResult, PairsResult
 from aarewrite.verification.classify import Classification, Flip, FlipCounts
+from aarewrite.verification.detect import DetectResult, Frames
 from aarewrite.verification.engine import Result
 from aarewrite.verification.equivariance import LayerResult
 from aarewrite.verification.job import OddSample
@@ -39,7 +40,7 @@ class VerifyReport:
 
     model: str
     against: str | None  # what it was held against, None without
-    task: str  # `classify`, `dense`, `metric` or `vector`, and `task_why` how that was told
+    task: str  # one of `TASKS` (verification/maps.py), and `task_why` how that was told
     task_why: str
     data: str  # what was measured on, one line; `n` samples
     n: int
@@ -52,6 +53,8 @@ class VerifyReport:
     pairs: tuple[PairsResult, ...] = ()  # per model, on a user's own pairs of images
     classification: tuple[Classification, ...] = ()  # per protocol (`crop`, `circular`, `fractional`) and model
     changes: tuple[Difference, ...] = ()  # per protocol, the paired change of consistency from `against` to the model
+    detections: tuple[DetectResult, ...] = ()  # per protocol and model (detect task)
+    frames: tuple[Frames, ...] = ()  # the images whose detections a shift upset most
     maps: tuple[MapResult, ...] = ()  # per protocol, model and output (dense and vector tasks)
     metrics: tuple[MetricResult, ...] = ()  # per model (metric task)
     circular: tuple[CircularClaim, ...] = ()  # precondition check per model, when a circular protocol was run
@@ -78,7 +81,7 @@ class VerifyReport:
     def protocols(self) -> tuple[str, ...]:
         """The protocols that were run, in order."""
         results: tuple[Result, ...]
-        results = (*self.camera, *self.pairs, *self.classification, *self.maps, *self.metrics)
+        results = (*self.camera, *self.pairs, *self.classification, *self.detections, *self.maps, *self.metrics)
         return tuple(dict.fromkeys(result.protocol for result in results))
 
     def raise_for_failures(self) -> None:

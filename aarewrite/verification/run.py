@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from aarewrite.options import Json
 from aarewrite.progress import progress_bar
 from aarewrite.verification.camera import CameraResult, PairsResult
 from aarewrite.verification.classify import Classification, ClassifyStudy
+from aarewrite.verification.detect import DetectResult, DetectStudy
 from aarewrite.verification.engine import Result
 from aarewrite.verification.equivariance import LayerResult, measure_layers
 from aarewrite.verification.job import VERSIONS, Asked, Job, open_job
@@ -49,6 +51,8 @@ def verify(
     limit: int | None = None,
     seed: int = 0,
     task: str | None = None,
+    decode: str | None = None,
+    margin: float = 0,
     size: Sequence[int] | None = None,
     batch: int | None = None,
     batch_offsets: int = 1,
@@ -86,7 +90,9 @@ def verify(
         heat_map: Downsampling layer whose heat map is measured; by default the one that adds most error.
         limit: Use only the first so many samples.
         seed: Seed of every random choice.
-        task: `classify`, `dense`, `metric` or `vector`; inferred from the outputs by default.
+        task: One of `TASKS`; inferred from the outputs by default.
+        decode: How a detector's outputs are decoded: a built-in profile's name, a TOML file or, by default, `auto`.
+        margin: px by which the region is shrunk in which detections are compared.
         size: Spatial input size where the model leaves it open, px.
         batch: Views a run; by default 8 on the CPU and 64 on CUDA.
         batch_offsets: Samples that share their random offsets; 1 draws them for every sample.
@@ -156,6 +162,7 @@ def conclude(job: Job) -> VerifyReport:
         for result in study.results_of(m)
     ]
     classifiers = [study for _, studies in job.rounds for study in studies if isinstance(study, ClassifyStudy)]
+    detectors = [study for _, studies in job.rounds for study in studies if isinstance(study, DetectStudy)]
     report = VerifyReport(
         setup.models[0].label, setup.against_label, kind, job.tasks[0].why, setup.data.description,
         len(job.measured[0]), setup.recipe.describe(), f"{setup.spec.name}: {setup.spec.describe()}",
@@ -163,7 +170,9 @@ def conclude(job: Job) -> VerifyReport:
         camera=tuple(result for result in results if isinstance(result, CameraResult)),
         pairs=tuple(result for result in results if isinstance(result, PairsResult)),
         classification=tuple(result for result in results if isinstance(result, Classification)),
-        changes=tuple(change for study in classifiers for change in study.changes()),
+        changes=tuple(change for found in (classifiers, detectors) for study in found for change in study.changes()),
+        detections=tuple(result for result in results if isinstance(result, DetectResult)),
+        frames=tuple(frames for study in detectors for frames in study.frames),
         maps=tuple(result for result in results if isinstance(result, MapResult)),
         metrics=tuple(result for result in results if isinstance(result, MetricResult)),
         circular=claims, layers=measured, parity=parity, placement=placement,
@@ -236,10 +245,17 @@ def _failures(report: VerifyReport, min_consistency: float | None, min_near: flo
         return tuple(failures)
     shares = [(r.model, f"{r.protocol} consistency", r.consistency) for r in report.classification]
     agree = [(r.model, f"{r.protocol} pixel agreement of {r.output!r}", r.pixel_agreement) for r in report.maps]
-    measured = [(what, found.value) for model, what, found in (*shares, *agree) if found and model == report.model]
+    boxes = [(r.model, f"{r.protocol} consistency of detections", r.consistency) for r in report.detections]
+    of_all = (*shares, *agree, *boxes)
+    measured = [(what, found.value) for model, what, found in of_all if found and model == report.model]
     if not measured:
         reason = f"--min-consistency: task {report.task} has no classes to be consistent"
         raise UsageError(reason, "leave the option out")
     low = [(what, value) for what, value in measured if not value >= min_consistency]
-    failures += [f"{what} of {report.model} is {value:.4f}, below {min_consistency:g}" for what, value in low]
+    failures += [
+        f"{what} of {report.model} has no signal in {report.n} samples"
+        if math.isnan(value)
+        else f"{what} of {report.model} is {value:.4f}, below {min_consistency:g}"
+        for what, value in low
+    ]
     return tuple(failures)

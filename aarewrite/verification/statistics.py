@@ -42,13 +42,29 @@ class Proportion:
         if n == 0:
             return cls(math.nan, 0, 0, math.nan, math.nan)
         successes = int(successes) if successes == int(successes) else successes
-        p, z2 = successes / n, Z95 * Z95
-        centre = (p + z2 / (2 * n)) / (1 + z2 / n)
-        half = Z95 / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-        # At p = 0 and p = 1 the bound is exactly p; rounding must not put it beside it.
-        low = 0.0 if successes == 0 else centre - half
-        high = 1.0 if successes == n else centre + half
-        return cls(p, successes, n, low, high)
+        return cls(successes / n, successes, n, *_wilson(successes / n, n))
+
+    @classmethod
+    def pooled(cls, parts: Sequence[float], wholes: Sequence[float]) -> Proportion:
+        """The share of all `wholes` that their `parts` are, an entry an image; images without a whole do not count.
+
+        `n` are the images. The interval is that of as many images of equal weight as say as much (L. Kish, Survey
+        Sampling, 1965: the square of the sum of their weights, by the sum of the squares).
+        """
+        weights = [whole for whole in wholes if whole > 0]
+        if not weights:
+            return cls.of(0, 0)
+        total = math.fsum(weights)
+        value, alike = math.fsum(parts) / total, total**2 / math.fsum(weight**2 for weight in weights)
+        return cls(value, value * len(weights), len(weights), *_wilson(value, alike))
+
+
+def _wilson(p: float, n: float) -> tuple[float, float]:
+    z2 = Z95 * Z95
+    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z95 / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
+    # At p = 0 and p = 1 the bound is exactly p; rounding must not put it beside it.
+    return 0.0 if p == 0 else centre - half, 1.0 if p == 1 else centre + half
 
 
 @dataclass(frozen=True)

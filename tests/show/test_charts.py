@@ -130,3 +130,21 @@ def test_markup_in_names_is_text() -> None:
         root = ElementTree.fromstring(drawing)
         assert {e.tag for e in root.iter()} <= {"svg", "line", "text", "polygon", "polyline", "circle", "rect", "title"}
         assert name in "".join(root.itertext())
+
+
+def test_frames_hold_their_picture_once_and_boxes_where_they_lie() -> None:
+    boxes = [((1.0, 2.0, 11.0, 7.0), "class 3 < 4", "paired"), ((0, 0, 5, 5), "b", "alone")]
+    first = charts.frame("data:image/png;base64,AA", "f-0", True, (240, 320), boxes)
+    again = charts.frame("data:image/png;base64,AA", "f-0", False, (240, 320), [])
+    (image,) = elements(first, "image")
+    assert (image.attrib["id"], image.attrib["width"], image.attrib["height"]) == ("f-0", "320", "240")
+    assert ElementTree.fromstring(first).attrib["viewBox"] == "0 0 320 240"
+    _, *drawn = elements(first, "rect")
+    assert [[float(box.attrib[key]) for key in ("x", "y", "width", "height")] for box in drawn] == [
+        [1, 2, 10, 5], [0, 0, 5, 5],
+    ]  # fmt: skip
+    assert [box.attrib["stroke"] for box in drawn] == [charts.LOOKS["paired"][0], charts.LOOKS["alone"][0]]
+    assert [e.text for e in elements(first, "title")] == ["class 3 < 4", "b"]
+    assert [use.attrib["href"] for use in elements(again, "use")] == ["#f-0"]
+    assert not elements(again, "image")
+    assert not elements(charts.frame("", "f-1", True, (8, 8), []), "image")

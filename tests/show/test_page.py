@@ -15,7 +15,18 @@ import numpy as np
 import onnx
 import pytest
 from command import aa
-from small_nets import blurred_classifier, parse, phase_classifier, pooled_net, save, stripes, subsample_map
+from small_nets import (
+    blurred_classifier,
+    detector,
+    grid_profile,
+    parse,
+    phase_classifier,
+    pooled_net,
+    save,
+    scene,
+    stripes,
+    subsample_map,
+)  # fmt: skip
 
 from aarewrite.show.page import render_html
 from aarewrite.verification import VerifyReport, before_after, verify
@@ -395,3 +406,37 @@ for words in ("--help", "verify --help", "net.onnx", "verify net.onnx --data syn
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     loaded = [line for line in ran.stdout.splitlines() if line.startswith("0 ")]
     assert loaded == [*["0 False False"] * 3, "0 True True"]
+
+
+def test_detectors_show_consistency_beside_survival_and_their_frames(tmp_path: Path) -> None:
+    data = scene(tmp_path, 32, [(10, 12, 0.9), (20, 19, 0.7)], [(16, 16, 0.6)])
+    masked, every = detector(32, mask=True), detector(32)
+    report = verify(masked, data, against=every, names=("masked", "all"), decode=grid_profile(tmp_path), max_shift=1)
+    sections = page_of(report).sections
+    short = sections["In short"]
+    consistency, survival = short.all("div", "card")
+    assert [b.text for b in consistency.all("b")] == ["100%", "40%"]
+    assert [b.text for b in survival.all("b")] == ["66.7%"]
+    head, *rows = short.table()
+    assert [row[0] for row in rows] == ["masked", "all"]
+    assert [row[head.index("survival")].split(" (")[0] for row in rows] == ["66.7%", "itself"]
+    assert [row[head.index("born / died")] for row in rows] == ["2 / 4", "0 / 0"]
+    shown = sections["Frames whose boxes change"]
+    frames = next(shown.all("div", "frames"))
+    assert [div.text for div in frames.all("div", "small")] == [
+        "scene[0]: moved 1 px sideways", "scene[1]: moved 1 px sideways",
+    ]  # fmt: skip
+    assert [b.text for b in frames.all("b")] == ["all", "masked"] * 2
+    assert len(list(frames.all("svg"))) == 8
+    assert len(list(frames.all("image"))) == 4  # both models are drawn on one picture
+    tips = [title.text for svg in frames.all("svg") for title in svg.all("title")]
+    assert tips[:4] == ["class 0, score 0.90", "class 0, score 0.70"] * 2
+
+
+def test_a_detector_that_finds_nothing_has_no_signal(tmp_path: Path) -> None:
+    report = verify(detector(32), scene(tmp_path, 32, []), decode=grid_profile(tmp_path))
+    sections = page_of(report).sections
+    assert "no signal in 1 samples" in sections["In short"].text
+    assert "100%" not in sections["In short"].text
+    assert "Frames whose boxes change" not in sections
+    assert "How far can it move?" not in sections

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,17 @@ import onnx
 import pytest
 from command import aa
 from reference import build
-from small_nets import COLOUR, blurred_classifier, parse, phase_classifier, save, stripes
+from small_nets import (
+    COLOUR,
+    blurred_classifier,
+    detector,
+    grid_profile,
+    parse,
+    phase_classifier,
+    save,
+    scene,
+    stripes,
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -114,3 +125,27 @@ def test_own_pairs_have_their_table(tmp_path: Path) -> None:
     head = next(i for i, line in enumerate(lines) if line.startswith("model "))
     assert lines[head].split() == ["model", "condition", "agreement", "drift", "worst", "n"]
     assert lines[head + 1].split()[:4] == ["net.onnx", "pairs", "50.0", "%"]
+
+
+def test_detectors_show_consistency_beside_survival(narrow: None, tmp_path: Path) -> None:
+    onnx.save(detector(32, mask=True), tmp_path / "masked.onnx")
+    onnx.save(detector(32), tmp_path / "all.onnx")
+    data = scene(tmp_path, 32, [(10, 12, 0.9), (20, 19, 0.7)], [(16, 16, 0.6)])
+    request = ["verify", tmp_path / "masked.onnx", "--data", data, "--decode", grid_profile(tmp_path)]
+    done = aa(*request, "--against", tmp_path / "all.onnx")
+    lines = done.out.splitlines()
+    assert max(map(len, lines)) <= 80
+    at = [i for i, line in enumerate(lines) if line.startswith("consistency ")]
+    assert all(lines[i + 1].startswith("survival ") for i in at)
+    assert re.split("  +", lines[at[0]])[1].startswith("72.7 % [")
+    assert re.split("  +", lines[at[0] + 1])[1:] == ["66.7 % [14.8, 95.8]", "itself"]
+    assert "crop consistency of detections against all.onnx: -26.67 points" in done.words
+    assert "needs --against" in aa(*request).words
+
+
+def test_a_detector_that_finds_nothing_has_no_signal(tmp_path: Path) -> None:
+    onnx.save(detector(32), tmp_path / "d.onnx")
+    done = aa("verify", tmp_path / "d.onnx", "--data", scene(tmp_path, 32, []), "--decode", grid_profile(tmp_path))
+    assert done.status == 0
+    assert "d.onnx: no signal in 1 samples" in done.out
+    assert "consistency" not in done.out

@@ -20,6 +20,11 @@ g (float[N,3,16,16] x) => (float[N,2] y) <float[2,3,1,1] w = {1, 0, 0, 0, 1, 0}>
 }"""
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
 
+GRID_PROFILE = """strides = [{stride}]
+[boxes]\noutputs = ["boxes"]\nlayout = "nchw"\ncode = "distances"
+[scores]\noutputs = ["score"]\nlayout = "nchw"
+"""
+
 
 def parse(text: str) -> onnx.ModelProto:
     model = onnx.parser.parse_model(f"{HEAD}\n{text}")
@@ -114,6 +119,36 @@ def ramp_map(size: int = 16) -> onnx.ModelProto:
     return parse(f"""
     ramp (float[N,1,{size},{size}] x) => (float[N,1,{size},{size}] y)
     <float[1,1,1,{size}] columns = {{{values}}}> {{ y = Add(x, columns) }}""")
+
+
+def detector(size: int, stride: int = 1, half: float = 3, mask: bool = False) -> onnx.ModelProto:
+    """Finds bright pixels: a box of `half` cells to each side of the cell's corner; `mask`: on even columns alone."""
+    out = size // stride
+    columns = ", ".join(str((k + 1) % 2 if mask else 1) for k in range(out))
+    return parse(f"""
+    detector (float[N,1,{size},{size}] x) => (float[N,1,{out},{out}] score, float[N,4,{out},{out}] boxes)
+    <float[1,1,1,{out}] seen = {{{columns}}}, float[4,1,1,1] w = {{0, 0, 0, 0}},
+     float[4] half = {{{half}, {half}, {half}, {half}}}> {{
+        best = MaxPool<kernel_shape = [{stride}, {stride}], strides = [{stride}, {stride}]>(x)
+        score = Mul(best, seen)
+        boxes = Conv(best, w, half)
+    }}""")
+
+
+def scene(folder: Path, size: int, *images: list[tuple[int, int, float]], name: str = "scene.npz") -> str:
+    """Images with pixels (row, column, score), counted in the centre crop of `size`."""
+    border = max(round(size * 256 / 224) - size, 4) // 2
+    canvas = np.zeros((len(images), 1, size + 2 * border, size + 2 * border), np.float32)
+    for image, pixels in zip(canvas, images, strict=True):
+        for row, column, score in pixels:
+            image[0, border + row, border + column] = score
+    return save(folder / name, x=canvas)
+
+
+def grid_profile(folder: Path, stride: int = 1) -> str:
+    path = folder / f"stride{stride}.toml"
+    path.write_text(GRID_PROFILE.format(stride=stride))
+    return str(path)
 
 
 def stripes(count: int, size: int = 20) -> np.ndarray:

@@ -57,9 +57,7 @@ def test_shifts_of_one_image_are_one_sample(tmp_path):
     ("name", "task"),
     [
         ("deeplab_v3_mnv2_tf.onnx", "dense"),
-        ("fastestdet.onnx", "dense"),
-        ("ultraface_rfb320.onnx", "vector"),
-        ("yunet_n_dynamic.onnx", "vector"),
+        ("fastestdet.onnx", "detect"),
         ("mnist_cntk_winml.onnx", "classify"),
         ("mlperf_tiny_kws_dscnn.onnx", "classify"),
         ("mlperf_tiny_resnet8_cifar10_int8.onnx", "classify"),

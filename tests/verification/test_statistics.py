@@ -31,6 +31,17 @@ def test_an_image_counts_once_by_its_share():
     assert Proportion.of(2.5, 3).value == pytest.approx(5 / 6)
 
 
+def test_a_pooled_share_weighs_images_by_their_wholes():
+    found = Proportion.pooled([8, 0, 0], [8, 2, 0])
+    assert (found.value, found.n, found.successes) == (0.8, 2, 1.6)  # the image without anything is none
+    as_many = 10**2 / (8**2 + 2**2)  # images of equal weight
+    z2 = 1.959964**2
+    assert (found.low + found.high) / 2 == pytest.approx((0.8 + z2 / (2 * as_many)) / (1 + z2 / as_many))
+    assert Proportion.pooled([3, 3], [4, 4]) == Proportion.of(1.5, 2)
+    assert (Proportion.pooled([2, 1], [2, 1]).high, Proportion.pooled([0], [7]).low) == (1, 0)
+    assert Proportion.pooled([0], [0]).n == 0
+
+
 def test_mean_has_the_normal_interval():
     found = Mean.of([1.0, 2.0, 6.0])
     assert (found.value, found.n, found.largest) == (3.0, 3, 6.0)

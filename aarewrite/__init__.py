@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from aarewrite.recipe import Recipe
     from aarewrite.rewriting.apply import Plan
     from aarewrite.rewriting.pipeline import Result, plan, rewrite
+    from aarewrite.streaming.run import Streamed, plan_stream, stream
     from aarewrite.timing.bench import Bench, bench
     from aarewrite.verification import VerifyReport, verify
 
@@ -35,6 +36,9 @@ _HOMES = {
     "calibrate": "calibration.run",
     "rewrite": "rewriting.pipeline",
     "steady": "calibration.steady",
+    "Streamed": "streaming.run",
+    "plan_stream": "streaming.run",
+    "stream": "streaming.run",
     "verify": "verification",
 }
 
@@ -46,14 +50,17 @@ __all__ = [
     "Plan",
     "Recipe",
     "Result",
+    "Streamed",
     "UsageError",
     "VerifyReport",
     "__version__",
     "bench",
     "calibrate",
     "plan",
+    "plan_stream",
     "rewrite",
     "steady",
+    "stream",
     "verify",
 ]
 

@@ -77,6 +77,21 @@ def test_only_passes_change_a_graph(path: Path) -> None:
     assert not changing
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "aarewrite" / "streaming").glob("*.py")), ids=name_of)
+def test_a_streaming_graph_is_written_in_one_place(path: Path) -> None:
+    """It is made anew, not changed: writer.py makes it, source.py settles a copy of its own before anything is read."""
+    if path.name in ("source.py", "writer.py"):
+        return
+    tree = ast.parse(path.read_text("utf-8"))
+    calls = [
+        node.func for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    ]
+    making = {"CopyFrom", "append", "extend", "insert", "remove"}
+    assert not [
+        ast.unparse(f) for f in calls if f.attr in making and ("graph" in (at := ast.unparse(f.value)) or "proto" in at)
+    ]
+
+
 @pytest.mark.parametrize("path", [path for path in modules() if not path.stem.startswith("__")], ids=name_of)
 def test_every_module_has_the_test_file_of_its_name(path: Path) -> None:
     parts = path.relative_to(ROOT).parts

@@ -17,20 +17,17 @@ from aarewrite.cli.bench import bench
 from aarewrite.cli.inspect import inspect
 from aarewrite.cli.options import say_owners
 from aarewrite.cli.rewrite import OWNERS, rewrite
+from aarewrite.cli.stream import stream
 from aarewrite.cli.verify import OWNERS_OF_VERIFY, verify
 from aarewrite.errors import AarewriteError, UsageError
 from aarewrite.version import __version__
 
 INTERRUPTED = 130
-COMMANDS = {
-    "rewrite": OWNERS,
-    "verify": OWNERS_OF_VERIFY,
-    "inspect": {},
-    "bench": {},
-}  # and whose options mean nothing alone
+# And whose options mean nothing alone.
+COMMANDS = {"rewrite": OWNERS, "verify": OWNERS_OF_VERIFY, "inspect": {}, "bench": {}, "stream": {}}
 
 app = typer.Typer(rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
-for command in (rewrite, verify, inspect, bench):
+for command in (rewrite, verify, inspect, bench, stream):
     app.command()(command)
 
 

@@ -10,7 +10,7 @@ from typer import Argument, Context, Option
 from typer.core import TyperOption
 
 from aarewrite.errors import UsageError
-from aarewrite.outputs import check_outputs
+from aarewrite.outputs import STDOUT, check_outputs
 
 if TYPE_CHECKING:
     from aarewrite.model.model_file import Model
@@ -97,6 +97,18 @@ def check_files(
         inputs += [(what, model.path)] if model.path else []
         inputs += [(f"a data file of {what}", model.folder / location) for location in external_files(model.proto)]
     check_outputs(inputs, writes, IMAGE_SUFFIXES)
+
+
+def data_files(model: Model, target: Path | None) -> list[tuple[str, Path]]:
+    """The data files that are copied beside the model's target, as further outputs."""
+    from aarewrite.model.model_file import data_files_to_bring, external_files
+
+    if target is None:
+        return []
+    if str(target) == STDOUT and external_files(model.proto):
+        raise UsageError("-o -: the model keeps weights in files of their own", "give a file")
+    brought = data_files_to_bring(model, target).values()
+    return [("-o", path) for path in brought if path.parent.is_dir()]
 
 
 def parse_inputs(texts: list[str] | None) -> dict[str, tuple[int, ...]]:

@@ -18,7 +18,6 @@ from aarewrite.outputs import STDOUT, text_output
 
 if TYPE_CHECKING:
     from aarewrite.calibration.run import Calibrated
-    from aarewrite.model.model_file import Model
     from aarewrite.rewriting.pipeline import Options
 
 UNTRAINED = (
@@ -146,7 +145,7 @@ def rewrite(
     writes = [("-o", target), ("--json", json_file), ("--report", report)]
     resume = None if steady is None or target is None or str(target) == STDOUT else target.with_suffix(".steady.json")
     writes.append(("what --steady measured", resume))
-    options.check_files([("the input itself", loaded)], reads, [*writes, *_data_files(loaded, target)])
+    options.check_files([("the input itself", loaded)], reads, [*writes, *options.data_files(loaded, target)])
     if steady is not None and target is not None:
         write_steadiest(
             loaded, steady, target, json_file, resume, budget=budget, minutes=minutes, labels=labels,
@@ -206,18 +205,6 @@ def rewrite(
         typer.echo(f"wrote {target}" + ("" if changed else ", equal to the input: nothing to rewrite"))
         if result.plan.rewrites and calibrated is None:
             typer.echo(UNTRAINED, err=True)
-
-
-def _data_files(model: Model, target: Path | None) -> list[tuple[str, Path]]:
-    """The data files that are copied beside the model's target, as further outputs."""
-    from aarewrite.model.model_file import data_files_to_bring, external_files
-
-    if target is None:
-        return []
-    if str(target) == STDOUT and external_files(model.proto):
-        raise UsageError("-o -: the model keeps weights in files of their own", "give a file")
-    brought = data_files_to_bring(model, target).values()
-    return [("-o", path) for path in brought if path.parent.is_dir()]
 
 
 def _read_plan(path: Path) -> Mapping[str, object]:

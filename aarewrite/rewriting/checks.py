@@ -26,13 +26,7 @@ def check(original: Model, rewritten: Model, resized: Collection[str] = (), more
     Raises:
         CheckFailed: The rewrite made a valid model invalid, or changed its signature.
     """
-    warnings, wrong = [], unheard(original.readable)
-    for name, step in (("onnx.checker", _check), ("strict shape inference", partial(_infer, wrong=wrong))):
-        problem = _problem(step, rewritten)
-        if problem and _problem(step, original):
-            warnings.append(f"the original already fails {name}: {problem}")
-        elif problem:
-            raise CheckFailed(f"the rewritten model fails {name}: {problem}")
+    warnings = validity(original, rewritten)
     for kind in ("input", "output"):
         before, after = (
             [v.name if v.name in resized else v.SerializeToString() for v in getattr(m.proto.graph, kind)]
@@ -40,6 +34,22 @@ def check(original: Model, rewritten: Model, resized: Collection[str] = (), more
         )
         if before != (after[: len(after) - more_outputs] if kind == "output" else after):
             raise CheckFailed(f"the rewritten model's {kind}s differ in name, type or shape")
+    return warnings
+
+
+def validity(original: Model, rewritten: Model) -> tuple[str, ...]:
+    """Check a model with onnx's checker and strict shape inference; what the original already fails is a warning.
+
+    Raises:
+        CheckFailed: A valid model was made invalid.
+    """
+    warnings, wrong = [], unheard(original.readable)
+    for name, step in (("onnx.checker", _check), ("strict shape inference", partial(_infer, wrong=wrong))):
+        problem = _problem(step, rewritten)
+        if problem and _problem(step, original):
+            warnings.append(f"the original already fails {name}: {problem}")
+        elif problem:
+            raise CheckFailed(f"the rewritten model fails {name}: {problem}")
     return tuple(warnings)
 
 

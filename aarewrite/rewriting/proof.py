@@ -227,7 +227,7 @@ def _within_noise(comparison: Comparison, expected: Array, moved: Array) -> Comp
     """A comparison that failed, against what the original differs from itself on the same stretch."""
     if not comparison.problem or not np.isfinite(comparison.difference) or expected.dtype.kind != "f":
         return comparison
-    noise = _compare_arrays(comparison.tensor, expected, moved).relative
+    noise = compare_arrays(comparison.tensor, expected, moved).relative
     tolerance = min(NOISE_FACTOR * noise, LARGEST_NOISE)
     problem = "" if comparison.relative <= tolerance else comparison.problem
     if problem and noise > LARGEST_NOISE:
@@ -238,7 +238,7 @@ def _within_noise(comparison: Comparison, expected: Array, moved: Array) -> Comp
 def _explained(first: Comparison, apart: list[Comparison], before: Session, runs: list[Run]) -> Iterator[str]:
     """What the user should know where `first` failed in the comparison of the wholes, but the sites hold apart."""
     name = first.tensor
-    itself = [_compare_arrays(name, expected[name], run(before, nudged(feeds))[name]) for feeds, expected in runs]
+    itself = [compare_arrays(name, expected[name], run(before, nudged(feeds))[name]) for feeds, expected in runs]
     yield (
         f"the network amplifies rounding: as a whole, {name} {first.problem}, and in the original by "
         f"{max(c.difference for c in itself):.3g} {ONE_MORE}; so each site was compared on the original's own maps"
@@ -301,9 +301,9 @@ def _compare(expected: dict[str, Array], actual: dict[str, Array], watched: Iter
 def _compare_values(name: str, a: object, b: object) -> Iterator[Comparison]:
     """Compare arrays, and what sequences and maps hold, entry by entry."""
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
-        yield _compare_arrays(name, a, b)
+        yield compare_arrays(name, a, b)
     elif isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
-        yield _compare_arrays(name, *(np.array([one[key] for key in a]) for one in (a, b)))
+        yield compare_arrays(name, *(np.array([one[key] for key in a]) for one in (a, b)))
     elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
         for place, (x, y) in enumerate(zip(a, b, strict=True)):
             yield from _compare_values(f"{name}[{place}]", x, y)
@@ -311,7 +311,8 @@ def _compare_values(name: str, a: object, b: object) -> Iterator[Comparison]:
         yield Comparison(name, float("inf"), 0.0, 0.0, "its entries differ")
 
 
-def _compare_arrays(name: str, a: Array, b: Array) -> Comparison:
+def compare_arrays(name: str, a: Array, b: Array) -> Comparison:
+    """Compare what should be equal: `a` is right, `TOLERANCES` and `STEPS` say how far `b` may be from it."""
     if a.shape != b.shape or a.dtype != b.dtype:
         return Comparison(name, float("inf"), 0.0, 0.0, f"{b.dtype}{b.shape} instead of {a.dtype}{a.shape}")
     if a.dtype.kind not in "fiub":

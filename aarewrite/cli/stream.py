@@ -1,0 +1,56 @@
+"""The command `aarewrite stream`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer import Option
+
+from aarewrite.cli import options
+from aarewrite.outputs import STDOUT, text_output
+
+
+def stream(
+    model: options.ModelFile,
+    step: Annotated[int, Option(help="By how many samples the window moves on.", min=1)],
+    axis: Annotated[
+        str | None, Option(metavar="NAME|INDEX", help="The axis the stream runs along. [default: the longest of space]")
+    ] = None,
+    input: options.InputShapes = None,
+    output: Annotated[
+        Path | None, Option("-o", "--output", metavar="OUT.onnx", help="Default: MODEL.stream.onnx beside it.")
+    ] = None,
+    form: Annotated[str, Option(metavar="exact", help="exact: every window equals the original's.")] = "exact",
+    dry_run: Annotated[bool, Option("--dry-run", help="Print the table and write no model.")] = False,
+    json_file: options.Json = None,
+) -> None:
+    """Make a windowed model one that is fed new samples alone and keeps what it already computed, with proof."""
+    from aarewrite.model import model_file
+    from aarewrite.show.stream_table import print_stream_plan, print_streamed
+    from aarewrite.streaming import run
+
+    loaded = model_file.load(model)
+    target = None if dry_run else output or model.with_suffix(".stream.onnx")
+    writes = [("-o", target), ("--json", json_file), *options.data_files(loaded, target)]
+    options.check_files([("the input itself", loaded)], {}, writes)
+    shapes = options.parse_inputs(input)
+    show = STDOUT not in (json_file, str(target))
+    if target is None:
+        planned = run.plan_stream(loaded, step, axis=axis, input_shapes=shapes, form=form)
+        if show:
+            print_stream_plan(planned)
+        with text_output(json_file, json.dumps(planned.to_dict(), indent=2) + "\n"):
+            pass
+        planned.check()
+        return
+    found = run.stream(loaded, step, axis=axis, input_shapes=shapes, form=form)
+    if show:
+        print_stream_plan(found.plan)
+        print_streamed(found)
+    with text_output(json_file, json.dumps(found.report, indent=2) + "\n"):
+        model_file.save(found.streaming, target)
+    if show:
+        typer.echo(f"wrote {target}")

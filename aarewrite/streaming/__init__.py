@@ -1,0 +1,1 @@
+"""A windowed model made into one that keeps what it already computed."""

@@ -19,6 +19,7 @@ from aarewrite.options import Json, Table, check_fields, option, read, share, wh
 from aarewrite.passes import SITE_PASSES, STAGE_PASSES
 from aarewrite.passes.contract import Asked, SiteOptions, StagePass
 from aarewrite.passes.low_passes import check_filter
+from aarewrite.targets.support import TARGETS
 
 BUILT_IN = ("aligned", "calibrated", "zhang2019", "zhang2019-resnet", "timm", "composer")
 STAGE_KEYS = {entry.name: entry.default for kind in STAGE_PASSES.values() for entry in dataclasses.fields(kind.Options)}
@@ -54,12 +55,18 @@ class Recipe(SiteOptions):
     """A complete description of how a model is anti-aliased."""
 
     name: str = "custom"  # shown in plans and recorded in the model
+    target: str | None = option(None, choices=TARGETS)  # the runtime whose form blurs take; None: portable
     # What it asks of passes that rewrite several sites at once: the fields of their `Options`, all of them.
     stages: Mapping[str, object] = field(default_factory=dict, hash=False)
     sites: tuple[SiteOverride, ...] = ()  # the last match wins
 
     def __init__(
-        self, name: str = "custom", stages: Table = STAGE_KEYS, sites: tuple[SiteOverride, ...] = (), **options: object
+        self,
+        name: str = "custom",
+        stages: Table = STAGE_KEYS,
+        sites: tuple[SiteOverride, ...] = (),
+        target: str | None = None,
+        **options: object,
     ) -> None:
         """A recipe; `options` are the fields of `SiteOptions` and of the stages' `Options`.
 
@@ -70,9 +77,11 @@ class Recipe(SiteOptions):
         asked = STAGE_KEYS | dict(stages) | {key: options.pop(key) for key in set(options) & set(STAGE_KEYS)}
         own = {entry.name: entry.default for entry in dataclasses.fields(SiteOptions)}
         if unknown := sorted(set(asked) - set(STAGE_KEYS) | set(options) - set(own)):
-            known = ", ".join(sorted({"name", "sites", *own, *STAGE_KEYS}))
+            known = ", ".join(sorted({"name", "sites", "target", *own, *STAGE_KEYS}))
             raise UsageError(f"{where}: unknown key {unknown[0]!r}", f"known are {known}")
-        for key, value in (own | options | {"name": name, "stages": asked, "sites": tuple(sites)}).items():
+        for key, value in (
+            own | options | {"name": name, "stages": asked, "sites": tuple(sites), "target": target}
+        ).items():
             object.__setattr__(self, key, value)
         check_filter(f"{where}: filter", self.filter)
         check_fields(self, where)
@@ -100,13 +109,14 @@ class Recipe(SiteOptions):
         return dataclasses.replace(self, **given)
 
     def to_dict(self) -> Json:
-        """Plain values, as in TOML and JSON; unset overrides, and views where there are none, are left out."""
+        """Plain values, as in TOML and JSON; unset overrides, and what is not asked for, are left out."""
         fields = dataclasses.asdict(self)
         sites = [{key: value for key, value in site.items() if value is not None} for site in fields.pop("sites")]
         blur = {key: fields.pop(key) for key in ("filter", "pad", "pad_rule", "every_axis")}
-        name, last, stages = (fields.pop(key) for key in ("name", "strength", "stages"))
+        name, last, stages, target = (fields.pop(key) for key in ("name", "strength", "stages", "target"))
         asked = {key: value for key, value in stages.items() if (key, value) not in UNWRITTEN}
-        return {"name": name, **blur, **fields, "strength": last, **asked, "sites": sites}
+        form = {"target": target} if target else {}
+        return {"name": name, **blur, **fields, "strength": last, **asked, **form, "sites": sites}
 
 
 def load_recipe(name_or_file: str | Path | Recipe) -> Recipe:

@@ -26,7 +26,7 @@ UNTRAINED = (
 )
 RECIPE = (
     "recipe", "filter", "pad", "placement", "first_conv", "max_window", "views", "views_of", "anchor", "anchor_origin",
-    "anchor_phases", "only", "skip", "input",
+    "anchor_phases", "target", "only", "skip", "input",
 )  # fmt: skip
 OF_EITHER = ("labels", "preprocess", "limit", "seed")
 OF_VERIFY = ("provider", "protocol", "max_shift", "layers", "decode", "report", "min_consistency", "max_diff")
@@ -75,6 +75,10 @@ def rewrite(
     anchor_origin: Annotated[bool, Option("--anchor-origin", help="Add the chosen origin as an output.")] = False,
     anchor_phases: Annotated[
         int | None, Option(help="Choose among so many origins along an axis, or more.", show_default="total stride")
+    ] = None,
+    target: Annotated[
+        str | None,
+        Option(metavar="RUNTIME", help="The form of blurs: portable, ort-cpu, ort-cuda, tensorrt, openvino, coreml."),
     ] = None,
     only: Annotated[list[str] | None, Option(metavar="GLOB", help="Rewrite only these nodes.")] = None,
     skip: Annotated[list[str] | None, Option(metavar="GLOB", help="Leave these nodes.")] = None,
@@ -127,13 +131,13 @@ def rewrite(
     how: Options = {
         "filter": int(filter) if filter and filter.isdecimal() else filter, "pad": pad, "placement": placement,
         "first_conv": first_conv, "max_window": max_window, "views": views, "views_of": views_of,
-        "anchor": anchor, "anchor_origin": anchor_origin or None, "anchor_phases": anchor_phases,
+        "target": target, "anchor": anchor, "anchor_origin": anchor_origin or None, "anchor_phases": anchor_phases,
         "only": only or [], "skip": skip or [],
         "input_shapes": options.parse_inputs(input),
     }  # fmt: skip
     loaded = model_file.load(model)
-    target = None if dry_run else output or model.with_suffix(".aa.onnx")
-    show = not quiet and STDOUT not in (json_file, str(report), str(target))
+    destination = None if dry_run else output or model.with_suffix(".aa.onnx")
+    show = not quiet and STDOUT not in (json_file, str(report), str(destination))
     if verbose and not show:
         raise UsageError("--verbose prints nothing here", "leave out -q, or give files in place of -")
     if calibrate is not None and verify is not None and verify.partition(":")[0] == "synthetic":
@@ -142,13 +146,14 @@ def rewrite(
         "--calibrate": calibrate, "--steady": steady, "--verify": verify, "--labels": labels,
         "--preprocess": preprocess, "--recipe": recipe, "--plan": plan,
     }  # fmt: skip
-    writes = [("-o", target), ("--json", json_file), ("--report", report)]
-    resume = None if steady is None or target is None or str(target) == STDOUT else target.with_suffix(".steady.json")
+    writes = [("-o", destination), ("--json", json_file), ("--report", report)]
+    to_file = destination if steady is not None and str(destination) != STDOUT else None
+    resume = to_file.with_suffix(".steady.json") if to_file is not None else None
     writes.append(("what --steady measured", resume))
-    options.check_files([("the input itself", loaded)], reads, [*writes, *options.data_files(loaded, target)])
-    if steady is not None and target is not None:
+    options.check_files([("the input itself", loaded)], reads, [*writes, *options.data_files(loaded, destination)])
+    if steady is not None and destination is not None:
         write_steadiest(
-            loaded, steady, target, json_file, resume, budget=budget, minutes=minutes, labels=labels,
+            loaded, steady, destination, json_file, resume, budget=budget, minutes=minutes, labels=labels,
             preprocess=preprocess, limit=limit, seed=seed, input_shapes=how["input_shapes"], force=force, show=show,
         )  # fmt: skip
         return
@@ -186,7 +191,7 @@ def rewrite(
         from aarewrite.show.verification_table import print_report
         from aarewrite.verification import before_after
 
-        name = "rewritten" if target is None or str(target) == STDOUT else target.name
+        name = "rewritten" if destination is None or str(destination) == STDOUT else destination.name
         measured = before_after(
             loaded.self_contained(), rewritten.self_contained(), verify, names=(name, model.name), labels=labels,
             preprocess=preprocess, provider=provider, protocols=options.parse_names(protocol), max_shift=max_shift,
@@ -199,10 +204,10 @@ def rewrite(
         measured.raise_for_failures()
         page = options.html_page(measured, report)
     with text_output(report, page), text_output(json_file, json.dumps(found, indent=2) + "\n"):
-        if target is not None:
-            (model_file.save if changed else model_file.copy_unchanged)(rewritten if changed else loaded, target)
-    if show and target is not None:
-        typer.echo(f"wrote {target}" + ("" if changed else ", equal to the input: nothing to rewrite"))
+        if destination is not None:
+            (model_file.save if changed else model_file.copy_unchanged)(rewritten if changed else loaded, destination)
+    if show and destination is not None:
+        typer.echo(f"wrote {destination}" + ("" if changed else ", equal to the input: nothing to rewrite"))
         if result.plan.rewrites and calibrated is None:
             typer.echo(UNTRAINED, err=True)
 

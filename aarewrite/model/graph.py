@@ -105,6 +105,7 @@ class GraphEditor:
         self._shared: dict[tuple[str, int, tuple[int, ...], bytes], Tensor] = {}
         self._sizes: dict[str, Sequence[int]] = {}
         self._more_outputs: list[onnx.ValueInfoProto] = []
+        self._unread: set[str] = set()
         self.metadata: dict[str, str] = {}
 
     # ---- reading -------------------------------------------------------------------------------------------
@@ -235,6 +236,10 @@ class GraphEditor:
             node.outputs.pop()
         self._touched.add(id(node))
 
+    def let_go(self, tensors: Sequence[Tensor]) -> None:
+        """Leave initializers out of the export where nothing reads them any more."""
+        self._unread.update(tensor.name for tensor in tensors if isinstance(tensor, gs.Constant))
+
     def insert_after(self, scope: Scope, anchor: Node, nodes: Sequence[Node]) -> None:
         """Insert new nodes directly behind `anchor`."""
         index = _index(scope.nodes, anchor) + 1
@@ -294,6 +299,7 @@ class GraphEditor:
             if scope.parent is None:
                 self._rebuild(proto.graph if scope.kind == "main" else next(functions), scope)
         proto.graph.initializer.extend(self._new_constants.values())
+        self._leave_out_unread(proto.graph)
         proto.graph.output.extend(self._more_outputs)
         for given in proto.graph.input:
             for dim, size in zip(given.type.tensor_type.shape.dim, self._sizes.get(given.name, ()), strict=False):
@@ -303,6 +309,17 @@ class GraphEditor:
         for key, value in self.metadata.items():
             (present.get(key) or proto.metadata_props.add(key=key)).value = value
         return self.model.with_proto(proto)
+
+    def _leave_out_unread(self, graph: onnx.GraphProto) -> None:
+        """Initializers that were let go, and that no node, output or signature names."""
+        if not self._unread:
+            return
+        wired = (tensor.name for scope in self.scopes for node in scope.nodes for tensor in node.inputs)
+        outputs = (tensor.name for scope in self.scopes for tensor in scope.graph.outputs)
+        unread = self._unread - {*wired, *outputs, *(value.name for value in graph.input)}
+        kept = [tensor for tensor in graph.initializer if tensor.name not in unread]
+        del graph.initializer[:]
+        graph.initializer.extend(kept)
 
     def _rebuild(self, proto: onnx.GraphProto | onnx.FunctionProto, scope: Scope) -> None:
         nodes = []

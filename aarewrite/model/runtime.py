@@ -81,7 +81,8 @@ def open_session(model: Model, optimise: bool = False) -> Session:
     external.read_in(external.nested_tensors(proto), model.folder)  # says what is wrong with it
     _drop_unread_stubs(proto.graph)
     stubs = [tensor for tensor in proto.graph.initializer if external.is_stub(tensor)]
-    values = [_value(model.array(tensor), tensor.data_type) for tensor in stubs]
+    arrays = [model.array(tensor) for tensor in stubs]
+    values = [_value(array, tensor.data_type) for array, tensor in zip(arrays, stubs, strict=True)]
     shared = bool(stubs) and not optimise and not any(map(external.is_external, proto.graph.initializer))
     with tempfile.TemporaryDirectory() if shared else contextlib.nullcontext(model.folder.resolve()) as place:
         folder = Path(place)
@@ -94,8 +95,10 @@ def open_session(model: Model, optimise: bool = False) -> Session:
             options.add_external_initializers([tensor.name for tensor in stubs], values)
         try:
             data = proto.SerializeToString()
-            session: Session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-            return session
+            session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+            session.read_in_place = arrays, values  # they must live as long as it does
+            found: Session = session
+            return found
         except Exception as error:  # ONNX Runtime raises a dozen private types
             logging.getLogger(__name__).debug("session refused", exc_info=True)
             text = first_line(error)

@@ -16,6 +16,7 @@ from aarewrite.model.model_file import Model, load, recorded
 from aarewrite.passes import REGISTRY
 from aarewrite.passes.contract import GraphPass, Rewritten, StagePass
 from aarewrite.rewriting.checks import check
+from aarewrite.rewriting.lower import lower
 from aarewrite.sites.existing_blurs import BLURS
 from aarewrite.sites.reading import InputShapes, Reading
 from aarewrite.sites.site import Located
@@ -27,10 +28,10 @@ class Plan(planning.Plan):
     """A plan that can be applied."""
 
     def apply(self, model: onnx.ModelProto | Model | str) -> onnx.ModelProto:
-        """The model rewritten by this plan (a copy, folded and checked, not proven). Errors as of `load`, `apply_plan`
-        and `check`."""
+        """The model rewritten by this plan (a copy, folded, lowered and checked, not proven). Errors as of `load`,
+        `apply_plan` and `check`."""
         loaded = load(model)
-        rewritten = applied(self, loaded)
+        rewritten, _ = lower(applied(self, loaded), loaded, self.recipe.target, verify=False)
         check(loaded, rewritten, self.frames, self.more_outputs)
         return rewritten.to_proto()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,9 +21,12 @@ from aarewrite.planning import parse_plan
 from aarewrite.recipe import Recipe, load_recipe
 from aarewrite.rewriting.apply import Plan, applied, open_reading
 from aarewrite.rewriting.checks import check
+from aarewrite.rewriting.lower import Lowered, lower
 from aarewrite.rewriting.planner import make_plan, replan
 from aarewrite.rewriting.proof import Claim, Proof, prove
+from aarewrite.targets.support import unsupported
 
+MOST_LINES = 8  # on nodes that a target's runtime does not take
 ModelSource = str | os.PathLike[str] | onnx.ModelProto | Model
 
 
@@ -34,11 +38,12 @@ class Result:
     rewritten: Model  # with its weights set aside; as loaded where nothing is to be changed
     proof: Proof | None = None  # None where it was not asked for or nothing changed
     warnings: tuple[str, ...] = ()  # what the user should know, e.g. that the original is not valid ONNX
+    lowered: tuple[Lowered, ...] = ()  # what form each blur with a Pad has now
 
     @property
     def changed(self) -> bool:
-        """Whether any site was rewritten."""
-        return self.plan.changes
+        """Whether anything was rewritten, be it the form of a blur."""
+        return self.plan.changes or any(one.form for one in self.lowered)
 
     @cached_property
     def model(self) -> onnx.ModelProto:
@@ -49,7 +54,12 @@ class Result:
     def report(self) -> Json:
         """Plan and proof as plain values, as `--json` writes them."""
         proof = self.proof.to_dict() if self.proof else None
-        return self.plan.to_dict() | {"changed": self.changed, "proof": proof, "model_warnings": list(self.warnings)}
+        return self.plan.to_dict() | {
+            "changed": self.changed,
+            "proof": proof,
+            "lowering": [dataclasses.asdict(one) for one in self.lowered],
+            "model_warnings": list(self.warnings),
+        }
 
 
 class Options(TypedDict, total=False):
@@ -65,6 +75,7 @@ class Options(TypedDict, total=False):
     anchor: str | None  # "wide" or "in-place": the phase of the grid is chosen by the image's content
     anchor_origin: bool | None  # whether the chosen origin is a further output
     anchor_phases: int | None  # among how many origins it is chosen along an axis, at least; 0: the total stride
+    target: str | None  # the runtime whose form blurs take, those that are there already too; None: portable, new ones
     only: Iterable[str]  # globs over node names; the other sites are kept
     skip: Iterable[str]  # globs over node names of sites to keep
     input_shapes: Mapping[str, Sequence[int]] | None  # by input name, for sizes that the model leaves open
@@ -86,7 +97,7 @@ def rewrite(
         plan: A plan to apply instead of making one; recipe and options are then not used.
         verify: Run the identity proof and the rewritten model.
         options: filter, pad, placement, first_conv, max_window, views, views_of, anchor, anchor_origin, anchor_phases,
-            only, skip and input_shapes, as in `Options`.
+            target, only, skip and input_shapes, as in `Options`.
 
     Raises:
         UsageError: An argument is wrong.
@@ -98,16 +109,22 @@ def rewrite(
         planned, rewritten = plan, applied(plan, loaded)
     else:
         planned, rewritten = _planned(loaded, recipe, plan, options)
-    if not planned.changes:
-        return Result(planned, loaded)
+    rewritten, forms = lower(rewritten, loaded, planned.recipe.target, verify)
+    if not (planned.changes or any(one.form for one in forms)):
+        return Result(planned, loaded, lowered=forms)
     warnings = check(loaded, rewritten, planned.frames, planned.more_outputs)
     proof = None
-    if verify:
+    if verify and planned.changes:
         twin = applied(planned, loaded, twin=True)
         proof = prove(loaded, twin, rewritten, claim(planned))
         if not proof.passed:
             raise CheckFailed(proof.failure, "nothing was written; please report the model's construct")
-    return Result(planned, rewritten, proof, warnings)
+    target = planned.recipe.target
+    lacking = unsupported(rewritten.readable, target) if target else []
+    warnings += tuple(f"{target}: {line}" for line in lacking[:MOST_LINES])
+    if len(lacking) > MOST_LINES:
+        warnings += (f"{target}: and {len(lacking) - MOST_LINES} nodes more that it does not take",)
+    return Result(planned, rewritten, proof, warnings, forms)
 
 
 def plan(model: ModelSource, recipe: str | Path | Recipe = "aligned", **options: Unpack[Options]) -> Plan:
@@ -165,4 +182,5 @@ def recipe_options(recipe: Recipe, options: Options) -> Recipe:
         anchor=options.get("anchor"),
         anchor_origin=options.get("anchor_origin"),
         anchor_phases=options.get("anchor_phases"),
+        target=options.get("target"),
     )

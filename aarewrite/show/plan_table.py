@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -51,6 +52,7 @@ def print_outcome(result: Result) -> None:
     out, proof = Terminal(), result.proof
     for warning in result.warnings:
         out.say(f"note: {warning}")
+    _print_forms(out, result)
     if proof is None:
         return
     runs = ", ".join("+".join(product(shape) or "scalar" for shape in run.values()) for run in proof.inputs)
@@ -62,6 +64,17 @@ def print_outcome(result: Result) -> None:
         out.say(f"outside the proof (the operator itself changes): {name}")
     for note in proof.notes:
         out.say(f"note: {note}")
+
+
+def _print_forms(out: Terminal, result: Result) -> None:
+    """Print what form the blurs have, and how exactly."""
+    counts = Counter(one.form or "Pad and Conv" for one in result.lowered)
+    if not any(one.form for one in result.lowered):
+        return
+    worst = max((c.relative for one in result.lowered for c in one.comparisons), default=None)
+    exact = "" if worst is None else f"; equal to Pad and Conv within {worst:.1g} of their scale"
+    forms = ", ".join(f"{count} as {form}" for form, count in counts.items())
+    out.say(f"blurs for {result.plan.recipe.target or 'portable'}: {forms}{exact}")
 
 
 def _site_row(plan: Plan, planned: PlannedSite) -> tuple[str | Text, ...]:

@@ -28,6 +28,7 @@ FEWEST_INPUTS = {"Conv": 2, "QLinearConv": 8}
 LARGEST_KERNEL = 4096  # taps
 LARGEST_DENSE = 2**20  # elements of a dense weight that is looked at
 FARTHEST = 32  # nodes between a blur and the operator it belongs to
+BORDER = "border_"  # how the names of nodes begin, inside a recorded blur, that work on its border alone
 
 
 def weight_of(node: Node) -> Tensor:
@@ -42,7 +43,16 @@ def is_blur(editor: GraphEditor, node: Node) -> bool:
 
 def is_recorded(editor: GraphEditor, node: Node) -> bool:
     """Whether a node is part of a blur that an earlier run wrote: of what is no convolution, only its record tells."""
-    return any(node.name.startswith(f"{name.rpartition('/')[0]}/") for name in recorded(editor.model, BLURS))
+    return _in_recorded(editor.model, node.name)
+
+
+def is_border(model: Model, node: str) -> bool:
+    """Whether a node, by name, works on the border of a recorded blur alone: the map does not pass through it."""
+    return node.rpartition("/")[2].startswith(BORDER) and _in_recorded(model, node)
+
+
+def _in_recorded(model: Model, node: str) -> bool:
+    return any(node.startswith(f"{name.rpartition('/')[0]}/") for name in recorded(model, BLURS))
 
 
 def samplers(model: Model) -> dict[str, tuple[int, ...]]:
@@ -63,6 +73,8 @@ def produced_by_blur(editor: GraphEditor, tensor: Tensor, sliced: bool = False) 
             return False
         if strides := samplers(editor.model).get(producer.name):
             return max(strides) == 1
+        if producer.op == "AveragePool" and is_recorded(editor, producer):
+            return max(ints(producer, "strides")) == 1
         if producer.op not in passed:
             break
         tensor = producer.inputs[0]

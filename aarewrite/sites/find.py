@@ -17,6 +17,8 @@ from aarewrite.model.types import Node, Tensor, in_default_domain, integer, ints
 from aarewrite.sites.existing_blurs import (
     FEWEST_INPUTS,
     Describe,
+    is_border,
+    is_recorded,
     is_wavelet,
     produced_by_blur,
     read_by_blurs,
@@ -65,7 +67,7 @@ def node_names(editor: GraphEditor) -> dict[int, str]:
 def _look_at(
     editor: GraphEditor, shapes: Shapes, flow: Flow, blurs: Describe, scope: Scope, node: Node, name: str
 ) -> Located | Source | None:
-    if len(node.inputs) < FEWEST_INPUTS.get(node.op, 1) or not node.outputs:
+    if len(node.inputs) < FEWEST_INPUTS.get(node.op, 1) or not node.outputs or is_border(editor.model, node.name):
         return None
     sizes = shapes.spatial(scope, node.inputs[0]), shapes.spatial(scope, node.outputs[0])
 
@@ -82,6 +84,8 @@ def _look_at(
         return blur
     if not _samples(node, window, *sizes):
         return None
+    if node.op == "AveragePool" and is_recorded(editor, node):
+        return source("a blur already: left as it is")
     if is_wavelet(editor, node, window):
         return source("a Haar wavelet transform: loses nothing, left as it is")
     return _site(editor, shapes, flow, scope, node, name, window)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from aarewrite.model.graph import GraphEditor, Scope
 from aarewrite.model.shapes import Shapes, TensorType
 from aarewrite.model.types import Node, Tensor, ints
+from aarewrite.sites.existing_blurs import is_border
 from aarewrite.windows import Axes, Sizes
 
 
@@ -76,6 +77,8 @@ class Flow:
             self._states[id(target)] = state
 
     def _after(self, node: Node) -> State:
+        if is_border(self._editor.model, node.name):
+            return State((), True)
         inputs = [t for t in node.inputs if t.name and not self._editor.is_constant(t)]
         states = [self._states.get(id(tensor), START) for tensor in inputs]
         strides = [state.stride for state in states]

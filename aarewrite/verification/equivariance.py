@@ -24,7 +24,7 @@ from aarewrite.model.index import OpenGraph, label, open_graph
 from aarewrite.model.model_file import load
 from aarewrite.model.runner import Model
 from aarewrite.model.types import Tensor
-from aarewrite.sites.existing_blurs import samplers
+from aarewrite.sites.existing_blurs import is_border, samplers
 from aarewrite.sites.regions import pointwise_region
 from aarewrite.verification.statistics import Mean, Tally
 
@@ -99,6 +99,8 @@ def find_layers(graph: OpenGraph) -> tuple[FoundLayer, ...]:
     made = {tensor.name: tensor for node in editor.scopes[0].nodes for tensor in node.outputs}
     reached: dict[str, int | None] = {}  # tensor -> the last downsampling layer in front of it
     for node in graph.proto.graph.node:
+        if is_border(editor.model, node.name):
+            continue
         behind = (reached.get(name) for name in node.input)
         parent = max((index for index in behind if index is not None), default=None)
         before, after = (graph.spatial(names[0]) if names else None for names in (node.input, node.output))

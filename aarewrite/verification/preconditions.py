@@ -13,7 +13,7 @@ import onnx
 
 from aarewrite.model.index import Attributes, OpenGraph, attributes, label
 from aarewrite.model.model_file import load
-from aarewrite.sites.existing_blurs import samplers
+from aarewrite.sites.existing_blurs import is_border, samplers
 
 WINDOW_OPS = {"Conv", "MaxPool", "AveragePool", "LpPool", "QLinearConv", "ConvInteger", "ConvTranspose"}
 
@@ -33,8 +33,11 @@ def find_violations(graph: OpenGraph) -> tuple[Violation, ...]:
     Strided layers are named only where the size does not divide; that a divisible stride still aliases
     is what the measurement shows.
     """
-    found, filters = [], samplers(load(graph.proto))
+    model = load(graph.proto)
+    found, filters = [], samplers(model)
     for node in graph.proto.graph.node:
+        if is_border(model, node.name):
+            continue
         given = attributes(node)
         reasons: tuple[str | None, ...] = ()
         if node.op_type in WINDOW_OPS:

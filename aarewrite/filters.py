@@ -131,9 +131,10 @@ def is_blur_kernel(weight: npt.NDArray[np.generic]) -> bool:
     return bool(response.max() <= 1 + max(ripple, tolerance))
 
 
-def axis_taps(kernel: npt.NDArray[np.generic]) -> list[npt.NDArray[np.float64]] | None:
-    """The taps along each axis, sum 1, of a kernel that is their outer product; None where it is none."""
+def axis_taps(kernel: npt.NDArray[np.generic], tolerance: float = 1e-3) -> list[npt.NDArray[np.float64]] | None:
+    """The taps along each axis, sum 1, of a kernel that is their outer product within `tolerance` of its largest tap;
+    None where it is none."""
     whole = np.asarray(kernel, dtype=np.float64)
     axes = range(whole.ndim)
     sums = [whole.sum(axis=tuple(other for other in axes if other != axis)) for axis in axes]
-    return sums if np.allclose(outer(sums), whole, atol=1e-3 * np.abs(whole).max()) else None
+    return sums if np.allclose(outer(sums), whole, rtol=0, atol=tolerance * np.abs(whole).max()) else None

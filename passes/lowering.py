@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import onnx
 
-from aarewrite.filters import outer
+from aarewrite.filters import axis_taps
 from aarewrite.model.graph import GraphEditor, Scope
 from aarewrite.model.shapes import Shapes
 from aarewrite.model.types import Array, Node, Tensor, ints, text
@@ -137,14 +136,14 @@ def _padded_blur(editor: GraphEditor, shapes: Shapes, scope: Scope, conv: Node) 
         return None
     spatial = kernel.ndim - 2
     rank = spatial + 2
-    taps = _axis_taps(np.asarray(kernel[0, 0], dtype=np.float64))
+    taps = axis_taps(kernel[0, 0], TOLERANCE)
     if taps is None or len(amounts) != 2 * rank or any((*amounts[:2], *amounts[rank : rank + 2])) or min(amounts) < 0:
         return None
     return PaddedBlur(
         scope=scope,
         pad=pad,
         conv=conv,
-        taps=taps,
+        taps=tuple(taps),
         strides=tuple(ints(conv, "strides", [1] * spatial)),
         begin=tuple(amounts[2:rank]),
         end=tuple(amounts[rank + 2 :]),
@@ -163,9 +162,3 @@ def _amounts(editor: GraphEditor, pad: Node) -> list[int] | None:
         return None
     value = editor.constant_value(pad.inputs[1])
     return None if value is None else [int(amount) for amount in value.reshape(-1)]
-
-
-def _axis_taps(kernel: Array) -> tuple[Array, ...] | None:
-    """The taps of each axis, None where the kernel is not their outer product."""
-    taps = tuple(kernel.sum(tuple(a for a in range(kernel.ndim) if a != axis)) for axis in range(kernel.ndim))
-    return taps if np.allclose(outer(taps), kernel, rtol=0, atol=TOLERANCE * np.abs(kernel).max()) else None

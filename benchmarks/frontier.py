@@ -5,7 +5,8 @@
 
 Every candidate of `--steady` and the opt-in ones. Photographs are split into two halves: what is repaired is fitted to
 some of one half and judged on the other, then the other way round, so that all of them are judged once. Every figure
-is a paired change from the untouched model on the same views, with its 95 % interval over photographs. What was
+is a paired change from the untouched model on the same views, with its 95 % interval over photographs. Sizes that a
+model leaves open are fixed, as for deployment: half a blur has a form without Pad only where they are known. What was
 measured lies in FOLDER and is not measured again; `--table` prints Markdown, and times every model anew (interleaved,
 medians): run it on an idle machine.
 """
@@ -75,6 +76,15 @@ def opened(subject: Subject, folder: Path) -> Setup:
     return open_setup(path, images, labels=images / "labels.csv", preprocess=subject.preprocess, size=size, seed=SEED)
 
 
+def fixed(subject: Subject) -> onnx.ModelProto:
+    """The model with its sizes written down, as it is deployed: forms of a blur that need to know them can be taken."""
+    model = onnx.load(SHARED / "models" / subject.file)
+    dims = model.graph.input[0].type.tensor_type.shape.dim
+    for axis, size in enumerate(subject.size, start=1 if dims[3].dim_value == 3 else 2):
+        dims[axis].dim_value = size
+    return model
+
+
 def crops(setup: Setup, model: onnx.ModelProto, indices: list[int], pairs: int) -> np.ndarray:
     """Consistency of whole-pixel crops, one value an image: the paper's protocol."""
     canvases, found = from_setup(setup), []
@@ -92,7 +102,7 @@ def measure(key: str, folder: Path, names: list[str], pairs: int) -> None:
     """Measure every candidate of one model that is not in the folder yet."""
     subject = SUBJECTS[key]
     setup = opened(subject, folder)
-    original = onnx.load(SHARED / "models" / subject.file)
+    original = fixed(subject)
     canvases = from_setup(setup)
     shapes = {canvases.input: (1, *setup.spec.shape(setup.geometry.size, channels=3))}
     order = np.random.default_rng(SEED).permutation(len(setup.data))
@@ -139,7 +149,7 @@ def table(key: str, folder: Path) -> list[str]:
     """The frontier of one model as Markdown, every model timed anew."""
     subject = SUBJECTS[key]
     setup = opened(subject, folder)
-    original, canvases = onnx.load(SHARED / "models" / subject.file), from_setup(setup)
+    original, canvases = fixed(subject), from_setup(setup)
     found = {one.name: read(folder, key, one.name) for one in (UNTOUCHED, *candidates())}
     found = {name: values for name, values in found.items() if values}
     before = found.pop(UNTOUCHED.name)

@@ -45,7 +45,7 @@ def batches() -> Batches:
 def test_every_candidate_is_a_recipe_of_its_own() -> None:
     assert len(BY_NAME) == len(candidates()) > 8
     for candidate in candidates():
-        assert load_recipe("aligned").with_options(**candidate.recipe) != load_recipe("aligned")
+        assert load_recipe("aligned").with_options(**candidate.recipe) != load_recipe("aligned") or candidate.repair
         load_recipe("aligned").with_options(**candidate.then)
     assert [candidate.name for candidate in candidates() if candidate.opt_in] == ["anchor in place"]
 

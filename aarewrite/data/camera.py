@@ -83,7 +83,11 @@ def draw_camera_pairs(
             rng = np.random.default_rng((seed, index, code, number))
             step, *fractions = rng.uniform(-1, 1, (3, 2))
             blend = min(severity, 1.0) if condition in ("shift", "mixed") else 0.0
-            step = np.rint(step) + blend * (step - np.rint(step))
+            whole = np.rint(step)
+            if not whole.any():  # a view that does not move shows nothing
+                longer = int(np.abs(step).argmax())
+                whole[longer] = math.copysign(1, step[longer])
+            step = whole + blend * (step - whole)
             first, second = (
                 _inside(np.add(base, whole), 0.5 * blend * fraction, span)
                 for whole, fraction in zip(far, fractions, strict=True)

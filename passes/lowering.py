@@ -36,7 +36,7 @@ class PaddedBlur:
         mode: "reflect" or "edge".
         channels: None where unknown.
         size: Of the map that is padded.
-        dtype: Of the map, an ONNX element type; 0 where unknown.
+        dtype: Of the map, an ONNX element type.
     """
 
     scope: Scope
@@ -150,7 +150,7 @@ def _padded_blur(editor: GraphEditor, shapes: Shapes, scope: Scope, conv: Node) 
         mode=mode,
         channels=kernel.shape[0],
         size=shapes.spatial(scope, pad.inputs[0], spatial),
-        dtype=shapes.of(scope, pad.inputs[0]).dtype or 0,
+        dtype=int(onnx.helper.np_dtype_to_tensor_dtype(kernel.dtype)),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import sys
 import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound="DataclassInstance")
 Value = typing.TypeVar("Value")
 Table = Mapping[str, object]
+LARGEST = 2**63 - 1  # whole number
 Json = dict[str, typing.Any]  # plain values, as JSON has them
 
 NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
@@ -125,8 +127,9 @@ _hints = functools.cache(typing.get_type_hints)
 def _fits(value: object, kind: object) -> bool:
     if typing.get_origin(kind) is tuple:
         return isinstance(value, tuple) and all(_fits(one, typing.get_args(kind)[0]) for one in value)
-    if kind is float:
-        return type(value) in (int, float)
+    if kind in (int, float):  # neither NaN nor infinity, and nothing that overflows where it is calculated with
+        most = LARGEST if kind is int else sys.float_info.max
+        return type(value) in (int, kind) and abs(typing.cast(float, value)) <= most
     return type(value) is kind if isinstance(kind, type) else True
 
 

@@ -5,18 +5,23 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import stat
 import sys
 import tempfile
+import threading
+import time
 import unicodedata
 import uuid
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from aarewrite.errors import UsageError
 
 STDOUT = "-"
 PIECE = 1 << 20  # bytes
+OLD = 10  # seconds; before, a file may be so new that its process has not taken it yet
 NO_FILES = {
     stat.S_IFDIR: "a folder", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFIFO: "a fifo",
     stat.S_IFSOCK: "a socket",
@@ -71,21 +76,76 @@ def check_outputs(
 def atomic_file(path: Path) -> Iterator[Path]:
     """A temporary file that takes the place of `path` only when the block ends well.
 
-    A link is followed: the file it leads to is replaced. A file that exists keeps its mode.
+    A link is followed: the file it leads to is replaced. A file that exists keeps its mode. A signal that asks the
+    process to end does so when the temporary file is gone.
 
     Raises:
         UsageError: The place cannot be written, or is no file.
     """
-    with _target(path) as target:
+    with _ending_tidily(), _target(path) as target:
+        _sweep(target.parent)
         temporary = target.with_name(f".aarewrite-{uuid.uuid4().hex}.part")
-        temporary.touch(0o600 if target.exists() else 0o666, exist_ok=False)
         try:
-            yield temporary
+            descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600 if target.exists() else 0o666)
+            with open(descriptor, "rb") as held:
+                _lock(held)
+                yield temporary
             if target.exists():
                 shutil.copymode(target, temporary)
             os.replace(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+class _Ended(BaseException):
+    """A signal asks the process to end."""
+
+
+@contextlib.contextmanager
+def _ending_tidily() -> Iterator[None]:
+    """In the block, signals that would end the process at once let it leave the block before they do."""
+    known = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # Windows has one
+    numbers = [number for number in known if signal.getsignal(number) is signal.SIG_DFL]  # nohup sets SIGHUP aside
+    if threading.current_thread() is not threading.main_thread() or not numbers:
+        yield
+        return
+
+    def end(number: int, frame: object) -> None:
+        for one in numbers:
+            signal.signal(one, signal.SIG_IGN)  # once is enough
+        raise _Ended(number)
+
+    for number in numbers:
+        signal.signal(number, end)
+    ended = None
+    try:
+        yield
+    except _Ended as error:
+        ended = int(error.args[0])
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+    if ended is not None:
+        os.kill(os.getpid(), ended)
+
+
+def _lock(file: BinaryIO) -> bool:
+    """Take a file for as long as it is open; whether nobody has it. The system gives back what a killed process had."""
+    try:
+        import fcntl  # not on Windows
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError):
+        return False
+    return True
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the temporary files that processes which were killed have left in a folder: old, and held by nobody."""
+    for left in folder.glob(".aarewrite-*.part"):
+        with contextlib.suppress(OSError), left.open("rb") as file:
+            if time.time() - left.stat().st_mtime > OLD and _lock(file):
+                left.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, pieces: Iterable[bytes]) -> None:

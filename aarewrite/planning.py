@@ -221,7 +221,7 @@ def _parse_site(entry: Json) -> tuple[SitePass, str]:
 def _parse_stages(table: object) -> list[StagePass]:
     stages = []
     for entry in table if isinstance(table, list) else [table]:
-        if not isinstance(entry, Mapping) or entry.get("do") not in STAGE_PASSES:
+        if not isinstance(entry, Mapping) or str(entry.get("do")) not in STAGE_PASSES:
             raise UsageError(f'plan: stage {entry!r}: no "do" of {", ".join(STAGE_PASSES)}')
         stages.append(read(STAGE_PASSES[entry["do"]], entry, f"plan: stage {entry['do']!r}", also=("do",)))
     return stages

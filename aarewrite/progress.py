@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from aarewrite.texts import printable
+
 BAR = 24  # columns
 PAUSE = 0.1  # seconds between two drawings
 
@@ -40,7 +42,7 @@ class Bar:
         """Draw over what stands there; an empty line leaves no trace."""
         if self.shown:
             width = shutil.get_terminal_size().columns - 1
-            print("\r" + line[:width].ljust(width), end="" if line else "\r", file=sys.stderr, flush=True)
+            print("\r" + printable(line)[:width].ljust(width), end="" if line else "\r", file=sys.stderr, flush=True)
 
 
 @contextmanager

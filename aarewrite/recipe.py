@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -20,6 +21,7 @@ from aarewrite.passes import SITE_PASSES, STAGE_PASSES
 from aarewrite.passes.contract import Asked, SiteOptions, StagePass
 from aarewrite.passes.low_passes import check_filter
 from aarewrite.targets.support import TARGETS
+from aarewrite.texts import parsed, read_toml
 
 BUILT_IN = ("aligned", "calibrated", "zhang2019", "zhang2019-resnet", "timm", "composer")
 STAGE_KEYS = {entry.name: entry.default for kind in STAGE_PASSES.values() for entry in dataclasses.fields(kind.Options)}
@@ -133,10 +135,7 @@ def load_recipe(name_or_file: str | Path | Recipe) -> Recipe:
     path = Path(name_or_file)
     if not path.is_file():
         raise UsageError(f"no recipe {str(name_or_file)!r}", f"choose one of {', '.join(BUILT_IN)} or a TOML file")
-    try:
-        return parse_recipe(path.read_text("utf-8"), path.stem)
-    except UnicodeDecodeError:
-        raise UsageError(f"{path}: not a text file") from None
+    return recipe_from_dict(read_toml(path), path.stem)
 
 
 def parse_recipe(text: str, name: str) -> Recipe:
@@ -145,11 +144,8 @@ def parse_recipe(text: str, name: str) -> Recipe:
     Raises:
         UsageError: The text is not TOML, or has an unknown key or a wrong value.
     """
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"recipe {name}: {error}") from None
-    return recipe_from_dict(table, name)
+    table = parsed(text, tomllib.loads, "TOML", f"recipe {name}")
+    return recipe_from_dict(typing.cast(Table, table), name)
 
 
 def recipe_from_dict(table: Table, name: str) -> Recipe:

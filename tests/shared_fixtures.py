@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -30,3 +33,12 @@ def folder(tmp_path):
         pixels = np.random.default_rng(i).integers(0, 255, (30, 40, 3), dtype=np.uint8)
         image.fromarray(pixels).save(path / f"{i:02}.png")
     return path
+
+
+@pytest.fixture
+def hostile():
+    """The folder of small files that mean harm."""
+    shared = os.environ.get("AAREWRITE_SHARED")
+    if not shared:
+        pytest.skip("AAREWRITE_SHARED is not set")
+    return Path(shared) / "cases" / "hostile"

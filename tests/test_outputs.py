@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import stat
 import subprocess
@@ -269,3 +270,95 @@ def test_a_reader_that_leaves_is_not_the_page_that_cannot_be_written(home: Path)
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
     assert done.stdout == "{"
     assert "cannot be written" not in done.stderr
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from aarewrite.outputs import atomic_file
+with atomic_file(Path(sys.argv[1])) as temporary:
+    temporary.write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_one(tmp_path: Path) -> None:
+    target = tmp_path / "out.onnx"
+    target.write_bytes(b"old")
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(target)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert target.read_bytes() == b"old"
+    (left,) = files(tmp_path) - {"out.onnx"}
+    with atomic_file(target) as temporary:
+        temporary.write_bytes(b"new")
+    assert files(tmp_path) == {"out.onnx", left}  # so new that its process may be about to take it
+    os.utime(tmp_path / left, (0, 0))
+    with atomic_file(target) as temporary:
+        temporary.write_bytes(b"newer")
+    assert files(tmp_path) == {"out.onnx"}
+    assert target.read_bytes() == b"newer"
+
+
+def test_what_another_process_is_writing_is_left_alone(tmp_path: Path) -> None:
+    """Two at once on one output: each has a file of its own, and the last one's is there, whole."""
+    target = tmp_path / "out.onnx"
+    with atomic_file(target) as slow:
+        slow.write_bytes(b"slow")
+        os.utime(slow, (0, 0))
+        with atomic_file(target) as fast:
+            fast.write_bytes(b"fast")
+        assert target.read_bytes() == b"fast"
+        assert slow.exists()
+    assert target.read_bytes() == b"slow"
+    assert files(tmp_path) == {"out.onnx"}
+
+
+def test_a_full_disk_keeps_the_old_output(path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    target = path.with_name("out.onnx")
+    target.write_bytes(b"old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, before[1]))
+    try:
+        outcome = aa(path, "-q", "-o", target)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    failed(outcome, 2, f"{target}: cannot be written (File too large)")
+    assert target.read_bytes() == b"old"
+    assert files(path.parent) == {"net.onnx", "out.onnx"}
+
+
+@pytest.mark.parametrize("ending", ["SIGTERM", "SIGHUP"])
+def test_a_process_that_is_asked_to_end_tidies_up_and_ends_by_that_signal(tmp_path: Path, ending: str) -> None:
+    target = tmp_path / "out.onnx"
+    target.write_bytes(b"old")
+    code = KILLED.replace("SIGKILL", ending).replace(
+        "temporary:", "temporary, atomic_file(Path(sys.argv[2])) as second:"
+    )
+    ended = subprocess.run([sys.executable, "-c", code, str(target), str(tmp_path / "more")], check=False)
+    assert ended.returncode == -getattr(signal, ending)
+    assert target.read_bytes() == b"old"
+    assert files(tmp_path) == {"out.onnx"}
+
+
+def test_signals_that_others_handle_are_left_to_them(tmp_path: Path) -> None:
+    seen: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+    try:
+        with atomic_file(tmp_path / "out.onnx") as temporary:
+            temporary.write_bytes(b"new")
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert seen == [signal.SIGTERM]
+    assert (tmp_path / "out.onnx").read_bytes() == b"new"
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_DFL
+
+
+def test_an_interrupt_leaves_nothing_half_done(path: Path) -> None:
+    target = path.with_name("out.onnx")
+    target.write_bytes(b"old")
+    with mock.patch.object(os, "replace", side_effect=KeyboardInterrupt):
+        failed(aa(path, "-q", "-o", target), 130, "interrupted")
+    assert target.read_bytes() == b"old"
+    assert files(path.parent) == {"net.onnx", "out.onnx"}

@@ -49,7 +49,7 @@ def test_own_toml_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("filter = ", "recipe mine: Invalid value"),
+        ("filter = ", "recipe mine: not valid TOML (Invalid value"),
         ("filter = 9", "recipe mine: filter = 9 is not one of 1, 2, 3, 4, 5, 6, 7"),
         ("filter = 0", "recipe mine: filter = 0 is not one of"),
         ("filter = true", "recipe mine: filter = True is not one of"),

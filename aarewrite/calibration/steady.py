@@ -30,6 +30,7 @@ from aarewrite.options import Json
 from aarewrite.outputs import write_bytes
 from aarewrite.progress import Bar, progress_bar
 from aarewrite.rewriting.pipeline import ModelSource
+from aarewrite.texts import read_json
 from aarewrite.verification.plausible import preprocessing_doubt
 from aarewrite.verification.statistics import BETTER, judgement
 from aarewrite.version import __version__
@@ -273,12 +274,9 @@ class _Measured:
         """What an earlier run of the same request left; nothing where the file is of another request."""
         rows: dict[str, Json] = {}
         if path is not None and path.is_file():
-            try:
-                table = json.loads(path.read_text("utf-8"))
-            except (OSError, ValueError) as error:
-                raise UsageError(f"{path}: cannot be resumed ({error})", "remove it") from None
+            table = read_json(path, "it cannot be resumed: remove it")
             if isinstance(table, dict) and table.get("key") == key:
-                rows = table["rows"]
+                rows = table.get("rows", {})
         return cls(path, key, rows)
 
     def of(self, name: str) -> Steadiness | None:

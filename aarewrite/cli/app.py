@@ -20,9 +20,11 @@ from aarewrite.cli.rewrite import OWNERS, rewrite
 from aarewrite.cli.stream import stream
 from aarewrite.cli.verify import OWNERS_OF_VERIFY, verify
 from aarewrite.errors import AarewriteError, UsageError
+from aarewrite.texts import printable
 from aarewrite.version import __version__
 
 INTERRUPTED = 130
+LONGEST_LINE = 2000  # characters of an error
 # And whose options mean nothing alone.
 COMMANDS = {"rewrite": OWNERS, "verify": OWNERS_OF_VERIFY, "inspect": {}, "bench": {}, "stream": {}}
 
@@ -83,6 +85,8 @@ def main() -> None:
         _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
         _fail("stdout was closed before everything was printed", 1)
+    except MemoryError:
+        _fail("it takes more memory than there is; give smaller sizes or fewer samples", 3)
     except Exception as error:
         if hasattr(error, "format_message"):  # a usage error of typer's own parser
             _fail(error.format_message(), 2)
@@ -94,5 +98,8 @@ def main() -> None:
 
 
 def _fail(message: str, status: int) -> NoReturn:
-    print("aarewrite: error: " + " ".join(message.split()), file=sys.stderr)
+    line = printable(" ".join(message.split()))
+    if len(line) > LONGEST_LINE:
+        line = f"{line[: LONGEST_LINE // 2]} ... {line[-LONGEST_LINE // 2 :]}"
+    print(f"aarewrite: error: {line}", file=sys.stderr)
     sys.exit(status)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +12,7 @@ from typer.core import TyperOption
 
 from aarewrite.errors import UsageError
 from aarewrite.outputs import STDOUT, check_outputs
+from aarewrite.texts import number
 
 if TYPE_CHECKING:
     from aarewrite.model.model_file import Model
@@ -56,7 +58,8 @@ def say_owners(params: Iterable[object], owners: Rules) -> None:
 
 
 def refuse_idle(ctx: Context, owners: Rules, excludes: Rules) -> None:
-    """Refuse an option that was given, be it with its default's value, and that would do nothing.
+    """Refuse an option that was given, be it with its default's value, and that would do nothing; and numbers that
+    are none.
 
     Raises:
         UsageError: The message names it, and its owner or what excludes it.
@@ -64,6 +67,9 @@ def refuse_idle(ctx: Context, owners: Rules, excludes: Rules) -> None:
     options = {param.name or "": param.opts[0] for param in ctx.command.params}
     sources = {name: ctx.get_parameter_source(name) for name in options}
     given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    for name in given:
+        if isinstance(value := ctx.params[name], float) and not math.isfinite(value):
+            raise UsageError(f"{options[name]} {value}: out of range", "give a number")
     for name in given:
         option, needed = options[name], owners.get(name, ())
         if needed and not set(needed) & set(given):
@@ -128,9 +134,8 @@ def parse_inputs(texts: list[str] | None) -> dict[str, tuple[int, ...]]:
 
 def parse_sizes(text: str) -> tuple[int, ...]:
     """240x320 as (240, 320); () for what is no such text."""
-    sizes = text.lower().split("x")
-    good = all(size.isascii() and size.isdigit() and int(size) > 0 for size in sizes)
-    return tuple(map(int, sizes)) if good else ()
+    sizes = [number(size) or 0 for size in text.lower().split("x")]
+    return tuple(sizes) if all(sizes) else ()
 
 
 def parse_names(text: str | None) -> tuple[str, ...] | None:

@@ -15,6 +15,7 @@ from aarewrite.cli.inspect import tell_plan
 from aarewrite.cli.steady import write_steadiest
 from aarewrite.errors import CheckFailed, UsageError
 from aarewrite.outputs import STDOUT, text_output
+from aarewrite.texts import number, printable, read_json
 
 if TYPE_CHECKING:
     from aarewrite.calibration.run import Calibrated
@@ -116,7 +117,7 @@ def rewrite(
     max_disagreement: Annotated[
         float | None, Option(help="Largest share of other answers than the original's.")
     ] = None,
-    crops: Annotated[int, Option(help="Random crops of each sample.", min=1)] = 1,
+    crops: Annotated[int, Option(help="Random crops of each sample.", min=1, max=10_000)] = 1,
     hold_out: Annotated[float, Option(help="Share of samples to judge by.", show_default="1/3")] = 1 / 3,
     force: Annotated[bool, Option("--force", help="Write a result that is not better.")] = False,
     verbose: Annotated[bool, Option("--verbose", help="One row per layer.")] = False,
@@ -128,8 +129,9 @@ def rewrite(
 
     options.refuse_idle(ctx, OWNERS, EXCLUDES)
     recipe_name = recipe or ("aligned" if calibrate is None else "calibrated")
+    taps = number(filter or "")
     how: Options = {
-        "filter": int(filter) if filter and filter.isdecimal() else filter, "pad": pad, "placement": placement,
+        "filter": filter if taps is None else taps, "pad": pad, "placement": placement,
         "first_conv": first_conv, "max_window": max_window, "views": views, "views_of": views_of,
         "target": target, "anchor": anchor, "anchor_origin": anchor_origin or None, "anchor_phases": anchor_phases,
         "only": only or [], "skip": skip or [],
@@ -207,18 +209,13 @@ def rewrite(
         if destination is not None:
             (model_file.save if changed else model_file.copy_unchanged)(rewritten if changed else loaded, destination)
     if show and destination is not None:
-        typer.echo(f"wrote {destination}" + ("" if changed else ", equal to the input: nothing to rewrite"))
+        typer.echo(printable(f"wrote {destination}") + ("" if changed else ", equal to the input: nothing to rewrite"))
         if result.plan.rewrites and calibrated is None:
             typer.echo(UNTRAINED, err=True)
 
 
 def _read_plan(path: Path) -> Mapping[str, object]:
-    try:
-        table = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from None
-    except ValueError as error:
-        raise UsageError(f"{path}: not JSON ({error})", "make a plan with --dry-run --json FILE") from None
+    table = read_json(path, "make a plan with --dry-run --json FILE")
     if not isinstance(table, dict):
         raise UsageError(f"{path}: not a plan", "make one with --dry-run --json FILE")
     return table

@@ -11,6 +11,7 @@ import typer
 
 from aarewrite.errors import CheckFailed
 from aarewrite.outputs import text_output
+from aarewrite.texts import printable
 
 if TYPE_CHECKING:
     from aarewrite.model.model_file import Model
@@ -44,7 +45,8 @@ def write_steadiest(
         )  # fmt: skip
     except KeyboardInterrupt:
         if resume is not None and resume.exists():
-            typer.echo(f"note: {resume} holds what was measured; the same command goes on from there", err=True)
+            kept = printable(str(resume))
+            typer.echo(f"note: {kept} holds what was measured; the same command goes on from there", err=True)
         raise
     if show:
         from aarewrite.show.frontier_table import print_steady
@@ -59,4 +61,4 @@ def write_steadiest(
     if resume is not None:
         resume.unlink(missing_ok=True)
     if show:
-        typer.echo(f"wrote {target}")
+        typer.echo(printable(f"wrote {target}"))

@@ -11,6 +11,7 @@ from aarewrite.cli import options
 from aarewrite.errors import UsageError
 from aarewrite.outputs import STDOUT, text_output
 
+MOST = 10_000  # of what is made several times a sample
 OWNERS_OF_VERIFY: options.Rules = {"heat_map": ("layers",)}
 
 
@@ -41,7 +42,9 @@ def verify(
     conditions: Annotated[
         str | None, Option(help="The camera's: any of shift,noise,jpeg,scale,rotation,resize,mixed. [default: all]")
     ] = None,
-    camera_pairs: Annotated[int, Option(help="Pairs of the camera's views near and far, an image and condition.")] = 1,
+    camera_pairs: Annotated[
+        int, Option(help="Pairs of the camera's views near and far, an image and condition.", max=MOST)
+    ] = 1,
     max_shift: options.MaxShift = None,
     layers: options.Layers = False,
     heat_map: Annotated[str | None, Option(help="Layer whose heat map over shifts is drawn.")] = None,
@@ -62,7 +65,7 @@ def verify(
         bool, Option("--strict", help="Stop at a sample that cannot be read as it is, instead of listing it.")
     ] = False,
     pairs: Annotated[
-        int, Option("--crop-pairs", help="Pairs of views an image for the consistency; the paper has 1.")
+        int, Option("--crop-pairs", help="Pairs of views an image for the consistency; the paper has 1.", max=MOST)
     ] = 1,
 ) -> None:
     """Measure how shift-invariant a model is, and how its numbers compare with another's."""
@@ -74,15 +77,14 @@ def verify(
     sizes = None if size is None else options.parse_sizes(size)
     if sizes == ():
         raise UsageError(f"--size {size}: not a size", "write 224 or 240x320")
-    if report or json:
-        models = [("the input itself", load(model))]
-        if against is not None and Path(against).suffix != ".npz":
-            models.append(("the model of --against", load(against)))
-        reads: dict[str, str | Path | None] = {
-            "--data": data, "--pairs": own_pairs, "--against": against, "--labels": labels, "--preprocess": preprocess,
-        }  # fmt: skip
-        options.check_files(models, reads, [("--json", json), ("--report", report)])
-        del models
+    models = [("the input itself", load(model))]  # says what is wrong with it, before anything runs it
+    if against is not None and Path(against).suffix != ".npz":
+        models.append(("the model of --against", load(against)))
+    reads: dict[str, str | Path | None] = {
+        "--data": data, "--pairs": own_pairs, "--against": against, "--labels": labels, "--preprocess": preprocess,
+    }  # fmt: skip
+    options.check_files(models, reads, [("--json", json), ("--report", report)])
+    del models
     found = measure(
         model, data, against=against, labels=labels, preprocess=preprocess, provider=provider,
         protocols=options.parse_names(protocol), severity=severity, conditions=options.parse_names(conditions),

@@ -116,6 +116,6 @@ def _class(entry: _Entry) -> object:
         return said
     try:
         table = json.loads(text(".json") or "null")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return next((table[key] for key in LABEL_COLUMNS if key in table), None) if isinstance(table, Mapping) else None

@@ -15,10 +15,12 @@ from aarewrite.data.noise import pink_noise
 from aarewrite.data.preprocess import Preprocess, channels_last, to_model_units
 from aarewrite.errors import CannotHandle, UsageError
 from aarewrite.model.runner import InputSpec
+from aarewrite.model.runtime import LARGEST_INPUT
 from aarewrite.model.types import DType
 
 CANVAS_RATIO = 256 / 224  # R. Zhang, ICML 2019: crops of 224 from a canvas of 256
 LONGEST = 8  # of a picture's side, in canvases: what lies further out is cut off before it is scaled
+UNKNOWN_SIZE = {1: 1024, 2: 224, 3: 32}  # where neither model nor data say it, by the number of axes
 SMALLEST_SLACK = 4  # room for one pixel to every side even where 8/7 of the size gives less
 
 
@@ -88,6 +90,11 @@ def plan_geometry(spec: InputSpec, data: Data, recipe: Preprocess, size: Sequenc
         for fixed, own, have in zip(spec.size, asked, found, strict=True)
     )
     wanted = canvas_around(chosen)
+    if math.prod(wanted) * (spec.channels or 1) > LARGEST_INPUT:
+        raise CannotHandle(
+            f"input {spec.name!r} ({spec.describe()}): a sample of {'x'.join(map(str, chosen))} is too large",
+            "set a smaller --size where the model leaves it open",
+        )
     if stored is None:
         return Geometry(chosen, wanted)
     if any(have < need for have, need in zip(stored, chosen, strict=True)):
@@ -108,7 +115,7 @@ def canvas_around(size: Sequence[int]) -> tuple[int, ...]:
 
 def _size_from(stored: int | None, spec: InputSpec) -> int:
     if stored is None:
-        return 224 if len(spec.axes) == 2 else 1024
+        return UNKNOWN_SIZE[len(spec.axes)]
     size = round(stored / CANVAS_RATIO)
     return size - size % 8 if size >= 16 else stored  # networks with skips want a divisible size
 

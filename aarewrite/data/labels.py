@@ -72,7 +72,7 @@ def read_table(path: str | Path) -> Table:
             found = list(_json_rows(file)) if lines else _csv_rows(file)
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file", "name an existing .csv or .jsonl") from None
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError, RecursionError, csv.Error) as error:
         kind = "JSON Lines" if lines else "CSV"
         raise UsageError(f"{path}: not a readable {kind} ({error})", "correct the file") from None
     if not found:

@@ -7,14 +7,16 @@ import numpy as np
 from aarewrite.data.arrays import Array, along
 from aarewrite.data.dataset import Data, Loaded
 from aarewrite.errors import UsageError
+from aarewrite.texts import number
 
 
 def open_noise(text: str, limit: int | None, seed: int) -> Data:
     """Open `synthetic` or `synthetic:N`; `UsageError` for an N that is no count."""
-    number = text.partition(":")[2] or "64"
-    if not number.isdigit() or int(number) < 1:
-        raise UsageError(f"--data {text}: {number!r} is not a count", "write synthetic:64")
-    count = min(int(number), limit or int(number))
+    given = text.partition(":")[2] or "64"
+    wanted = number(given)
+    if not wanted:
+        raise UsageError(f"--data {text}: {given!r} is not a count", "write synthetic:64")
+    count = min(wanted, limit or wanted)
     return Data(
         "synthetic",
         f"{count} synthetic 1/f noise samples (seed {seed}), not real data",

@@ -96,5 +96,5 @@ def _hub_names(metadata: Mapping[bytes, bytes] | None, label: str) -> dict[int, 
     try:
         names = json.loads((metadata or {})[b"huggingface"])["info"]["features"][label]["names"]
         return dict(enumerate(map(str, names)))
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         return {}

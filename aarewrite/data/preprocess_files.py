@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 from aarewrite.data.preprocess import PRESETS, Preprocess
 from aarewrite.errors import UsageError
 from aarewrite.options import read
+from aarewrite.texts import read_json, read_toml
 
 HUB_FILES = ("preprocessor_config.json", "config.json")
 FILTERS = dict(enumerate(("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")))  # by Pillow's numbers
@@ -32,12 +31,7 @@ def load_preprocess(choice: str) -> Preprocess:
     if not choice.endswith(".toml"):
         known = ", ".join(PRESETS)
         raise UsageError(f"--preprocess {choice}: no such preset", f"use one of {known}, a .toml or a .json file")
-    try:
-        table = tomllib.loads(Path(choice).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"{choice}: no such file", "name an existing .toml file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{choice}: not valid TOML ({error})", "correct the file") from None
+    table = read_toml(Path(choice))
     preset = PRESETS.get(str(table.get("preset", "raw255")))
     if preset is None:
         raise UsageError(f"{choice}: preset {table['preset']!r} does not exist", f"use one of {', '.join(PRESETS)}")
@@ -59,12 +53,7 @@ def _of_hub(path: Path) -> Preprocess:
     """
     if path.is_dir():
         path = next((path / name for name in HUB_FILES if (path / name).is_file()), path / HUB_FILES[0])
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such file", "name an existing preprocessor_config.json") from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: not valid JSON ({error})", "correct the file") from None
+    table = read_json(path, "name a preprocessor_config.json")
     if not isinstance(table, Mapping):
         raise UsageError(f"{path}: not a table", "name a preprocessor_config.json")
     table = table.get("pretrained_cfg") or table

@@ -27,6 +27,7 @@ from google.protobuf.message import DecodeError, EncodeError
 from aarewrite.errors import CannotHandle, UsageError
 from aarewrite.model import external, wire
 from aarewrite.model.external import external_files as external_files
+from aarewrite.model.soundness import check_sound
 from aarewrite.model.types import DEFAULT_DOMAIN, Array
 from aarewrite.outputs import copy, write_bytes
 
@@ -170,6 +171,7 @@ def _checked(model: Model, name: str) -> Model:
                 "add the opset they were exported with to its opset_import",
             )
     external.check_locations(proto, model.folder, name)
+    check_sound(proto, name)
     return model
 
 
@@ -233,6 +235,6 @@ def recorded(model: Model, key: str) -> dict[str, object]:
 def _parsed(text: str) -> dict[str, object]:
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -23,6 +23,7 @@ from aarewrite.model.model_file import Model
 from aarewrite.model.types import Array, DType
 
 LARGEST_OPTIMISED = 64 * 2**20
+LARGEST_INPUT = 2**27  # elements of an input that is made up: 1 GB where it is drawn
 NUMPY_KINDS = frozenset(
     ["bool", "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
 )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import contextlib
+from collections.abc import Callable, Collection, Iterator
 from copy import deepcopy
 from functools import partial
 
 import onnx
 
-from aarewrite.errors import CheckFailed
+from aarewrite.errors import AarewriteError, CannotHandle, CheckFailed
 from aarewrite.model.inference import forget, infer, unheard
 from aarewrite.model.model_file import Model
 from aarewrite.model.runtime import first_line, stdout_to_stderr
@@ -53,6 +54,23 @@ def validity(original: Model, rewritten: Model) -> tuple[str, ...]:
     return tuple(warnings)
 
 
+@contextlib.contextmanager
+def explained(model: Model) -> Iterator[None]:
+    """In the block, what is not valid ONNX is no surprise: an error that nobody foresaw becomes a `CannotHandle` with
+    what onnx says of the model, or with the want of memory; of a model that onnx finds no fault with, it stays."""
+    try:
+        yield
+    except AarewriteError:
+        raise
+    except MemoryError:
+        raise CannotHandle("the model: it takes more memory than there is", "give smaller sizes with --input") from None
+    except Exception as error:
+        for name, step in _steps(()):
+            if problem := _problem(step, model):
+                raise CannotHandle(f"the model is not valid ONNX ({name}): {problem}", "export it again") from error
+        raise
+
+
 def _problem(step: Callable[[Model], None], model: Model) -> str:
     """What a step raises, "" if nothing."""
     try:
@@ -84,3 +102,7 @@ def _infer(model: Model, wrong: Collection[str]) -> None:
         proto = deepcopy(proto)
         forget(proto.graph, wrong)
     infer(proto, strict=True)
+
+
+def _steps(wrong: Collection[str]) -> tuple[tuple[str, Callable[[Model], None]], ...]:
+    return ("onnx.checker", _check), ("strict shape inference", partial(_infer, wrong=wrong))

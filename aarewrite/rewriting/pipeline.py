@@ -20,11 +20,12 @@ from aarewrite.passes.contract import PLACEMENTS
 from aarewrite.planning import parse_plan
 from aarewrite.recipe import Recipe, load_recipe
 from aarewrite.rewriting.apply import Plan, applied, open_reading
-from aarewrite.rewriting.checks import check
+from aarewrite.rewriting.checks import check, explained
 from aarewrite.rewriting.lower import Lowered, lower
 from aarewrite.rewriting.planner import make_plan, replan
 from aarewrite.rewriting.proof import Claim, Proof, prove
 from aarewrite.targets.support import unsupported
+from aarewrite.texts import number
 
 MOST_LINES = 8  # on nodes that a target's runtime does not take
 ModelSource = str | os.PathLike[str] | onnx.ModelProto | Model
@@ -105,6 +106,17 @@ def rewrite(
         CheckFailed: The proof failed or the result is not valid.
     """
     loaded = load(model)
+    with explained(loaded):
+        return _rewritten(loaded, recipe, plan, verify, options)
+
+
+def _rewritten(
+    loaded: Model,
+    recipe: str | Path | Recipe,
+    plan: planning.Plan | Mapping[str, object] | None,
+    verify: bool,
+    options: Options,
+) -> Result:
     if isinstance(plan, planning.Plan):
         planned, rewritten = plan, applied(plan, loaded)
     else:
@@ -129,13 +141,17 @@ def rewrite(
 
 def plan(model: ModelSource, recipe: str | Path | Recipe = "aligned", **options: Unpack[Options]) -> Plan:
     """What `rewrite` would do with a model, as a value to print, save, edit and apply. Arguments as there."""
-    return _planned(load(model), recipe, None, options)[0]
+    loaded = load(model)
+    with explained(loaded):
+        return _planned(loaded, recipe, None, options)[0]
 
 
 def read_plan(model: ModelSource, table: Mapping[str, object]) -> Plan:
     """A plan read back from its values (of `Plan.to_dict`, edited or not), held against the model it is for. Errors
     as of `parse_plan` and `replan`."""
-    return _planned(load(model), "aligned", table, {})[0]
+    loaded = load(model)
+    with explained(loaded):
+        return _planned(loaded, "aligned", table, {})[0]
 
 
 def _planned(
@@ -169,7 +185,7 @@ def recipe_options(recipe: Recipe, options: Options) -> Recipe:
     placement, window = options.get("placement"), options.get("max_window")
     if placement is not None and placement not in PLACEMENTS:
         raise UsageError(f"placement {placement!r} is not one of {', '.join(PLACEMENTS)}")
-    if window is not None and window != "keep" and not (str(window).isdigit() and int(window) > 0):
+    if window is not None and window != "keep" and not number(str(window)):
         raise UsageError(f"max_window {window!r} is neither keep nor a window size")
     return recipe.with_options(
         filter=options.get("filter"),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from math import prod
 
 import numpy as np
 
 from aarewrite.errors import CannotHandle
 from aarewrite.model.index import Constants
 from aarewrite.model.model_file import Model
-from aarewrite.model.runtime import Port, Session, dtype_of, first_line
+from aarewrite.model.runtime import LARGEST_INPUT, Port, Session, dtype_of, first_line
 from aarewrite.model.types import Array
 from aarewrite.sites.reading import InputShapes
 
@@ -87,6 +88,9 @@ def _first_that_runs(
     problem, found = "no input size was tried", list[Run]()
     for values in switches:
         for tried in {tuple(shape.items()): shape for shape in shapes}.values():
+            if large := next((name for name, shape in tried.items() if prod(shape) > LARGEST_INPUT), None):
+                problem = f"its input {large!r} of {'x'.join(map(str, tried[large]))} is too large to make up"
+                continue
             rng = np.random.default_rng(seed)
             feeds = {port.name: _random_array(port, tried[port.name], rng) for port in inputs} | values
             try:

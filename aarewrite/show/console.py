@@ -14,6 +14,8 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from aarewrite.texts import printable
+
 SHORTEST_NAME = 24  # rather than cut a name further, a table leaves out a column
 LEAST = 10  # columns of a name where no column is left to leave out
 GAP = "  "
@@ -40,7 +42,7 @@ class Terminal(Console):
 
     def put(self, text: Cell) -> None:
         """Print one line as it is."""
-        self.print(text, soft_wrap=True, markup=False)
+        self.print(_shown(text), soft_wrap=True, markup=False)
 
     def say(self, text: str, lead: str = "", style: str = "", hang: int = 0) -> None:
         """Print prose, wrapped between words; a word longer than the line is shortened in its middle.
@@ -51,7 +53,7 @@ class Terminal(Console):
             style: Such as "yellow".
             hang: Columns by which further lines are indented.
         """
-        for number, line in enumerate(self._wrapped(lead + text, hang)):
+        for number, line in enumerate(self._wrapped(lead + printable(text), hang)):
             self.put(Text.assemble((lead, style), line[len(lead) :]) if number == 0 else line)
 
     def table(
@@ -81,7 +83,7 @@ class Terminal(Console):
         if apart:
             self.print()
         head = [title.removesuffix(">") for title in titles]
-        cells = [[cell.copy() if isinstance(cell, Text) else Text(cell) for cell in row] for row in (head, *rows)]
+        cells = [[_shown(cell) for cell in row] for row in (head, *rows)]
         widths: list[int] = [max(cell.cell_len for cell in column) for column in zip(*cells, strict=True)]
         shown = list(range(len(head)))
 
@@ -151,6 +153,14 @@ class Terminal(Console):
         return textwrap.wrap(
             text, self.limit, subsequent_indent=" " * hang, break_long_words=False, break_on_hyphens=False
         )
+
+
+def _shown(cell: Cell) -> Text:
+    """A copy of a cell without what a terminal would obey."""
+    text = cell.copy() if isinstance(cell, Text) else Text(cell)
+    if (plain := printable(text.plain)) != text.plain:
+        text.plain = plain
+    return text
 
 
 def shortened(names: Sequence[str], width: int) -> list[str] | None:

@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from aarewrite.show import charts
 from aarewrite.show.png import data_uri
+from aarewrite.texts import printable
 from aarewrite.verification.classify import SHOWN_FLIPS, Flip
 from aarewrite.verification.detect import Box, Frames
 from aarewrite.verification.result import VerifyReport
@@ -50,7 +51,7 @@ def render_html(report: VerifyReport) -> str:
         **_layers(report),
         **_trials(report),
     }
-    return _template().render(report=report, **values)
+    return "\n".join(map(printable, _template().render(report=report, **values).split("\n")))
 
 
 @functools.cache

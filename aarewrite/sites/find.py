@@ -31,6 +31,7 @@ from aarewrite.sites.site import INTEGERS_8, SITE_KINDS, Located, Site, Source
 from aarewrite.windows import Sizes, Window, explicit, leaves_gaps
 
 DOUBLE = 11
+MOST_CHANNELS = 2**20  # of a blurred map
 
 
 def find(editor: GraphEditor, shapes: Shapes, names: Mapping[int, str]) -> tuple[list[Located], list[Source]]:
@@ -161,6 +162,8 @@ def _obstacle(site: Site, dense: Window, opset: int) -> str:
         return "the pads at stride 1 reach the kernel size, which ONNX Runtime refuses"
     if not site.channels:
         return "its number of channels is not known statically, or differs between calls of the function"
+    if site.channels > MOST_CHANNELS:
+        return f"{site.channels} channels: a blur has taps for each, of {MOST_CHANNELS} at most"
     if site.dtype in INTEGERS_8 and not site.quantised:
         return "an integer map without constant scalar scale and zero point: a blur needs both"
     if not site.dtype:

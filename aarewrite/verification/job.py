@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
@@ -25,6 +26,7 @@ from aarewrite.data.setup import Setup, beside, open_setup
 from aarewrite.data.views import Views
 from aarewrite.errors import CannotHandle, UsageError
 from aarewrite.model.runner import ModelLike
+from aarewrite.model.runtime import LARGEST_INPUT
 from aarewrite.options import Json
 from aarewrite.verification.camera import CameraStudy, OwnPairsStudy
 from aarewrite.verification.classify import ClassifyStudy
@@ -140,7 +142,7 @@ class Job:
         # What ends in NMS has as many rows as it finds
         unlike = any(m.batch == 1 for m in models) if profiles else any(m.constants for m in models)
         one_by_one = unlike or any(profile.unbatched for profile in profiles)
-        batch = self.asked.batch or (1 if one_by_one else BATCH[models[0].provider])
+        batch = self.asked.batch or (1 if one_by_one else min(_room(self.setup), BATCH[models[0].provider]))
         for number, keys in groupby((key for block in blocks for key in block), lambda key: key[0]):
             where, studies = self.rounds[number]
             load = partial(_strictly, where) if self.asked.strict else where.sample
@@ -198,6 +200,11 @@ def _strictly(setup: Setup, i: int) -> Sample:
     return sample
 
 
+def _room(setup: Setup) -> int:
+    """The largest batch of the views of a setup."""
+    return max(1, LARGEST_INPUT // math.prod(setup.spec.shape(setup.geometry.size)))
+
+
 def open_job(asked: Asked) -> Job:
     """Open models and data, and choose what is measured; errors as `verify`."""
     if asked.provider not in PROVIDERS:
@@ -216,6 +223,9 @@ def open_job(asked: Asked) -> Job:
         provider=asked.provider, preprocess=asked.preprocess, labels=asked.labels, limit=asked.limit, seed=asked.seed,
         size=asked.size,
     )  # fmt: skip
+    if asked.batch is not None and asked.batch > _room(setup):
+        largest = f"the largest for views of this size is {_room(setup)}"
+        raise UsageError(f"--batch {asked.batch}: {largest}", "give a smaller one")
     notes = list(setup.notes)
     tasks = _tasks(setup, asked.task, asked.decode)
     kind = tasks[0].name

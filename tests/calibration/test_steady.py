@@ -96,7 +96,7 @@ def test_a_stopped_run_goes_on(data: str, tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_file_that_cannot_be_resumed_is_refused(data: str, tmp_path: Path) -> None:
     (tmp_path / "kept.json").write_text("{")
-    with pytest.raises(UsageError, match=r"kept\.json: cannot be resumed"):
+    with pytest.raises(UsageError, match=r"kept\.json: not valid JSON .*; it cannot be resumed"):
         found(data, resume=tmp_path / "kept.json")
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import onnx
 import pytest
 from command import aa, failed, small_net
 
@@ -105,3 +106,56 @@ def test_what_may_be_a_model_is_no_mistyped_command(path: Path, monkeypatch: pyt
 )
 def test_every_error_has_one_prefix(arguments: tuple[str, ...]) -> None:
     failed(aa(*arguments), 2)
+
+
+EARLY = """
+import builtins, os, signal, sys
+imported = builtins.__import__
+def interrupting(name, *more):
+    if name == "typer":
+        os.kill(os.getpid(), signal.SIGINT)
+    return imported(name, *more)
+builtins.__import__ = interrupting
+sys.argv = ["aarewrite", "--version"]
+from aarewrite.__main__ import main
+main()
+"""
+
+
+def test_an_interrupt_while_the_program_is_still_being_imported() -> None:
+    done = subprocess.run([sys.executable, "-c", EARLY], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "aarewrite: error: interrupted\n")
+
+
+NASTY = "\x1b[2J\x1b]0;owned\x07\n<script>alert(1)</script>\u202e\x9b31m"
+
+
+def test_names_that_a_terminal_or_a_browser_would_obey(path: Path, tmp_path: Path) -> None:
+    model = onnx.load(path)
+    for node in model.graph.node:
+        node.name += NASTY
+        node.input[:] = [name and name + NASTY for name in node.input]
+        node.output[:] = [name + NASTY for name in node.output]
+    for value in (*model.graph.input, *model.graph.output, *model.graph.initializer):
+        value.name += NASTY
+    onnx.save(model, path)
+    report, found = tmp_path / "r.html", tmp_path / "r.json"
+    done = aa(
+        path, "--verify", "synthetic:2", "--layers", "--report", report, "--json", found, "-o", tmp_path / "o.onnx"
+    )
+    assert done.status == 0, done
+    texts = [aa("inspect", path).out, aa("inspect", path, "--input", "none:1x3").err, done.out, done.err]
+    assert not [letter for text in texts for letter in text if letter != "\n" and not letter.isprintable()]
+    assert "\\x1b[2J" in texts[0]
+    assert "<script>alert" not in report.read_text("utf-8")
+    assert "&lt;script&gt;alert" in report.read_text("utf-8")
+    assert "\x1b" not in report.read_text("utf-8")
+    assert "\x1b" not in found.read_text("utf-8")
+    assert NASTY in json.loads(found.read_text("utf-8"))["sites"][0]["node"]
+
+
+def test_a_shared_file_of_that_kind(hostile: Path) -> None:
+    done = aa("inspect", hostile / "esc.onnx")
+    assert done.status == 0
+    assert "\x1b" not in done.out
+    assert "\\x1b[2J\\x1b]0;pwned" in done.out

@@ -167,7 +167,7 @@ def test_dry_run_of_a_plan(path: Path, tmp_path: Path) -> None:
     assert files(tmp_path) == {"net.onnx", "plan.json"}
 
 
-@pytest.mark.parametrize(("content", "message"), [("{", "not JSON"), ("[]", "not a plan"), ("{}", "not a plan")])
+@pytest.mark.parametrize(("content", "message"), [("{", "not valid JSON"), ("[]", "not a plan"), ("{}", "not a plan")])
 def test_plan_files_that_are_none(path: Path, tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "plan.json").write_text(content)
     failed(aa(path, "--plan", tmp_path / "plan.json"), 2, message)

@@ -10,6 +10,7 @@ from small_nets import phase_classifier, save, stripes
 from aarewrite.data.geometry import _middle, plan_geometry, prepare
 from aarewrite.data.preprocess import PRESETS
 from aarewrite.data.sources import open_data
+from aarewrite.errors import CannotHandle
 from aarewrite.model.runner import InputSpec
 from aarewrite.verification import verify
 
@@ -65,3 +66,21 @@ def test_pictures_of_common_shapes_are_taken_whole():
     for shape in [(100, 800, 3), (375, 500, 3), (8, 8, 3)]:
         image = np.zeros(shape, np.uint8)
         assert _middle(image, (256, 256)) is image
+
+
+def test_sizes_that_nothing_says():
+    noise = open_data("synthetic:1")
+    sizes = {"ncl": (1024,), "nchw": (224, 224), "ncdhw": (32, 32, 32)}
+    for layout, size in sizes.items():
+        spec = InputSpec("x", np.dtype(np.float32), layout, None, 3, (None,) * len(size))
+        assert plan_geometry(spec, noise, PRESETS["none"], None).size == size
+
+
+def test_samples_that_no_memory_holds():
+    spec = InputSpec("x", np.dtype(np.float32), "nchw", 1, 3, (None, 2**40))
+    with pytest.raises(CannotHandle, match="a sample of 224x1099511627776 is too large"):
+        plan_geometry(spec, open_data("synthetic:1"), PRESETS["none"], None)
+
+
+def test_a_batch_that_no_memory_holds(net):
+    refused(2, "--batch 99999999: the largest for views of this size is 524288", args=[net, "--batch", "99999999"])

@@ -6,10 +6,15 @@ import pytest
 from command import aa
 from refusals import refused
 
+from aarewrite.errors import CannotHandle
+from aarewrite.model.runner import Model
+
 
 def test_model_that_does_not_load(tmp_path):
     (tmp_path / "broken.onnx").write_bytes(b"no model")
-    refused(3, "broken.onnx", "does not load", args=[str(tmp_path / "broken.onnx")])
+    refused(3, "broken.onnx", "not a readable ONNX model", args=[str(tmp_path / "broken.onnx")])
+    with pytest.raises(CannotHandle, match=r"broken\.onnx: ONNX Runtime does not load it"):
+        Model(tmp_path / "broken.onnx")
 
 
 def test_cuda_is_refused_where_there_is_none(net):

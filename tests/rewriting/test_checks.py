@@ -7,8 +7,9 @@ import pytest
 from reference import build
 
 import aarewrite
+from aarewrite.errors import CannotHandle, UsageError
 from aarewrite.model.model_file import load
-from aarewrite.rewriting.checks import check
+from aarewrite.rewriting.checks import check, explained
 
 
 def relu() -> onnx.ModelProto:
@@ -74,3 +75,16 @@ def test_sizes_that_a_file_states_wrongly_are_no_fault_of_the_rewrite() -> None:
     assert check(load(original), load(rewritten)) == ()
     with pytest.raises(aarewrite.CheckFailed, match="fails strict shape inference"):
         check(load(build(text.format([2, 2], "1, 1", "", ""))), load(rewritten))
+
+
+def test_an_error_that_nobody_foresaw_is_explained_by_what_onnx_says_of_the_model() -> None:
+    sound = load(build("(float[1, 2, 8, 8] x) => (float[] y) { y = Relu(x) }"))
+    with pytest.raises(KeyError), explained(sound):
+        raise KeyError("ours")
+    wrong = load(build("(float[1, 2, 8, 8] x) => (float[1, 2, 8, 8] y) { y = Relu<mine = 1>(x) }"))
+    with pytest.raises(CannotHandle, match=r"not valid ONNX \(onnx.checker\): Unrec"), explained(wrong):
+        raise KeyError("its")
+    with pytest.raises(CannotHandle, match="more memory"), explained(sound):
+        raise MemoryError
+    with pytest.raises(UsageError, match="as it is"), explained(wrong):
+        raise UsageError("as it is")

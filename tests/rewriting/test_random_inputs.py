@@ -8,6 +8,7 @@ import pytest
 from reference import build
 
 import aarewrite
+from aarewrite.errors import CannotHandle
 from aarewrite.model.model_file import load
 from aarewrite.model.runtime import open_session
 from aarewrite.rewriting.random_inputs import accepted
@@ -94,3 +95,12 @@ def test_a_batch_that_is_tied_to_an_image_axis_is_found_last() -> None:
         axes=np.array([0, 1, 3]),
     )
     assert sizes(model) == [{"gate": (1,), "x": (1, 2, 1, 1)}]
+
+
+def test_inputs_that_no_memory_holds_are_not_made_up() -> None:
+    model = build("""(float[1, 2, 1099511627776, 8] x) => (float[] y) {
+        y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(x)
+    }""")
+    with pytest.raises(CannotHandle, match="'x' of 1x2x1099511627776x8 is too large to make up"):
+        aarewrite.rewrite(model)
+    assert aarewrite.rewrite(model, verify=False).changed

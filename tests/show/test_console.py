@@ -163,3 +163,12 @@ def test_names_that_cannot_stay_different_have_lines_of_their_own() -> None:
 def test_numbers() -> None:
     assert [si(count) for count in (0, 999, 1234, 3_160_000, 5_000_000_000)] == ["0", "999", "1.23k", "3.16M", "5G"]
     assert [product(value) for value in ((3, None), None, (), "x", 7)] == ["3x?", "?", "", "x", "7"]
+
+
+def test_what_a_terminal_would_obey_is_shown_as_text() -> None:
+    screen = Screen(None)
+    screen.out.put("a\x1b[2J")
+    screen.out.put(Text("b\n\x9b", "bold"))
+    screen.out.say("c\u202e", lead="note: ")
+    screen.out.table(("node", "MACs>"), [(Text("d\x9b", "dim"), "1")])
+    assert screen.lines == ["a\\x1b[2J", "b\\n\\x9b", "note: c\\u202e", "node   MACs", "d\\x9b     1"]

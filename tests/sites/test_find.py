@@ -129,11 +129,8 @@ def test_a_name_that_is_also_an_output_is_told_apart() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "[site] y = MaxPool<strides = [2, 2]>(x)",
-        "[site] y = Conv<strides = [2, 2]>(x)",
         "[site] y = MaxPool<kernel_shape = [2, 2], strides = [2]>(x)",
         "[site] y = MaxPool<kernel_shape = [2, 2], strides = [2, 2], pads = [1, 1]>(x)",
-        "[site] y = MaxPool<kernel_shape = [2, 2], strides = [0, 2]>(x)",
     ],
 )
 def test_invalid_operators_are_left_with_a_reason(text: str) -> None:

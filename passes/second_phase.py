@@ -136,7 +136,14 @@ def _starts(reading: Reading, names: Sequence[str], filters: Mapping[str, Rewrit
     for name in names:
         if ("", name) not in reading.places:
             raise CannotHandle(f"{name}: no strided operator of the main graph", "choose one that keeps its stride")
-    return [start(reading.editor, reading.places["", name], (filters or {}).get(name)) for name in names]
+    starts = [start(reading.editor, reading.places["", name], (filters or {}).get(name)) for name in names]
+    forward = _is_forward(starts)
+    for one in starts:
+        _, *pads = _moved(one, forward, as_twin=False)
+        if any(_is_refused(one, side) for side in pads):
+            why = "a window of the second phase would lie in the padding alone"
+            raise CannotHandle(f"{one.site.node}: {why}", "leave it at one phase")
+    return starts
 
 
 def start(editor: GraphEditor, located: Located, rewritten: Rewritten | None = None) -> Start:
@@ -295,12 +302,7 @@ def _steps(one: Start, as_twin: bool) -> Axes:
 
 def _shift(editor: GraphEditor, scope: Scope, copy: Node, one: Start, forward: bool, as_twin: bool) -> list[Node]:
     """Move a copied operator by half a stride through its pads; returns what has to crop its input first."""
-    steps = _steps(one, as_twin)
-    near, far = (one.begin, one.end) if forward else (one.end, one.begin)
-    cropped = [max(0, step - pad) for step, pad in zip(steps, near, strict=True)]
-    near = tuple(max(0, pad - step) for step, pad in zip(steps, near, strict=True))
-    far = tuple(pad + step for step, pad in zip(steps, far, strict=True))
-    begin, end = (near, far) if forward else (far, near)
+    cropped, begin, end = _moved(one, forward, as_twin)
     if copy.op == "Pad":
         _set_pads(editor, scope, copy, one, begin, end)
     else:
@@ -310,6 +312,29 @@ def _shift(editor: GraphEditor, scope: Scope, copy: Node, one: Start, forward: b
     crop = _crop(editor, scope, copy.inputs[0], copy.name, cropped, forward)
     copy.inputs[0] = crop.outputs[0]
     return [crop]
+
+
+def _moved(one: Start, forward: bool, as_twin: bool) -> tuple[Axes, Axes, Axes]:
+    """How much of its input an operator that is moved by half a stride drops at the near border, and its pads at begin
+    and end."""
+    steps = _steps(one, as_twin)
+    near, far = (one.begin, one.end) if forward else (one.end, one.begin)
+    cropped = tuple(max(0, step - pad) for step, pad in zip(steps, near, strict=True))
+    near = tuple(max(0, pad - step) for step, pad in zip(steps, near, strict=True))
+    far = tuple(pad + step for step, pad in zip(steps, far, strict=True))
+    sizes = [n for n in (*one.site.input_size, *one.site.output_size) if n is not None]
+    if _is_refused(one, far) and len(sizes) == 2 * len(far):  # no more than the last window needs
+        rows = zip(sizes, sizes[len(far) :], one.strides, one.site.window.extent, strict=False)
+        needed = [(after - 1) * s + k - before for before, after, s, k in rows]
+        far = tuple(max(0, min(f, n + c - b)) for f, n, c, b in zip(far, needed, cropped, near, strict=True))
+    return (cropped, near, far) if forward else (cropped, far, near)
+
+
+def _is_refused(one: Start, pads: Axes) -> bool:
+    """Whether ONNX Runtime refuses these pads: it does where a pool's are as wide as its window."""
+    kernel = one.site.window.kernel
+    is_pool = one.node.op == one.site.op and one.site.kind != "conv"
+    return is_pool and any(pad >= k for pad, k in zip(pads, kernel, strict=True))
 
 
 def _set_pads(editor: GraphEditor, scope: Scope, pad: Node, one: Start, begin: Axes, end: Axes) -> None:

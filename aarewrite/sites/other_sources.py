@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from aarewrite.model.graph import GraphEditor, Scope
 from aarewrite.model.shapes import Shapes
-from aarewrite.model.types import Node, floats, in_default_domain, integer, ints, text
+from aarewrite.model.types import Node, Tensor, floats, in_default_domain, integer, ints, text
 from aarewrite.sites.existing_blurs import is_recorded, produced_by_blur
+from aarewrite.sites.rearranged import rearranges
 from aarewrite.windows import Sizes
+
+PHASES = "keeps every sample but splits the phases into channels: exact only for shifts by its block size"
+BLOCKS = "pools blocks of a map with the reduction behind it: use AveragePool or MaxPool in the training code"
+INDEXING = frozenset(("Add", "Cast", "Expand", "Identity", "Mul", "Reshape", "Sub", "Transpose", "Unsqueeze"))
+MOST_STEPS = 32
 
 
 def other_source(editor: GraphEditor, shapes: Shapes, scope: Scope, node: Node) -> str:
@@ -19,7 +27,9 @@ def other_source(editor: GraphEditor, shapes: Shapes, scope: Scope, node: Node) 
             listed = ",".join(map(str, steps))
             return f"a strided Slice (steps {listed}) keeps every n-th sample: blur its input in the training code"
     if node.op == "SpaceToDepth":
-        return "keeps every sample but splits the phases into channels: exact only for shifts by its block size"
+        return PHASES
+    if node.op == "Reshape" and (does := rearranges(editor, shapes, scope, node)):
+        return f"SpaceToDepth with the Transpose behind it: {PHASES}" if does == "SpaceToDepth" else BLOCKS
     if node.op in ("Resize", "Upsample"):
         before, after = (shapes.spatial(scope, t) for t in (node.inputs[0], node.outputs[0]))
         scales = _resize_scales(editor, node, before, after)
@@ -27,8 +37,12 @@ def other_source(editor: GraphEditor, shapes: Shapes, scope: Scope, node: Node) 
             mode = text(node, "mode", "nearest")
             if mode == "nearest" or min(scales) < 0.5:
                 return f"Resize down by {min(scales):.3g} ({mode}) without antialias: set antialias=1 (opset 18)"
-    if node.op == "Gather" and _regular_gather(editor, node):
-        return "gathers every n-th position (patch merging): blur its input in the training code"
+    if node.op == "Gather" and (gathered := _gathered(editor, node)):
+        return f"gathers {gathered}: blur its input in the training code"
+    if node.op == "STFT" and (hop := editor.constant_value(node.inputs[1])) is not None and hop.reshape(-1)[0] > 1:
+        return f"STFT takes a frame every {hop.reshape(-1)[0]} samples: lower its frame_step and blur along time behind"
+    if node.op == "DeformConv" and any(s > 1 for s in ints(node, "strides")):
+        return "strided DeformConv: it samples where its offsets say; run it at stride 1 and blur in the training code"
     foreign = not in_default_domain(node) and ("Pool" in node.op or "Conv" in node.op)
     known = node.op in ("ConvInteger", "NhwcMaxPool", "FusedConv") or foreign
     if known and "Transpose" not in node.op and "Global" not in node.op and any(s > 1 for s in ints(node, "strides")):
@@ -55,9 +69,28 @@ def _resize_scales(editor: GraphEditor, node: Node, before: Sizes, after: Sizes)
     return floats(node, "scales")[2:] if scales is None else [float(s) for s in scales.reshape(-1)[2:]]
 
 
-def _regular_gather(editor: GraphEditor, node: Node) -> bool:
-    indices = editor.constant_value(node.inputs[1]) if len(node.inputs) > 1 else None
-    if indices is None or indices.ndim != 1 or indices.size < 4:
-        return False
-    steps = set((indices[1:].astype(int) - indices[:-1].astype(int)).tolist())
-    return len(steps) == 1 and abs(steps.pop()) > 1
+def _gathered(editor: GraphEditor, node: Node) -> str:
+    """What of a map a Gather takes where it is every n-th part, "" where it is not."""
+    if len(node.inputs) < 2 or integer(node, "axis") == 0:
+        return ""
+    indices = editor.constant_value(node.inputs[1])
+    if indices is None:
+        step = _range_step(editor, node.inputs[1])
+        return f"positions {step} apart (unfold)" if abs(step) > 1 else ""
+    steps = {int(step) for step in np.diff(indices.astype(np.int64)).flat} if indices.ndim else set()
+    if len(steps) != 1 or indices.shape[-1] < 4 or abs(step := steps.pop()) <= 1:
+        return ""
+    return "every n-th position (patch merging)" if indices.ndim == 1 else f"positions {abs(step)} apart (unfold)"
+
+
+def _range_step(editor: GraphEditor, tensor: Tensor) -> int:
+    """The constant step of the Range that indices are calculated from, 0 where there is none."""
+    waiting, left = [tensor], MOST_STEPS
+    while waiting and left:
+        producers, left = waiting.pop().inputs, left - 1
+        for node in producers:
+            if node.op == "Range" and (step := editor.constant_value(node.inputs[2])) is not None:
+                return int(step.reshape(-1)[0])
+            if node.op in INDEXING:
+                waiting += node.inputs
+    return 0

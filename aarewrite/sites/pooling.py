@@ -19,7 +19,11 @@ def covers_map(editor: GraphEditor, shapes: Shapes, scope: Scope, node: Node, ra
     size = shapes.spatial(scope, node.inputs[0], rank)
     if node.op in SIZED_POOLS:
         return bool(size) and list(size) == ints(node, "kernel_shape") and not any(ints(node, "pads"))
+    return bool(size) and reduced_axes(editor, node, len(size) + 2) >= set(range(2, len(size) + 2))
+
+
+def reduced_axes(editor: GraphEditor, node: Node, rank: int) -> set[int]:
+    """The axes that a Reduce operator reduces, where it names them."""
     value = editor.constant_value(node.inputs[1]) if len(node.inputs) > 1 else None
     given = ints(node, "axes") if value is None else value.reshape(-1)
-    axes = {int(axis) % (len(size) + 2) for axis in given}
-    return bool(size) and axes >= set(range(2, len(size) + 2))
+    return {int(axis) % rank for axis in given}

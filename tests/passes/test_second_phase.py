@@ -30,7 +30,7 @@ def run(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
     return np.asarray(session.run(None, {"x": x})[0])
 
 
-def single(op: str, size: int, opset: int = 13) -> onnx.ModelProto:
+def single(op: str, size: int | str, opset: int = 13) -> onnx.ModelProto:
     """One strided operator and global pooling."""
     model = onnx.parser.parse_model(
         f"""<ir_version: 8, opset_import: ["": {opset}]>
@@ -60,8 +60,10 @@ CONV = "Conv <strides = [2, 2], pads = [1, 1, 1, 1]> (x, weight)"
          "MaxPool <kernel_shape = [2, 2], pads = [0, 0, 1, 1]> (x)", 1),
         ("MaxPool <kernel_shape = [3, 3], strides = [2, 2], ceil_mode = 1> (x)",
          "MaxPool <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (x)", 0),
+        ("MaxPool <kernel_shape = [1, 1], strides = [2, 2], ceil_mode = 1> (x)",
+         "MaxPool <kernel_shape = [1, 1]> (x)", 1),
     ],
-    ids=["torch", "tensorflow", "same", "valid", "pool", "ceil"],
+    ids=["torch", "tensorflow", "same", "valid", "pool", "ceil", "subsampling"],
 )  # fmt: skip
 def test_the_second_grid_is_half_a_stride_away(op: str, dense: str, phase: int) -> None:
     model = single(op, 12)
@@ -76,6 +78,18 @@ def test_the_second_grid_is_half_a_stride_away(op: str, dense: str, phase: int) 
     np.testing.assert_allclose(values(result.model, "map/phase2", x), expected, atol=1e-6)
     average = (first.mean((2, 3)) + expected.mean((2, 3))) / 2
     np.testing.assert_allclose(run(result.model, x)[:, :, 0, 0], average, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("op", "size"),
+    [("MaxPool <kernel_shape = [2, 2], strides = [2, 2], pads = [1, 1, 1, 1], ceil_mode = 1> (x)", 12),
+     ("MaxPool <kernel_shape = [1, 1], strides = [2, 2]> (x)", 13),
+     ("MaxPool <kernel_shape = [2, 2], strides = [2, 2], pads = [1, 1, 1, 1]> (x)", "H")],
+)  # fmt: skip
+def test_a_window_in_the_padding_alone_is_a_reason(op: str, size: int | str) -> None:
+    plan = aarewrite.plan(single(op, size), Recipe(conv="keep", max_pool="keep", second_phase=2))
+    assert plan.warnings == ("no second phase: map: a window of the second phase would lie in the padding alone",)
+    assert not plan.changes
 
 
 def test_slices_are_written_as_the_opset_wants_them() -> None:

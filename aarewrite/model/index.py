@@ -15,7 +15,8 @@ import onnx.numpy_helper
 from aarewrite.errors import CannotHandle
 from aarewrite.model.external import bodies
 from aarewrite.model.inference import infer
-from aarewrite.model.runner import Model
+from aarewrite.model.model_file import load
+from aarewrite.model.runner import InputSpec, Model
 from aarewrite.model.runtime import first_line
 from aarewrite.model.types import DEFAULT_DOMAIN, Array
 
@@ -101,6 +102,7 @@ class OpenGraph:
 
     proto: onnx.ModelProto  # functions inlined, shapes inferred as far as they can be
     size: tuple[int, ...]  # spatial size of the input
+    inputs: tuple[InputSpec, ...] = ()  # those that carry what is shifted
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int | None, ...]]:
@@ -134,12 +136,15 @@ class OpenGraph:
         return extents if len(shape) - 2 == len(extents) == len(self.size) else None
 
 
-def open_graph(model: Model, size: Sequence[int], batch: int = 1) -> OpenGraph:
+def open_graph(model: Model, size: Sequence[int], batch: int = 1, weights: bool = True) -> OpenGraph:
     """Copy a model's graph, give its inputs concrete sizes and infer shapes; a `CannotHandle` where it is too large or
-    not sound enough for that."""
+    not sound enough for that. Without `weights` it holds none, and does not run."""
     try:
         source = model.source
-        proto = deepcopy(source) if isinstance(source, onnx.ModelProto) else onnx.load(source)
+        if weights:
+            proto = deepcopy(source) if isinstance(source, onnx.ModelProto) else onnx.load(source)
+        else:
+            proto = deepcopy(load(source).readable)
         if proto.functions:
             proto = onnx.inliner.inline_local_functions(proto)
         specs = {spec.name: spec for spec in model.image_inputs}
@@ -154,7 +159,7 @@ def open_graph(model: Model, size: Sequence[int], batch: int = 1) -> OpenGraph:
             for dim in value.type.tensor_type.shape.dim:
                 if dim.HasField("dim_param") or dim.dim_value <= 0:
                     dim.Clear()
-        return OpenGraph(infer(proto), tuple(size))
+        return OpenGraph(infer(proto), tuple(size), model.image_inputs)
     except Exception as error:  # protobuf, checker and inference errors share no base
         raise CannotHandle(
             f"{model.label}: its graph cannot be read: {first_line(error)}", "run onnx.checker on the model"

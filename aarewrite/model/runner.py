@@ -85,7 +85,8 @@ class Model:
         self.label = label or (Path(source).name if not isinstance(source, onnx.ModelProto) else "model")
         self.session = open_session(source, provider, self.label, profile)
         self.inputs = tuple(_input_spec(value, layout, self.label) for value in self.session.get_inputs())
-        self.output_names = tuple(value.name for value in self.session.get_outputs())
+        # sequences and maps, such as those of a ZipMap, are not measured
+        self.output_names = tuple(v.name for v in self.session.get_outputs() if v.type.startswith("tensor("))
         self.constants: dict[str, Array] = {}  # inputs that are the same for every sample
 
     def twin(self, source: ModelLike, provider: str, label: str = "", profile: Path | None = None) -> Model:
@@ -115,12 +116,14 @@ class Model:
         """Name one array an image input."""
         return {spec.name: array for spec, array in zip(self.image_inputs, arrays, strict=True)}
 
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, feeds: Mapping[str, Array], names: Iterable[str] = ()) -> dict[str, Array]:
         """Run a batch of any size, in pieces where the model's batch size is fixed: `(n, ...)` by name to `(n, ...)`.
+        Only the outputs of these `names`, if any are given.
 
         Raises:
             CannotHandle: ONNX Runtime refuses the input, with its reason in one line.
         """
+        wanted = tuple(names) or self.output_names
         dtypes = {spec.name: spec.dtype for spec in self.image_inputs}
         n = len(next(iter(feeds.values())))
         step = self.batch or n
@@ -129,19 +132,19 @@ class Model:
         if filled > n:
             cast = {name: array[np.minimum(np.arange(filled), n - 1)] for name, array in cast.items()}
         pieces = [
-            self._run_once({name: array[start : start + step] for name, array in cast.items()})
+            self._run_once({name: array[start : start + step] for name, array in cast.items()}, wanted)
             for start in range(0, filled, step)
         ]
         if len(pieces) == 1 and filled == n:
-            return dict(zip(self.output_names, pieces[0], strict=True))
+            return dict(zip(wanted, pieces[0], strict=True))
         return {
             name: np.concatenate(found)[:n] if found[0].ndim else found[0]
-            for name, found in zip(self.output_names, zip(*pieces, strict=True), strict=True)
+            for name, found in zip(wanted, zip(*pieces, strict=True), strict=True)
         }
 
-    def _run_once(self, feeds: Mapping[str, Array]) -> list[Array]:
+    def _run_once(self, feeds: Mapping[str, Array], names: Sequence[str]) -> list[Array]:
         try:
-            return self.session.run(None, {**feeds, **self.constants})
+            return self.session.run(names, {**feeds, **self.constants})
         except Exception as error:  # ONNX Runtime's exceptions share no public base
             shapes = ", ".join(f"{name} {array.shape}" for name, array in feeds.items())
             raise CannotHandle(

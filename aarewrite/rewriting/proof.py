@@ -29,12 +29,12 @@ from aarewrite.model.model_file import Model
 from aarewrite.model.precision import in_float32, types_agree
 from aarewrite.model.runtime import Session, first_line, open_session
 from aarewrite.model.types import Array
+from aarewrite.model.value_sizes import free_axes
 from aarewrite.passes.contract import Frames
 from aarewrite.rewriting.empty_maps import other_inputs, random_maps, saying_nothing
 from aarewrite.rewriting.random_inputs import Feeds, Run, accepted, run
 from aarewrite.rewriting.randomness import Anew, draws, random_outputs, seeded
 from aarewrite.rewriting.stretches import cut, given, nudged, with_outputs
-from aarewrite.rewriting.value_sizes import free_axes
 
 TOLERANCES = {"float32": 1e-5, "float64": 1e-12, "float16": 4e-3}  # of the tensor's largest magnitude
 STEPS = {"int8": 1.0, "uint8": 1.0}  # one step of a quantised map: a rounding tie

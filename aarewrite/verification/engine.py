@@ -154,8 +154,10 @@ def run_studies(
     studies: Sequence[Study],
     batch: int,
     advance: Callable[[int], None] = lambda views: None,
+    outputs: Sequence[Sequence[str]] = (),
 ) -> Iterator[Found]:
-    """Feed the views of samples to all models, `batch` at a time, and yield what the studies noted of each sample.
+    """Feed the views of samples to all models, `batch` at a time, and yield what the studies noted of each sample. The
+    studies are given the `outputs` of each model, or every one.
 
     Samples are loaded once and their views rendered, a few batches ahead, while the models run. Batches hold views of
     the same `BLOCK` samples: what is found does not depend on which other blocks are measured here. `advance` is called
@@ -188,7 +190,7 @@ def run_studies(
                 yield taken
 
     for waiting, stacked in prefetch(_stacked, batches(), ahead=AHEAD):
-        for study, sample in _run(models, waiting, stacked):
+        for study, sample in _run(models, waiting, stacked, outputs or [()] * len(models)):
             if study is studies[-1]:
                 yield Found(sample.index, sample.remark, [each.noted() for each in studies])
         advance(len(waiting))
@@ -201,11 +203,11 @@ def _stacked(requests: Sequence[_Request]) -> list[Array]:
 
 
 def _run(
-    models: Sequence[Model], requests: Sequence[_Request], stacked: Sequence[Array]
+    models: Sequence[Model], requests: Sequence[_Request], stacked: Sequence[Array], names: Sequence[Sequence[str]]
 ) -> Iterator[tuple[Study, Sample]]:
     """Run a batch and hand back its outputs; yield study and sample at each sample's last view."""
     n = len(requests)
-    outputs = [model.run(model.feed(stacked)) for model in models]
+    outputs = [model.run(model.feed(stacked), wanted) for model, wanted in zip(models, names, strict=True)]
     for model, found in zip(models, outputs, strict=True):
         for name, array in found.items():
             if n > 1 and (array.ndim == 0 or len(array) != n):

@@ -27,6 +27,7 @@ from aarewrite.model.types import Tensor
 from aarewrite.sites.existing_blurs import is_border, samplers
 from aarewrite.sites.regions import pointwise_region
 from aarewrite.verification.statistics import Mean, Tally
+from aarewrite.verification.strides import path_ratios
 
 DOWNSAMPLING = {"Conv", "MaxPool", "AveragePool", "LpPool", "QLinearConv", "ConvInteger", "Resize"}
 LARGEST_MAP = 12  # shifts per axis of a heat map
@@ -90,12 +91,12 @@ class LayerResult:
 def find_layers(graph: OpenGraph) -> tuple[FoundLayer, ...]:
     """Return the downsampling layers in graph order: nodes whose output is smaller, not down to one pixel.
 
-    Strides are products of each node's own ratio: odd sizes lose a pixel here and there, so 224 / 13 is
-    stride 16.
+    Strides are those along the path, where they are known; else products of each node's own ratio: odd sizes lose a
+    pixel here and there, so 224 / 13 is stride 16.
     """
     found: list[FoundLayer] = []
     editor = GraphEditor(load(graph.proto))
-    filters = samplers(editor.model)
+    filters, ratios = samplers(editor.model), path_ratios(graph)
     made = {tensor.name: tensor for node in editor.scopes[0].nodes for tensor in node.outputs}
     reached: dict[str, int | None] = {}  # tensor -> the last downsampling layer in front of it
     for node in graph.proto.graph.node:
@@ -109,8 +110,11 @@ def find_layers(graph: OpenGraph) -> tuple[FoundLayer, ...]:
         smaller = before and after and any(b / a >= 1.5 for b, a in zip(before, after, strict=True))
         if (node.name in filters or _downsamples(node, graph)) and smaller and before and after and max(after) > 1:
             so_far = (1,) * len(after) if parent is None else found[parent].stride
-            ratios = (max(1, round(b / a)) for b, a in zip(before, after, strict=True))
-            stride = tuple(s * ratio for s, ratio in zip(so_far, ratios, strict=True))
+            factors = (max(1, round(b / a)) for b, a in zip(before, after, strict=True))
+            stride = tuple(s * factor for s, factor in zip(so_far, factors, strict=True))
+            along = [ratio for ratio in ratios.get(node.output[0], ()) if ratio]
+            if len(along) == len(stride):
+                stride = tuple(max(1, round(1 / ratio)) for ratio in along)
             tensor = _behind_activation(editor, made[node.output[0]], len(after))
             found.append(FoundLayer(label(node), node.op_type, tensor, stride, parent))
             parent = len(found) - 1

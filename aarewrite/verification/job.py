@@ -146,7 +146,8 @@ class Job:
         for number, keys in groupby((key for block in blocks for key in block), lambda key: key[0]):
             where, studies = self.rounds[number]
             load = partial(_strictly, where) if self.asked.strict else where.sample
-            for found in run_studies(models, load, (i for _, i in keys), studies, batch, advance):
+            read = [[grid.output for grid in task.grids] for task in self.tasks]
+            for found in run_studies(models, load, (i for _, i in keys), studies, batch, advance, read):
                 yield replace(found, round=number)
 
     def count(self, found: Iterable[Found]) -> None:

@@ -15,13 +15,17 @@ import numpy as np
 from aarewrite.data.arrays import Array, Offset, window
 from aarewrite.data.geometry import Geometry, Sample
 from aarewrite.data.views import Views, fourier_shift
-from aarewrite.errors import CannotHandle, UsageError
+from aarewrite.errors import AarewriteError, CannotHandle, UsageError
+from aarewrite.model.index import open_graph
+from aarewrite.model.model_file import load
 from aarewrite.model.runner import Model
+from aarewrite.model.value_sizes import free_axes
 from aarewrite.verification.detect import find_profile
 from aarewrite.verification.engine import Result, ShiftStudy
 from aarewrite.verification.profiles import Profile
 from aarewrite.verification.protocols import ShiftPlan
 from aarewrite.verification.statistics import Mean
+from aarewrite.verification.strides import Ratios, path_ratios, ratio_of_sizes
 
 TASKS = ("classify", "dense", "detect", "metric", "vector")
 MEASURES = ("relative_error", "psnr", "agreement", "cosine")  # fields of `MapPoint`
@@ -69,13 +73,24 @@ class MapResult(Result):
 
 
 def find_grid(
-    output: str, shape: Sequence[int], dtype: np.dtype[np.generic], size: Sequence[int], layout: str
+    output: str,
+    shape: Sequence[int],
+    dtype: np.dtype[np.generic],
+    size: Sequence[int],
+    layout: str,
+    ratios: Ratios | None = None,
 ) -> MapGrid | None:
     """Recognise an output, by its measured shape with the batch axis, as a map over an input of a size, or return None.
 
-    Channels are looked for on the same side as the input's first; integer maps are taken as class maps.
+    Its axes and strides are those of its path, the `ratios`, where they are known. Else they are told from the sizes:
+    channels are looked for on the same side as the input's first. Integer maps are taken as class maps.
     """
     spatial, rank = len(size), len(shape)
+    if ratios is not None and len(ratios) == rank:
+        axes = tuple(axis for axis, ratio in enumerate(ratios) if ratio is not None)
+        if len(axes) < spatial or min(shape[axis] for axis in axes) < 2:
+            return None
+        return _grid(output, shape, dtype, axes, tuple(ratio for ratio in ratios if ratio is not None))
     last = tuple(range(rank - spatial, rank))
     middle = tuple(range(1, 1 + spatial))
     candidates = [last, middle] if layout in ("nchw", "ncl", "ncdhw", "nl") else [middle, last]
@@ -83,22 +98,19 @@ def find_grid(
         extents = [shape[axis] for axis in axes]
         if min(extents) < 2 or (rank == 2 and extents[0] != size[0]):  # (N, K) is a map only with K time steps
             continue
-        found = [_ratio(out, into) for out, into in zip(extents, size, strict=True)]
+        found = [ratio_of_sizes(out, into) for out, into in zip(extents, size, strict=True)]
         ratio = tuple(r for r in found if r is not None)
         if len(ratio) == spatial and len({round(float(r), 2) for r in ratio}) == 1:
-            channel = next((axis for axis in range(1, rank) if axis not in axes), None)
-            scores = channel is not None and shape[channel] >= 2 and shape[channel] != 3
-            return MapGrid(output, axes, ratio, channel if scores and not np.issubdtype(dtype, np.integer) else None)
+            return _grid(output, shape, dtype, axes, ratio)
     return None
 
 
-def _ratio(out: int, into: int) -> Fraction | None:
-    """Output pixels per input pixel as a small fraction; borders may cost a pixel or two."""
-    if out >= into:
-        factor = round(out / into)
-        return Fraction(factor) if abs(out - factor * into) <= max(2, factor) else None
-    stride = round(into / out)
-    return Fraction(1, stride) if abs(out * stride - into) <= 2 * stride else None
+def _grid(
+    output: str, shape: Sequence[int], dtype: np.dtype[np.generic], axes: tuple[int, ...], ratio: tuple[Fraction, ...]
+) -> MapGrid:
+    channel = next((axis for axis in range(1, len(shape)) if axis not in axes), None)
+    scores = channel is not None and shape[channel] >= 2 and shape[channel] != 3
+    return MapGrid(output, axes, ratio, channel if scores and not np.issubdtype(dtype, np.integer) else None)
 
 
 @dataclass(frozen=True)
@@ -109,6 +121,7 @@ class Task:
     why: str  # how it was found, for the report
     grids: tuple[MapGrid, ...]  # the outputs; for all but `dense` entries with empty axes
     profile: Profile | None = None  # how a detector is decoded
+    selected: frozenset[str] = frozenset()  # outputs whose size depends on values, left out but for a detector
 
 
 def infer_task(
@@ -132,14 +145,19 @@ def infer_task(
         raise UsageError(f"--task {asked}: unknown", f"use one of {', '.join(TASKS)}")
     shapes = [spec.shape(geometry.size, channels=3 if len(spec.axes) == 2 else 1) for spec in model.image_inputs]
     outputs = model.run(model.feed(np.ones((1, *shape), np.float32) for shape in shapes))
+    selected, ratios = _of_graph(model, geometry.size, [(model.batch or 1, *shape) for shape in shapes])
+    left = ", ".join(sorted(selected))
+    outputs = {name: array for name, array in outputs.items() if name not in selected}
     listing = ", ".join(f"{name} {array.shape}" for name, array in outputs.items())
     layout = model.image_inputs[0].layout
-    maps = [find_grid(name, a.shape, a.dtype, geometry.size, layout) for name, a in outputs.items()]
+    maps = [find_grid(name, a.shape, a.dtype, geometry.size, layout, ratios.get(name)) for name, a in outputs.items()]
     grids = tuple(grid for grid in maps if grid is not None)
     numbers = [name for name, a in outputs.items() if a.dtype.kind in "fiu"]
     ranks = (2, 2 + len(geometry.size))  # (N, K) or (N, K, 1, 1); other ranks are lists, of anchors for example
     classes = [n for n in numbers if outputs[n].ndim in ranks and outputs[n].shape[1] == outputs[n].size >= 2]
-    guess = "metric" if len(model.image_inputs) == 2 else "dense" if grids else "classify" if classes else "vector"
+    # wide integers are indices, of what a detector selects for example
+    scores = [n for n in classes if outputs[n].dtype.kind == "f" or outputs[n].dtype.itemsize == 1]
+    guess = "metric" if len(model.image_inputs) == 2 else "dense" if grids else "classify" if scores else "vector"
     profile = None
     if len(geometry.size) != 2 or len(model.image_inputs) != 1:
         if decode is not None:
@@ -148,23 +166,43 @@ def infer_task(
         seen = model.run(model.feed(probe()))
         profile = find_profile(model.label, seen, geometry.size, asked, decode, guess)
     task = asked or ("detect" if profile else guess)
+    if not outputs and not profile:
+        raise CannotHandle(
+            f"{model.label}: the size of every output depends on values ({left}): there are no places to compare",
+            "verify the model without what selects them",
+        )
     why = "given" if asked else f"inferred from outputs {listing}"
+    why += f"; without {left}, whose size depends on values" if left and not profile else ""
     concerned = {
-        "classify": classes[:1],
+        "classify": (scores or classes)[:1],
         "dense": [grid.output for grid in grids],
         "metric": numbers[:1] if len(model.image_inputs) == 2 else [],
         "vector": numbers,
-        "detect": list(outputs) if profile else [],
+        "detect": list(model.output_names) if profile else [],
     }[task]
     if profile:
         why += f", decoded by profile {profile.name}"
     if concerned:
         concerns = grids if task == "dense" else tuple(MapGrid(name, (), (), None) for name in concerned)
-        return Task(task, why, concerns, profile)
+        return Task(task, why, concerns, profile, selected)
     raise CannotHandle(
         f"{model.label}: no output fits task {task} (outputs: {listing})",
         f"set --task {', '.join(TASKS[:-1])} or {TASKS[-1]}",
     )
+
+
+def _of_graph(
+    model: Model, size: Sequence[int], shapes: Sequence[Sequence[int]]
+) -> tuple[frozenset[str], dict[str, Ratios]]:
+    """The outputs whose size depends on values, and the ratios along the paths; nothing where the graph cannot be
+    read."""
+    constants = {name: value.shape for name, value in model.constants.items()}
+    try:
+        named = dict(zip((spec.name for spec in model.image_inputs), shapes, strict=True))
+        graph = open_graph(model, size, weights=False)
+        return frozenset(free_axes(load(model.source), named | constants, certain=True)), path_ratios(graph)
+    except AarewriteError:
+        return frozenset(), {}
 
 
 class MapStudy(ShiftStudy):

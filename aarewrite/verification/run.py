@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -153,7 +153,8 @@ def conclude(job: Job) -> VerifyReport:
     first = [setup.sample(i) for i in job.measured[0][:KEPT_SAMPLES]] if looked_at else []
     claims = _circular_claims(setup, job.protocols, notes)
     measured = _layers(setup, first, asked.heat_map, asked.progress, notes) if asked.layers else ()
-    parity, placement = _parity(setup, first, asked.provider, asked.max_diff, notes)
+    selected = frozenset[str]().union(*(task.selected for task in job.tasks))
+    parity, placement = _parity(setup, first, asked.provider, asked.max_diff, selected, notes)
     results: list[Result] = [
         result
         for _, studies in job.rounds
@@ -210,7 +211,12 @@ def _layers(
 
 
 def _parity(
-    setup: Setup, kept: Sequence[Sample], provider: str, max_diff: float | None, notes: list[str]
+    setup: Setup,
+    kept: Sequence[Sample],
+    provider: str,
+    max_diff: float | None,
+    selected: Collection[str],
+    notes: list[str],
 ) -> tuple[tuple[Parity, ...], tuple[Placement, ...]]:
     model = setup.models[0]
     feeds = [setup.centre(sample) for sample in kept]
@@ -218,7 +224,10 @@ def _parity(
 
     def compared(first: Model, second: Model, cuda: bool, required: bool) -> Parity:
         got, want = run_model(first, feeds), run_model(second, feeds)
-        return compare(first.label, second.label, got, want, ran, max_diff=max_diff, cuda=cuda, required=required)
+        return compare(
+            first.label, second.label, got, want, ran,
+            max_diff=max_diff, cuda=cuda, required=required, selected=selected,
+        )  # fmt: skip
 
     found = [compared(model, other, on_cuda, max_diff is not None) for other in setup.models[1:]]
     placement: list[Placement] = []

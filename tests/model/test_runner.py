@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from command import aa
+from reference import build
 from refusals import refused
 
 from aarewrite.errors import CannotHandle
@@ -26,3 +28,21 @@ def test_cuda_is_refused_where_there_is_none(net):
     result = aa("verify", net, "--provider", "all")
     assert result.status == 0
     assert "only the CPU was measured" in result.out
+
+
+def test_only_tensors_are_measured_and_only_those_asked_for() -> None:
+    model = Model(
+        build(
+            """(float[N, 2] x) => (float[N, 2] y, seq(float[N, 1]) s, float[N, 2] z) {
+            y = Neg(x)
+            s = SplitToSequence<axis = 1>(x)
+            z = Abs(x)
+        }"""
+        )
+    )
+    assert model.output_names == ("y", "z")
+    x = np.float32([[1, -2], [3, 4], [-5, 6]])
+    assert model.run({"x": x}).keys() == {"y", "z"}
+    found = model.run({"x": x}, ["z"])
+    assert found.keys() == {"z"}
+    np.testing.assert_array_equal(found["z"], np.abs(x))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
 
 import onnx
@@ -13,7 +13,8 @@ from aarewrite.model.inference import infer
 from aarewrite.model.model_file import Model
 from aarewrite.model.shapes import with_input_shapes
 
-SELECTING = frozenset(("Compress", "If", "Loop", "NonMaxSuppression", "NonZero", "StringSplit", "Unique"))
+SELECTING = frozenset(("Compress", "NonMaxSuppression", "NonZero", "StringSplit", "Unique"))
+DECIDING = frozenset(("If", "Loop"))  # the size may depend on which branch is taken, or how often
 # operator -> where its inputs that are sizes begin
 SIZED_BY_INPUTS = {
     "CenterCropPad": 1, "ConstantOfShape": 0, "Expand": 1, "OneHot": 1, "Pad": 1, "Range": 0, "Reshape": 1, "Resize": 1,
@@ -23,24 +24,25 @@ MOST_AXES = 32
 ASKING = frozenset(("Shape", "Size"))  # their results are sizes, whatever the values
 
 
-def free_axes(model: Model, shapes: Mapping[str, Sequence[int]]) -> dict[str, set[int]]:
+def free_axes(model: Model, shapes: Mapping[str, Sequence[int]], certain: bool = False) -> dict[str, set[int]]:
     """The axes of each output whose size depends on values, at given shapes of the inputs: those that inference leaves
-    open behind an operator that selects, or whose sizes are calculated from values."""
+    open behind an operator that selects, or whose sizes are calculated from values; unless this must be `certain`,
+    behind an If or Loop, too."""
     proto = infer(with_input_shapes(model, shapes))
     found = {}
     for output in proto.graph.output:
         dims = output.type.tensor_type.shape.dim
         behind = [proto.graph.node[index] for index in ancestors(proto, [output.name])]
-        if any(_selects(proto, node) for node in behind):
+        if any(_selects(proto, node, SELECTING if certain else SELECTING | DECIDING) for node in behind):
             axes = range(len(dims)) if output.type.tensor_type.HasField("shape") else range(MOST_AXES)
             found[output.name] = {axis for axis in axes if axis >= len(dims) or not dims[axis].dim_value}
     return found
 
 
-def _selects(proto: onnx.ModelProto, node: onnx.NodeProto) -> bool:
+def _selects(proto: onnx.ModelProto, node: onnx.NodeProto, selecting: Collection[str]) -> bool:
     """Whether a node gives a size that depends on values."""
     called = (one.node for one in proto.functions if (one.domain, one.name) == (node.domain, node.op_type))
-    if any(one.op_type in SELECTING for one in with_bodies(chain([node], *called))):
+    if any(one.op_type in selecting for one in with_bodies(chain([node], *called))):
         return True
     first = SIZED_BY_INPUTS.get(node.op_type)
     return first is not None and any(_is_calculated(proto, name) for name in node.input[first:] if name)

@@ -84,7 +84,7 @@ class Plan:
     input_shapes: Shapes = field(default_factory=dict)  # that the user gave for inputs that the model leaves open
     cost_shapes: Shapes = field(default_factory=dict)  # of the inputs, at which the costs hold
     costs: tuple[Cost, Cost] = (Cost(), Cost())  # of the whole model before the rewrite, and of the rewritten one
-    folded: int = 0  # pads, kernels and shapes of blurs that are in the model already and become constants
+    tidied: int = 0  # how often blurs that are in the model already are folded or take a plainer form
     warnings: tuple[str, ...] = ()  # what concerns several sites, e.g. branches moved half a pixel apart
 
     @property
@@ -95,7 +95,7 @@ class Plan:
     @property
     def changes(self) -> bool:
         """Whether anything is to be changed."""
-        return bool(self.rewrites or self.stages or self.folded)
+        return bool(self.rewrites or self.stages or self.tidied)
 
     @property
     def frames(self) -> Frames:
@@ -144,7 +144,7 @@ class Plan:
             "input_shapes": {name: list(shape) for name, shape in self.input_shapes.items()},
             "cost_shapes": {name: list(shape) for name, shape in self.cost_shapes.items()},
             **{what: {"before": before[what], "after": after[what]} for what in before},
-            "folded": self.folded,
+            "tidied": self.tidied,
             "warnings": list(self.warnings),
             "stages": [{"do": stage.name} | json.loads(json.dumps(dataclasses.asdict(stage))) for stage in self.stages],
             "sites": [planned.to_dict() for planned in self.sites],

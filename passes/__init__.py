@@ -14,11 +14,13 @@ from aarewrite.passes.contract import GraphPass, SitePass, StagePass
 from aarewrite.passes.dense_then_blur import DenseThenBlur
 from aarewrite.passes.fold_parameters import FoldParameters
 from aarewrite.passes.merge_box import MergeBox
+from aarewrite.passes.plain_blurs import PlainBlurs
 from aarewrite.passes.second_phase import SecondPhase
 from aarewrite.passes.views import PlainViews
 
 REGISTRY: tuple[type[SitePass] | type[StagePass] | type[GraphPass], ...] = (
     FoldParameters,
+    PlainBlurs,
     ATrous,
     BlurInstead,  # of the site passes, the first that wants a site has it
     BlurThenStrided,

@@ -356,7 +356,13 @@ class StagePass(ABC):
 
 
 class GraphPass(ABC):
-    """A fold of the whole graph that changes no value."""
+    """A fold of the whole graph that changes no value.
+
+    Attributes:
+        told: Behind how many, what of the blurs that were in the model before it has changed.
+    """
+
+    told: ClassVar[str] = ""
 
     @abstractmethod
     def apply(self, reading: Reading, rewritten: Sequence[Rewritten]) -> int:

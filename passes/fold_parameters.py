@@ -8,13 +8,14 @@ and behind. Everything else stays as the user has it.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import onnx
 
 from aarewrite.model.constants import Constants
-from aarewrite.model.graph import GraphEditor, Scope
-from aarewrite.model.types import Tensor
+from aarewrite.model.graph import GraphEditor
+from aarewrite.model.types import Array, Tensor
 from aarewrite.passes.contract import GraphPass, Rewritten
 from aarewrite.sites.existing_blurs import is_blur, is_recorded
 from aarewrite.sites.reading import Reading
@@ -26,6 +27,8 @@ TOLD = ("Pad", "Reshape", "Slice", "Squeeze", "Unsqueeze")  # what they do to a 
 class FoldParameters(GraphPass):
     """Computed pads, kernels and shapes -> constants."""
 
+    told = "computed pads, kernels and shapes of the blurs that are there become constants"
+
     def apply(self, reading: Reading, rewritten: Sequence[Rewritten]) -> int:
         """Fold the parameters that are computed and can be known now."""
         editor = reading.editor
@@ -36,9 +39,12 @@ class FoldParameters(GraphPass):
         computed = {id(tensor): tensor for node in told for tensor in node.inputs[1:] if _computed(tensor)}
         if not computed:
             return 0
-        constants = editor.constants(lambda scope, tensor: reading.shapes.of(scope, tensor).dims)
-        homes = {id(node): scope for scope in editor.scopes for node in scope.nodes}
-        return sum(_folded(editor, constants, homes, tensor) for tensor in computed.values())
+        constants = editor.constants(lambda *place: dataclasses.astuple(reading.shapes.of(*place)))
+        values = [(tensor, _value(constants, tensor)) for tensor in computed.values()]  # of the graph as it was read
+        known = [(tensor, value) for tensor, value in values if value is not None]
+        for tensor, value in known:
+            _fold(editor, tensor, value)
+        return len(known)
 
 
 def _computed(tensor: Tensor) -> bool:
@@ -46,19 +52,18 @@ def _computed(tensor: Tensor) -> bool:
     return bool(tensor.inputs) and tensor.inputs[0].op != "Constant"
 
 
-def _folded(editor: GraphEditor, constants: Constants, homes: dict[int, Scope], tensor: Tensor) -> bool:
-    """Give all readers of a tensor a constant in its place; False where it is quantised or its value is not known."""
-    value = constants.value(tensor)
-    chain = constants.chain(tensor, again=True)
-    if value is None or any(node.op in QUANTISATION for node in chain):
-        return False
+def _value(constants: Constants, tensor: Tensor) -> Array | None:
+    """The value that a tensor always has; None where it is quantised, not known, or a scalar, which others may read."""
+    quantised = any(node.op in QUANTISATION for node in constants.chain(tensor))
+    value = None if quantised else constants.value(tensor)
+    return None if value is None or not value.ndim else value
+
+
+def _fold(editor: GraphEditor, tensor: Tensor, value: Array) -> None:
+    """Give all readers of a tensor a constant in its place."""
     dtype = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
-    constant = editor.constant(homes[id(chain[-1])], f"{tensor.name}/folded", value, dtype)
+    constant = editor.constant(editor.home(tensor.inputs[0]), f"{tensor.name}/folded", value, dtype)
     for reader in list(tensor.outputs):
         for index in [k for k, source in enumerate(reader.inputs) if source is tensor]:
             editor.set_input(reader, index, constant)
-    for dead in reversed(chain):
-        home = homes[id(dead)]
-        if not any(output.outputs or home.is_output(output) for output in dead.outputs):
-            editor.remove(home, dead)
-    return True
+    editor.remove_unread(tensor)

@@ -14,8 +14,8 @@ from aarewrite.rewriting.pipeline import Options
 
 ROOT = Path(__file__).parents[1]
 MUTATORS = {
-    "add_output", "drop_last_input", "drop_outputs", "insert_after", "insert_before", "mark_stale", "remove",
-    "resize_input", "set_attributes", "set_input", "take_over",
+    "add_output", "drop_last_input", "drop_outputs", "insert_after", "insert_before", "make_write", "mark_stale",
+    "remove", "remove_unread", "resize_input", "set_attributes", "set_input", "take_over",
 }  # fmt: skip
 
 

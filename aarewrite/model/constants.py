@@ -32,16 +32,17 @@ class Constants:
     Args:
         blocks: The nodes of each scope in topological order, outer scopes first, and the version of its operator set.
         stored: The value of an initializer or a Constant node's attribute, None where there is none.
-        dims: The sizes of a tensor, None where not even their number is known; without it no Shape of a map is known.
+        types: The element type of a map (0 where unknown) and its sizes (None where not even their number is known);
+            without it nothing that rests on them is constant.
     """
 
     def __init__(
         self,
         blocks: Iterable[tuple[Sequence[Node], int]],
         stored: Callable[[gs.Constant], Array | None],
-        dims: Callable[[Node], Dims | None] | None = None,
+        types: Callable[[Node, Tensor], tuple[int, Dims | None]] | None = None,
     ) -> None:
-        self._stored, self._dims = stored, dims
+        self._stored, self._types = stored, types
         self._places: dict[int, tuple[int, int]] = {}  # id(node) -> its place among them, its operator set
         self._values: dict[int, Array | None] = {}  # id(tensor) -> its value
         self._kept: list[object] = []  # so that ids stay valid
@@ -68,20 +69,19 @@ class Constants:
         value = self._of(tensor)
         return None if value is None or _open(value) else value
 
-    def chain(self, tensor: Tensor, again: bool = False) -> list[Node]:
-        """The nodes that make a constant tensor, in graph order, but for those evaluated before unless `again`; []
-        where they are too many, or it is not constant."""
+    def chain(self, tensor: Tensor) -> list[Node]:
+        """The nodes that make a constant tensor, in graph order, but for those evaluated before; [] where they are too
+        many, or it is not constant."""
         members: dict[int, Node] = {}
         waiting = [tensor]
         while waiting:
             current = waiting.pop()
             node = current.inputs[0] if len(current.inputs) == 1 else None
-            if node is None or id(node) in members or id(node) not in self._places:
-                continue
-            if id(current) in self._values and not again:
+            if node is None or id(node) in members or id(current) in self._values or id(node) not in self._places:
                 continue
             members[id(node)] = node
-            waiting += [] if node.op == "Shape" and self._dims else [source for source in node.inputs if source.name]
+            of_maps = {"Shape": 0, "CastLike": 1} if self._types else {}  # what is read of their values
+            waiting += [source for source in node.inputs[: of_maps.get(node.op)] if source.name]
         if len(members) > LONGEST:
             self._values[id(tensor)] = None
             return []
@@ -94,8 +94,10 @@ class Constants:
             return False
         if any(isinstance(value, gs.Node.AttributeRef) for value in values) or not node.outputs:
             return False
-        if node.op == "Shape" and self._dims is not None:
-            return self._dims(node) is not None
+        if node.op == "Shape" and self._types is not None:
+            return self._types(node, node.inputs[0])[1] is not None
+        if node.op == "CastLike" and self._types is not None and len(node.inputs) > 1:
+            return self.covers(node.inputs[0]) and self._types(node, node.inputs[1])[0] != 0
         given = [tensor for tensor in node.inputs if tensor.name]
         return node.op == "Constant" or bool(given and all(self.covers(tensor) for tensor in given))
 
@@ -116,8 +118,11 @@ class Constants:
     def _made(self, node: Node) -> Sequence[Array | None]:
         if node.op == "Constant":
             return [self._attribute(node)]
-        if node.op == "Shape" and self._dims is not None:
-            sizes = [size if isinstance(size, int) else OPEN for size in self._dims(node) or ()]
+        if node.op == "CastLike" and self._types is not None:
+            given, dtype = self._of(node.inputs[0]), self._types(node, node.inputs[1])[0]
+            return [None if given is None else given.astype(onnx.helper.tensor_dtype_to_np_dtype(dtype))]
+        if node.op == "Shape" and self._types is not None:
+            sizes = [size if isinstance(size, int) else OPEN for size in self._types(node, node.inputs[0])[1] or ()]
             end = integer(node, "end", len(sizes))
             return [np.array(sizes[integer(node, "start") : end], dtype=np.int64)]
         values = {tensor.name: self._of(tensor) for tensor in node.inputs if tensor.name}

@@ -118,11 +118,15 @@ class GraphEditor:
         """Whether the tensor's value is fixed in the model file."""
         return self._constants.covers(tensor)
 
-    def constants(self, dims: Callable[[Scope, Tensor], Dims | None]) -> Constants:
-        """The constants of the graph as it is now, where the sizes of maps are known besides."""
-        scope_of = {id(node): scope for scope in self.scopes for node in scope.nodes}
+    def constants(self, types: Callable[[Scope, Tensor], tuple[int, Dims | None]]) -> Constants:
+        """The constants of the graph as it is now, where element types and sizes of maps are known besides."""
         blocks = [(scope.nodes, scope.opset) for scope in self.scopes]
-        return Constants(blocks, self._stored, lambda node: dims(scope_of[id(node)], node.inputs[0]))
+        return Constants(blocks, self._stored, lambda node, tensor: types(self.home(node), tensor))
+
+    def home(self, node: Node) -> Scope:
+        """The scope that a node is in."""
+        found = self._homes.get(id(node))
+        return found or next(scope for scope in self.scopes if any(one is node for one in scope.nodes))
 
     def constant_shape(self, tensor: Tensor) -> tuple[int, ...] | None:
         """Shape of a constant tensor without reading its data, None where it is not one."""
@@ -146,6 +150,13 @@ class GraphEditor:
         while ready := [key for key in calls if not any(scope.root.function in calls for scope, _ in calls[key])]:
             ordered |= {key: calls.pop(key) for key in ready}
         return ordered
+
+    @cached_property
+    def _homes(self) -> dict[int, Scope]:
+        return {id(node): scope for scope in self.scopes for node in scope.nodes}
+
+    def _is_output(self, tensor: Tensor) -> bool:
+        return any(scope.is_output(tensor) for scope in self.scopes)
 
     @cached_property
     def _constants(self) -> Constants:
@@ -239,6 +250,32 @@ class GraphEditor:
     def let_go(self, tensors: Sequence[Tensor]) -> None:
         """Leave initializers out of the export where nothing reads them any more."""
         self._unread.update(tensor.name for tensor in tensors if isinstance(tensor, gs.Constant))
+
+    def make_write(self, node: Node, tensor: Tensor) -> None:
+        """Make a node write `tensor`, whose own producer is gone, in place of its output."""
+        node.outputs[0] = tensor
+        self._touched.add(id(node))
+
+    def needed_by(self, node: Node, but: Node | None = None) -> list[Node]:
+        """A node and those in front of it that nothing else needs, readers first; without `but` and what that needs."""
+        doomed, waiting = {id(node): node}, [node]
+        while waiting:
+            for tensor in waiting.pop().inputs:
+                maker = tensor.inputs[0] if tensor.inputs else None
+                if maker is None or maker is but or id(maker) in doomed:
+                    continue
+                read = (reader for output in maker.outputs for reader in output.outputs)
+                if not any(map(self._is_output, maker.outputs)) and all(id(reader) in doomed for reader in read):
+                    doomed[id(maker)] = maker
+                    waiting.append(maker)
+        return list(doomed.values())
+
+    def remove_unread(self, tensor: Tensor) -> None:
+        """Remove the producer of a tensor that nothing reads any more, with what only that needed."""
+        maker = tensor.inputs[0] if tensor.inputs else None
+        if maker is not None and not any(output.outputs or self._is_output(output) for output in maker.outputs):
+            for node in self.needed_by(maker):
+                self.remove(self.home(node), node)
 
     def insert_after(self, scope: Scope, anchor: Node, nodes: Sequence[Node]) -> None:
         """Insert new nodes directly behind `anchor`."""

@@ -39,12 +39,13 @@ class Plan(planning.Plan):
 def open_reading(model: Model, input_shapes: InputShapes | None = None) -> Reading:
     """The model's graph, with what the registry folds first: nothing is known of shapes behind computed pads otherwise.
     Errors as of `GraphEditor`."""
-    reading, folded = Reading(GraphEditor(model)), 0
+    reading, tidied = Reading(GraphEditor(model)), dict[str, int]()
     for kind in takewhile(lambda kind: issubclass(kind, GraphPass), REGISTRY):
         assert issubclass(kind, GraphPass)
         while count := kind().apply(reading, ()):
-            reading, folded = reading.again(), folded + count  # with it, more shapes are known
-    return dataclasses.replace(reading, input_shapes=dict(input_shapes or {}), folded=folded)
+            tidied[kind.told] = tidied.get(kind.told, 0) + count
+            reading = reading.again()  # with it, more shapes are known
+    return dataclasses.replace(reading, input_shapes=dict(input_shapes or {}), tidied=tidied)
 
 
 def applied(planned: planning.Plan, model: onnx.ModelProto | Model | str, twin: bool = False) -> Model:

@@ -165,9 +165,9 @@ def _assemble(
         if match:
             moved[id(place.node)] = place, match
     before = cost(editor, shapes, reading.model)
-    folded = reading.folded if any(isinstance(source, ExistingBlur) for source in reading.sources) else 0
-    if folded:
-        notes = [*notes, f"{folded} computed pads, kernels and shapes of the blurs that are there become constants"]
+    blurred = any(isinstance(source, ExistingBlur) for source in reading.sources)
+    tidied = {what: count for what, count in reading.tidied.items() if blurred}
+    notes = [*notes, *(f"{count} {what}" for what, count in tidied.items())]
     plan = Plan(
         recipe=recipe,
         sites=tuple(sites),
@@ -176,7 +176,7 @@ def _assemble(
         input_shapes={name: tuple(shape) for name, shape in given.items()},
         cost_shapes=cost_shapes,
         costs=(before, before),
-        folded=folded,
+        tidied=sum(tidied.values()),
         warnings=(*notes, *(note for stage in stages for note in stage.notes(reading)), *misaligned(editor, moved)),
     )
     if not plan.changes:

@@ -38,7 +38,7 @@ def weight_of(node: Node) -> Tensor:
 
 def is_blur(editor: GraphEditor, node: Node) -> bool:
     """Whether a convolution is a low-pass filter of every channel alone, at any stride."""
-    return _blur_kernel(editor, node) is not None
+    return blur_weight(editor, node) is not None
 
 
 def is_recorded(editor: GraphEditor, node: Node) -> bool:
@@ -80,9 +80,9 @@ def produced_by_blur(editor: GraphEditor, tensor: Tensor, sliced: bool = False) 
         tensor = producer.inputs[0]
     else:
         return False
-    kernel = _blur_kernel(editor, producer)
+    kernel = blur_weight(editor, producer)
     strided = any(s > 1 for s in ints(producer, "strides"))  # it belongs to the sampling in front of it
-    return not strided and kernel is not None and kernel.size > 1
+    return not strided and kernel is not None and kernel[0].size > 1
 
 
 def read_by_blurs(editor: GraphEditor, tensor: Tensor) -> bool:
@@ -125,10 +125,10 @@ class Describe:
 
     def blur(self, scope: Scope, node: Node, window: Window, source: Source) -> ExistingBlur | None:
         """The blur that a convolution is, None where it is none; `source` says where it is."""
-        kernel = _blur_kernel(self.editor, node)
-        if kernel is None or (kernel.size == 1 and max(window.strides) == 1):
+        weight = blur_weight(self.editor, node)
+        if weight is None or (weight[0].size == 1 and max(window.strides) == 1):
             return None
-        rank = kernel.ndim
+        kernel, rank = weight[0, 0], weight.ndim - 2
         begin, end, modes = list(window.begin), list(window.end), []
         if any((*begin, *end)):
             modes.append("zero")
@@ -175,7 +175,9 @@ class Describe:
         """Where a blur is, and the operator that it belongs to: "before" the one that samples what it filtered, else
         "after" the one whose map it filters."""
         behind = (
-            None if strided else self._meets(node, lambda at: next(iter(_readers(at.outputs[0])), None), sampling=True)
+            None
+            if strided
+            else self._meets(node, lambda at: next(iter(value_readers(at.outputs[0])), None), sampling=True)
         )
         front = self._meets(node, lambda at: next((t.inputs[0] for t in at.inputs if t.inputs), None), sampling=False)
         found = behind or front
@@ -194,8 +196,9 @@ class Describe:
         return current if samples or not sampling else None
 
 
-def _blur_kernel(editor: GraphEditor, node: Node) -> Array | None:
-    """The kernel of a convolution that filters every channel alone with it, a low-pass filter; None for others."""
+def blur_weight(editor: GraphEditor, node: Node) -> Array | None:
+    """The depthwise weight (C, 1, *k) of a convolution that filters every channel alone, a low-pass filter; None for
+    others."""
     if len(node.inputs) < FEWEST_INPUTS.get(node.op, len(node.inputs) + 1):
         return None
     shape, groups = editor.constant_shape(weight_of(node)), integer(node, "group", 1)
@@ -207,7 +210,7 @@ def _blur_kernel(editor: GraphEditor, node: Node) -> Array | None:
         kernel = _diagonal(_real(editor, node))
     else:
         return None
-    return kernel[0, 0] if kernel is not None and is_blur_kernel(kernel) else None
+    return kernel if kernel is not None and is_blur_kernel(kernel) else None
 
 
 def _diagonal(weight: Array | None) -> Array | None:
@@ -229,7 +232,7 @@ def _real(editor: GraphEditor, node: Node) -> Array | None:
     return np.asarray((weight.astype("float64") - zero) * scale)
 
 
-def _readers(tensor: Tensor) -> list[Node]:
+def value_readers(tensor: Tensor) -> list[Node]:
     """Those that read a tensor's values, not only its shape or type."""
     readers = [node for node in tensor.outputs if node.op != "Shape"]
     return [node for node in readers if node.op != "CastLike" or node.inputs[0] is tensor]
@@ -238,7 +241,7 @@ def _readers(tensor: Tensor) -> list[Node]:
 def _through(tensor: Tensor) -> Iterator[Node]:
     waiting = [tensor]
     while waiting:
-        for node in _readers(waiting.pop()):
+        for node in value_readers(waiting.pop()):
             if node.op in MOVING | {"Pad", "DequantizeLinear"}:
                 waiting.append(node.outputs[0])
             else:

@@ -21,7 +21,7 @@ class Reading:
 
     editor: GraphEditor  # the graph, the one thing that changes
     input_shapes: InputShapes = field(default_factory=dict)  # that the user gave for inputs the model leaves open
-    folded: int = 0  # how many pads, kernels and shapes were computed in the model as it was given
+    tidied: Mapping[str, int] = field(default_factory=dict)  # what was folded when it was opened, and how often
 
     @property
     def model(self) -> Model:

@@ -117,10 +117,11 @@ def known(text: str) -> Array | None:
     editor = GraphEditor(load(build(text, opset=17, zero=np.array([0]), one=np.array(1), two=np.array([2]))))
     shapes = Shapes(editor)
 
-    def dims(scope: Scope, of: Tensor) -> tuple[int | str | None, ...] | None:
-        return shapes.of(scope, of).dims
+    def types(scope: Scope, of: Tensor) -> tuple[int, tuple[int | str | None, ...] | None]:
+        found = shapes.of(scope, of)
+        return found.dtype, found.dims
 
-    constants: Constants = editor.constants(dims)
+    constants: Constants = editor.constants(types)
     return constants.value(tensor(editor, "k"))
 
 
@@ -134,6 +135,7 @@ def known(text: str) -> Array | None:
         ("s = Shape(x) c = Gather(s, two) d = Gather(s, two) k = Concat<axis = 0>(c, d)", [8, 8]),
         ("s = Shape(x) k = Gather(s, zero)", None),  # the batch is open
         ("s = Shape(x) b = Gather(s, zero) k = Add(b, one)", None),
+        ("k = CastLike(two, x)", [2.0]),
         ("s = Shape(x) b = Gather(s, zero) k = Concat<axis = 0>(b, two)", None),
     ],
 )

@@ -285,3 +285,34 @@ def test_editor_reads_weights_set_aside() -> None:
     assert np.array_equal(value, w)
     assert editor.constant_shape(conv.inputs[1]) == (64, 2, 3, 3)
     assert editor.export().to_proto().SerializeToString() == model.SerializeToString()
+
+
+# ---- removing what nothing reads -----------------------------------------------------------------------------
+
+CHAIN = """(float[1, 2, 4] x) => (float[] y, float[] used) {
+    [shape] s = Shape(x) [first] f = Cast<to = 1>(s) [second] t = Neg(f) [third] r = Abs(t) [other] o = Exp(f)
+    [reader] y = Mul(x, scale) [keep] used = Identity(o) }"""
+
+
+def test_what_nothing_reads_goes_with_what_only_it_needed() -> None:
+    editor = GraphEditor(load(build(CHAIN, scale=np.float32(2))))
+    nodes = {node.name: node for node in editor.scopes[0].nodes}
+    assert [node.name for node in editor.needed_by(nodes["third"])] == ["third", "second"]
+    assert [node.name for node in editor.needed_by(nodes["third"], but=nodes["second"])] == ["third"]
+    editor.remove_unread(nodes["third"].outputs[0])
+    assert [node.name for node in editor.scopes[0].nodes] == ["shape", "first", "other", "reader", "keep"]
+    editor.remove_unread(nodes["keep"].outputs[0])  # an output of the model
+    editor.remove_unread(nodes["first"].outputs[0])  # read
+    assert len(editor.scopes[0].nodes) == 5
+
+
+def test_a_node_takes_over_what_another_wrote() -> None:
+    editor = GraphEditor(load(build("(float[1, 2, 4] x) => (float[] y) { [abs] a = Abs(x) [neg] y = Identity(a) }")))
+    first, second = editor.scopes[0].nodes
+    target = second.outputs[0]
+    editor.remove(editor.scopes[0], second)
+    editor.make_write(first, target)
+    made = editor.export().to_proto()
+    assert ops(made) == ["Abs"]
+    assert run(made, x=weight(1, 2, 4))[0].min() >= 0
+    assert editor.home(first) is editor.scopes[0]

@@ -166,7 +166,7 @@ def test_a_blur_next_to_a_site_is_seen(text: str, site: str, found: bool) -> Non
     constants = {
         "taps": depthwise_kernel((3, 3), 2).astype(np.float32),
         "single": depthwise_kernel((1, 1), 2).astype(np.float32),
-        "w": weight(2, 2, 1, 1), "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]),
+        "w": weight(2, 2, 3, 3), "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]),
     }  # fmt: skip
     words = set(text.replace(")", " ").replace(",", " ").split())
     used = {name: value for name, value in constants.items() if name in words}
@@ -225,8 +225,8 @@ def filtered(text: str, shape: str = "1, 2, 16, 16", opset: int = 17, **more: Ar
     """A graph with those of these constants that it reads."""
     known = {
         "taps": taps(3, 3), "single": taps(4, 4, channels=1), "across": taps(1, 3), "down": taps(3, 1),
-        "w": weight(2, 2, 3, 3), "w1": weight(2, 2, 1, 1), "pads": np.array([0, 0, 1, 2, 0, 0, 1, 2]),
-        "singles": np.array([-1, 1, 16, 16]), "back": np.array([-1, 2, 13, 13]), "start": np.array([0]),
+        "w": weight(2, 2, 3, 3), "pads": np.array([0, 0, 1, 2, 0, 0, 1, 2]),
+        "singles": np.array([-1, 1, 16, 16]), "back": np.array([-1, 2, 13, 13]), "start": np.array([1]),
         "end": np.array([2**40]), "rows": np.array([2]), "columns": np.array([3]), "by": np.array([2]),
         "two_pads": np.array([1, 2, 1, 2]), "axes": np.array([2, -1]),
     } | more  # fmt: skip

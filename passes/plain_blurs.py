@@ -7,6 +7,7 @@ only drops samples is its stride:
     dense Conv with a diagonal kernel                           =   depthwise Conv
     Conv -> Slice with steps, from the first sample on          =   Conv with these strides
     Conv of stride 1 -> Conv 1x1 of stride s without pads       =   Conv of stride s -> Conv 1x1
+    Pad with zeros -> Conv; a bias of zeros                     =   Conv with these pads; none
 
 Samples that nothing reads are then never computed. Measured with ONNX Runtime's CPU provider, nets of FIR between
 Reshapes take 0.27 to 0.63 of their time so, with Slices 0.07 to 0.40; with a stride moved in front of 1x1 convs 0.78 to
@@ -46,7 +47,7 @@ class PlainBlurs(GraphPass):
                 continue
             if text(node, "auto_pad", "NOTSET") in ("NOTSET", "VALID"):
                 blur = _Blur(reading, scope, node, kernel)
-                steps = (blur.take_slices, blur.undo_singles, blur.undo_dense, blur.take_stride)
+                steps = (blur.take_slices, blur.undo_singles, blur.undo_dense, blur.take_stride, blur.take_zeros)
                 changed += any([step() for step in steps])  # each may make the next possible
         return changed
 
@@ -147,6 +148,30 @@ class _Blur:
             if starts.any() or (ends < BEYOND).any() or (strides < 1).any() or ((strides > 1) & (sampled > 1)).any():
                 return None
         return None if strides[:2].max() > 1 else [int(stride) for stride in strides[2:]]
+
+    def take_zeros(self) -> bool:
+        """A bias of zeros goes, and a Pad with zeros becomes the convolution's own pads: 1. one of constant amounts,
+        not less than 0, along spatial axes alone."""
+        node, rank = self.node, self.kernel.ndim
+        bias = self.editor.constant_value(node.inputs[2]) if len(node.inputs) > 2 else None
+        if dropped := bias is not None and not bias.any():
+            self.editor.drop_last_input(node)
+        pad = next(iter(node.inputs[0].inputs), None)
+        if pad is None or pad.op != "Pad" or text(pad, "mode", "constant") != "constant" or pad.attrs.get("value"):
+            return dropped
+        value = [self.editor.constant_value(tensor) for tensor in pad.inputs[2:] if tensor.name]
+        amounts = self.editor.constant_value(pad.inputs[1]) if len(pad.inputs) > 1 else np.array(ints(pad, "pads"))
+        if amounts is None or amounts.size != 2 * rank or amounts.min() < 0 or any(v is None or v.any() for v in value):
+            return dropped
+        both = amounts.reshape(2, rank)
+        if both[:, :2].any():
+            return dropped
+        own = np.array(ints(node, "pads", [0] * (2 * rank - 4))).reshape(2, rank - 2)
+        self.editor.set_attributes(node, pads=[int(n) for n in (own + both[:, 2:]).reshape(-1)], auto_pad=None)
+        old = node.inputs[0]
+        self.editor.set_input(node, 0, pad.inputs[0])
+        self.editor.remove_unread(old)
+        return True
 
     def _dims(self, tensor: Tensor) -> tuple[int | str | None, ...]:
         return self.reading.shapes.of(self.scope, tensor).dims or ()

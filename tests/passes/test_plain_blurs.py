@@ -19,6 +19,8 @@ KNOWN = {
     "singles": np.array([-1, 1, 12, 14]), "single_first": np.array([-1, 12, 1, 14, 1, 1]),
     "back": np.array([-1, 3, 13, 15]), "sampled": np.array([-1, 3, 7, 8]),
     "pads": np.array([0, 0, 2, 2, 0, 0, 2, 2]), "nothing": np.zeros(12, np.int64),
+    "naught": np.float32(0), "no_bias": np.zeros(3, np.float32), "cropped": np.array([0, 0, -1, 0, 0, 0, 0, 0]),
+    "of_batch": np.array([1, 0, 0, 0, 0, 0, 0, 0]),
     "start": np.array([0]), "later": np.array([1]), "end": np.array([2**63 - 1]), "rows": np.array([2]),
     "columns": np.array([-1]), "channels": np.array([1]), "by": np.array([2]), "back_by": np.array([-2]),
     "dense": np.einsum("ab,hw->abhw", np.eye(3), depthwise_kernel((3, 3), 1)[0, 0]).astype(np.float32),
@@ -49,7 +51,7 @@ def shape_of(result: onnx.ModelProto, name: str) -> tuple[int, ...]:
     return initializer(result, node(result, name).input[1]).shape
 
 
-FIR = "f = Reshape(x, singles) p = Pad(f, pads) [fir] b = Conv(p, one) c = Reshape(b, back)"
+FIR = 'f = Reshape(x, singles) p = Pad<mode = "edge">(f, pads) [fir] b = Conv(p, one) c = Reshape(b, back)'
 LATER = """shape = Shape(b) at = Constant<value_ints = [2, 3]>() sizes = Gather(shape, at)
     batch = Constant<value_ints = [-1]>() three = Constant<value_ints = [3]>()
     back2 = Concat<axis = 0>(batch, three, sizes) c = Reshape(b, back2) [conv] y = Conv<strides = [2, 2]>(c, w)"""
@@ -69,14 +71,15 @@ def test_channels_that_are_images_of_their_own_become_channels(front: str, batch
         f"{front} p = Pad(f, pads) [fir] b = Conv(p, one) c = Reshape(b, back) [conv] y = Conv<strides = [2, 2]>(c, w)"
     )
     result = plain(text, batch)
-    assert [op for op in ops(result) if op != "Identity"] == ["Pad", "Conv", "Conv"]
+    assert [op for op in ops(result) if op != "Identity"] == ["Conv", "Conv"]
     assert shape_of(result, "fir") == (3, 1, 4, 4)
+    assert attributes(node(result, "fir"))["pads"] == [2, 2, 2, 2]
     assert attributes(node(result, "fir"))["group"] == 3
 
 
 def test_a_shape_worked_out_from_the_map_itself_goes_with_it() -> None:
     result = plain(f"f = Reshape(x, singles) p = Pad(f, pads) [fir] b = Conv(p, one) {LATER}")
-    assert [op for op in ops(result) if op != "Constant"] == ["Pad", "Conv", "Conv"]
+    assert [op for op in ops(result) if op != "Constant"] == ["Conv", "Conv"]
 
 
 def test_a_bias_is_every_channels() -> None:
@@ -136,6 +139,33 @@ def test_a_diagonal_kernel_becomes_depthwise() -> None:
     result = plain("[b] y = Conv<strides = [2, 2]>(x, dense)")
     assert shape_of(result, "b") == (3, 1, 3, 3)
     assert attributes(node(result, "b"))["group"] == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("p = Pad(x, pads) [b] y = Conv<group = 3, pads = [1, 0, 0, 0]>(p, taps)", ["Conv"]),
+        ('p = Pad(x, pads) [b] y = Conv<group = 3, auto_pad = "VALID">(p, taps)', ["Conv"]),
+        ("p = Pad(x, pads, naught) [b] y = Conv<group = 3>(p, taps)", ["Conv"]),
+        (
+            "p = Pad(x, pads) [b] b = Conv<group = 3>(p, taps) c = Conv(p, w) y = Concat<axis = 1>(b, c)",
+            ["Pad", "Conv", "Conv", "Concat"],
+        ),
+        ('p = Pad<mode = "edge">(x, pads) [b] y = Conv<group = 3>(p, taps, no_bias)', ["Pad", "Conv"]),
+    ],
+)
+def test_zeros_need_no_pad_and_no_bias(text: str, left: list[str]) -> None:
+    result = plain(text)
+    assert ops(result) == left
+    assert len(node(result, "b").input) == 2
+    assert (node(result, "b").input[0] == "x") is ("edge" not in text)
+
+
+@pytest.mark.parametrize(
+    "pad", ["Pad(x, pads, bias)", "Pad(x, cropped)", "Pad(x, of_batch)", 'Pad<mode = "reflect">(x, pads)']
+)
+def test_other_pads_stay(pad: str) -> None:
+    assert not aarewrite.rewrite(model(f"p = {pad} y = Conv<group = 3>(p, taps)")).changed
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from aarewrite.calibration.run import calibrate
     from aarewrite.calibration.steady import steady
     from aarewrite.errors import AarewriteError, CannotHandle, CheckFailed, UsageError
+    from aarewrite.plugins.onnx_ir import onnx_ir_pass
     from aarewrite.recipe import Recipe
     from aarewrite.rewriting.apply import Plan
     from aarewrite.rewriting.pipeline import Result, plan, rewrite
@@ -30,6 +31,7 @@ _HOMES = {
     "Plan": "rewriting.apply",
     "Recipe": "recipe",
     "Result": "rewriting.pipeline",
+    "onnx_ir_pass": "plugins.onnx_ir",
     "plan": "rewriting.pipeline",
     "VerifyReport": "verification",
     "bench": "timing.bench",
@@ -56,6 +58,7 @@ __all__ = [
     "__version__",
     "bench",
     "calibrate",
+    "onnx_ir_pass",
     "plan",
     "plan_stream",
     "rewrite",

@@ -1,0 +1,1 @@
+"""aarewrite as a pass of other tools."""

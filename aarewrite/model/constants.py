@@ -19,8 +19,21 @@ Dims = Sequence[int | str | None]
 RANDOM = frozenset((
     "Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike",
 ))  # fmt: skip
+CONTRACTING = frozenset(("Einsum", "Gemm", "MatMul"))  # evaluated where the product of their inputs' sizes is small
+EVALUATED = CONTRACTING | frozenset((
+    "Abs", "Acos", "Add", "And", "ArgMax", "ArgMin", "Asin", "Atan", "BitShift", "BlackmanWindow", "Cast", "CastLike",
+    "Ceil", "Clip", "Concat", "ConstantOfShape", "Cos", "Cosh", "CumSum", "DequantizeLinear", "Div", "Equal", "Erf",
+    "Exp", "Expand", "Flatten", "Floor", "Gather", "Greater", "GreaterOrEqual", "HammingWindow", "HannWindow",
+    "HardSigmoid", "Identity", "IsInf", "IsNaN", "Less", "LessOrEqual", "Log", "LogSoftmax", "Max", "Mean", "Min",
+    "Mod", "Mul", "Neg", "Not", "OneHot", "Or", "Pad", "Pow", "QuantizeLinear", "Range", "Reciprocal", "ReduceL1",
+    "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum",
+    "ReduceSumSquare", "Relu", "Reshape", "Round", "Shape", "Sigmoid", "Sign", "Sin", "Sinh", "Size", "Slice",
+    "Softmax", "Softplus", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tan", "Tanh", "Tile", "Transpose", "Trilu",
+    "Unsqueeze", "Where", "Xor",
+))  # fmt: skip
 SELECTING = frozenset(("Cast", "Concat", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Unsqueeze"))
 LARGEST = 2**22  # elements of a value; what would be larger is not looked at
+MOST = 2**27  # elements that are read and made in all
 LONGEST = 256  # nodes that one value may need beyond those evaluated before
 EVALUATED_IR = 8  # any that ONNX Runtime takes
 OPEN = -(2**62) + 1  # stands for a size that is not known, in what Shape gives
@@ -46,6 +59,7 @@ class Constants:
         self._places: dict[int, tuple[int, int]] = {}  # id(node) -> its place among them, its operator set
         self._values: dict[int, Array | None] = {}  # id(tensor) -> its value
         self._kept: list[object] = []  # so that ids stay valid
+        self._left = MOST
         for nodes, opset in blocks:
             for node in nodes:
                 if self._fixed(node):
@@ -129,13 +143,18 @@ class Constants:
         known = {name: value for name, value in values.items() if value is not None}
         if len(known) < len(values) or (node.op not in SELECTING and any(map(_open, known.values()))):
             return [None] * len(node.outputs)
-        return evaluate(node, known, self._places[id(node)][1])
+        made = evaluate(node, known, self._places[id(node)][1]) if self._left > 0 else [None] * len(node.outputs)
+        self._left -= sum(value.size for value in (*known.values(), *made) if value is not None)
+        return made
 
 
 def evaluate(node: Node, values: Mapping[str, Array], opset: int) -> Sequence[Array | None]:
-    """What a node of the default domain makes of the values of its inputs, by name; None where the result would have
-    more than `LARGEST` elements, or the node is not valid."""
+    """What a node of the default domain makes of the values of its inputs, by name; None where it is none of
+    `EVALUATED`, the result would have more than `LARGEST` elements, or the node is not valid."""
     nothing = [None] * len(node.outputs)
+    work = prod(value.size for value in values.values()) if node.op in CONTRACTING else 0
+    if node.op not in EVALUATED or work > LARGEST:
+        return nothing
     try:
         proto = OnnxExporter.export_node(node)
         proto.domain = ""

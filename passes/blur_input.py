@@ -1,7 +1,10 @@
 """Conv 1x1 of stride s with no activation behind it -> blur of stride s -> Conv 1x1 of stride 1.
 
-A pointwise convolution and a blur commute (with zero pads only where there is no bias), and subsampling first
-makes the convolution s*s times cheaper. This is where residual shortcuts are blurred.
+A pointwise convolution and a blur commute, and subsampling first makes the convolution s*s times cheaper. This is where
+residual shortcuts are blurred. With zero pads a bias b does not commute: behind it, the blur would meet b inside and 0
+outside of the map, so that b counts by m, the blur of a map of ones. m is known where the map's size is:
+
+    blur(W x + b) = W blur(x) + b m
 """
 
 from __future__ import annotations
@@ -9,6 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
+import numpy as np
+import onnx
+
+from aarewrite.filters import Blur, outer
 from aarewrite.model.graph import GraphEditor
 from aarewrite.passes import operators
 from aarewrite.passes.contract import Match, SiteOptions, SitePass, Skip
@@ -26,10 +33,12 @@ class BlurInput(SitePass):
 
     @classmethod
     def wanted(cls, site: Site, options: SiteOptions) -> Self | None:
-        """1. A 1x1 conv without pads or activation. 2. Zero pads and a bias do not commute."""
+        """1. A 1x1 conv without pads or activation. 2. Zero pads and a bias commute where the size of the map is known,
+        but not with a normalisation behind, nor in integers."""
         pointwise = site.kind == "conv" and all(k == 1 for k in site.window.kernel)
         pads = any(site.window.begin + site.window.end)
-        commutes = options.pad != "zero" or not (site.bias or site.normalised)
+        corrected = not (site.normalised or site.quantised or None in site.input_size)
+        commutes = options.pad != "zero" or corrected or not (site.bias or site.normalised)
         fits = pointwise and not pads and commutes and not site.activation
         return cls.of(options) if fits and options.shortcut == "blur-first" else None
 
@@ -49,4 +58,30 @@ class BlurInput(SitePass):
     def apply(self, editor: GraphEditor, located: Located, match: Match) -> str:
         """Blur the conv's input with the conv's stride, then run it dense."""
         operators.run_with_window(editor, located, match.window)
-        return operators.blur_input(editor, located, match)
+        name = operators.blur_input(editor, located, match)
+        if located.site.bias and isinstance(match.blur, Blur) and match.blur.mode == "zero":
+            _shift_less_at_the_border(editor, located, match.blur)
+        return name
+
+
+def _shift_less_at_the_border(editor: GraphEditor, located: Located, blur: Blur) -> None:
+    """Add the bias times the blur of ones in place of the bias."""
+    site, scope, node = located.site, located.scope, located.node
+    axes = zip(site.input_size, blur.axis_taps(), blur.strides, blur.begin, blur.end, strict=True)
+    shares = [
+        np.correlate(np.pad(np.ones(size or 0), (begin, end)), taps, "valid")[::step]
+        for size, taps, step, begin, end in axes
+    ]
+    name, rank = f"{site.node}/blur", len(shares)
+    share = editor.constant(scope, f"{name}/share", outer(shares)[None, None], site.input_dtype)
+    each = editor.constant(scope, f"{name}/each", np.array([1, -1, *[1] * rank]), onnx.TensorProto.INT64)
+    bias = editor.drop_last_input(node)
+    target = node.outputs[0]
+    unshifted = editor.take_over(scope, target, "unshifted")
+    column, shift = editor.variable(f"{name}/bias"), editor.variable(f"{name}/shift")
+    nodes = [
+        editor.node("Reshape", f"{name}/Reshape", [bias, each], [column]),
+        editor.node("Mul", f"{name}/Mul", [column, share], [shift]),
+        editor.node("Add", f"{name}/Add", [unshifted, shift], [target]),
+    ]
+    editor.insert_after(scope, node, nodes)

@@ -360,9 +360,11 @@ class GraphPass(ABC):
 
     Attributes:
         told: Behind how many, what of the blurs that were in the model before it has changed.
+        saves: Whether the model then costs less.
     """
 
     told: ClassVar[str] = ""
+    saves: ClassVar[bool] = False
 
     @abstractmethod
     def apply(self, reading: Reading, rewritten: Sequence[Rewritten]) -> int:

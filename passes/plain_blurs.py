@@ -36,6 +36,7 @@ class PlainBlurs(GraphPass):
     """Blurs in any form -> depthwise convolutions that sample."""
 
     told = "blurs that are there take a plainer form of the same function"
+    saves = True
 
     def apply(self, reading: Reading, rewritten: Sequence[Rewritten]) -> int:
         """Do it to every blur that is not our own and has a plainer form."""

@@ -39,13 +39,14 @@ class Plan(planning.Plan):
 def open_reading(model: Model, input_shapes: InputShapes | None = None) -> Reading:
     """The model's graph, with what the registry folds first: nothing is known of shapes behind computed pads otherwise.
     Errors as of `GraphEditor`."""
-    reading, tidied = Reading(GraphEditor(model)), dict[str, int]()
+    reading, tidied, dearer = Reading(GraphEditor(model)), dict[str, int](), None
     for kind in takewhile(lambda kind: issubclass(kind, GraphPass), REGISTRY):
         assert issubclass(kind, GraphPass)
         while count := kind().apply(reading, ()):
             tidied[kind.told] = tidied.get(kind.told, 0) + count
+            dearer = dearer or (reading.model if kind.saves else None)
             reading = reading.again()  # with it, more shapes are known
-    return dataclasses.replace(reading, input_shapes=dict(input_shapes or {}), tidied=tidied)
+    return dataclasses.replace(reading, input_shapes=dict(input_shapes or {}), tidied=tidied, dearer=dearer)
 
 
 def applied(planned: planning.Plan, model: onnx.ModelProto | Model | str, twin: bool = False) -> Model:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Collection, Iterable, Sequence
 
 from aarewrite.errors import UsageError
+from aarewrite.model.graph import GraphEditor
 from aarewrite.model.model_file import Model
 from aarewrite.model.shapes import Shapes
 from aarewrite.passes import DEFAULT, SITE_PASSES, STAGE_PASSES
@@ -165,6 +166,9 @@ def _assemble(
         if match:
             moved[id(place.node)] = place, match
     before = cost(editor, shapes, reading.model)
+    if reading.dearer is not None:
+        dearer = GraphEditor(reading.dearer)
+        before = cost(dearer, Shapes(dearer, cost_shapes), reading.dearer)
     blurred = any(isinstance(source, ExistingBlur) for source in reading.sources)
     tidied = {what: count for what, count in reading.tidied.items() if blurred}
     notes = [*notes, *(f"{count} {what}" for what, count in tidied.items())]

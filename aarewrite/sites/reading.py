@@ -22,6 +22,7 @@ class Reading:
     editor: GraphEditor  # the graph, the one thing that changes
     input_shapes: InputShapes = field(default_factory=dict)  # that the user gave for inputs the model leaves open
     tidied: Mapping[str, int] = field(default_factory=dict)  # what was folded when it was opened, and how often
+    dearer: Model | None = None  # the model before what was folded that costs less now; None: nothing was
 
     @property
     def model(self) -> Model:

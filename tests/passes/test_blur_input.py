@@ -36,7 +36,25 @@ def test_shortcut_blurred_first_equals_the_after_form(pad: str, biased: bool) ->
     x = weight(1, 3, 11, 12)
     assert relative_difference(run(first.model, x=x)[0], run(after.model, x=x)[0].astype(np.float64)) < EXACT
     placements = {p.site.node: p.do.name for p in first.plan.sites}
-    assert placements["shortcut"] == ("after" if pad == "zero" and biased else "input")
+    assert placements["shortcut"] == "input"
+
+
+@pytest.mark.parametrize("filter", [1, 2, 3, 5])
+@pytest.mark.parametrize("strength", [0.5, 1.0])
+def test_with_zero_pads_a_bias_counts_less_at_the_border(filter: int, strength: float) -> None:
+    if strength < 1 and filter % 2 == 0:
+        return  # no centre to mix with
+    values = {"w0": weight(4, 3, 1, 1), "w1": weight(4, 4, 1, 1, seed=1), "b1": weight(4)}
+    model = build(SHORTCUT.format(bias=", b1"), **values)
+    recipe = Recipe(pad="zero", filter=filter, strength=strength)
+    result = aarewrite.rewrite(model, recipe=recipe)
+    after = aarewrite.rewrite(model, recipe=dataclasses.replace(recipe, shortcut="conv"))
+    x = weight(1, 3, 11, 12)
+    assert relative_difference(run(result.model, x=x)[0], run(after.model, x=x)[0].astype(np.float64)) < EXACT
+    shortcut = node(result.model, "shortcut")
+    assert len(shortcut.input) == 2
+    assert attributes(shortcut)["strides"] == [1, 1]
+    assert "b" in [name for one in result.model.graph.node if one.op_type == "Add" for name in one.output]
 
 
 def test_blur_of_a_shortcut_leaves_other_readers_alone() -> None:
@@ -70,7 +88,9 @@ def test_it_costs_the_conv_as_it_was_and_the_blur_in_front() -> None:
         ({"shortcut": "conv"}, {}, False),
         ({}, {"activation": True}, False),
         ({"pad": "zero"}, {}, True),
-        ({"pad": "zero"}, {"bias": True}, False),
+        ({"pad": "zero"}, {"bias": True}, True),
+        ({"pad": "zero"}, {"bias": True, "input_size": (None, 12)}, False),
+        ({"pad": "zero"}, {"bias": True, "quantised": "qdq"}, False),
         ({"pad": "zero"}, {"normalised": True}, False),
         ({}, {"bias": True}, True),
         ({}, {"kind": "max_pool"}, False),

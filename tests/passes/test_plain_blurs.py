@@ -210,6 +210,12 @@ def test_a_map_that_is_an_output_keeps_its_values() -> None:
     assert not aarewrite.rewrite(given).changed
 
 
+def test_the_cost_before_is_the_given_models() -> None:
+    made = aarewrite.plan(model("[b] b = Conv<group = 3>(x, taps) [conv] y = Conv<strides = [2, 2]>(b, w1)", "1"))
+    behind, sampled, conv = 10 * 12 * 9 * 3, 5 * 6 * 9 * 3, 5 * 6 * 3 * 5
+    assert [one.macs for one in made.costs] == [behind + conv, sampled + conv]
+
+
 def test_the_note_counts_blurs() -> None:
     made = aarewrite.plan(model("[b] b = Conv<group = 3>(x, taps) [conv] y = Conv<strides = [2, 2]>(b, w1)"))
     assert made.warnings == ("1 blurs that are there take a plainer form of the same function",)

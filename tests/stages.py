@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime as ort
-from reference import build, weight
+from reference import Array, build, weight
 
 import aarewrite
+from aarewrite.filters import depthwise_kernel
 from aarewrite.recipe import Recipe, SiteOverride
-from aarewrite.sites.site import Site
+from aarewrite.sites.site import ExistingBlur, Site
 
 A_TROUS = Recipe(name="test", last_stage="a trous")
 TWO_POOLS = """(float[1, 2, 16, 16] x) => (float[] y) {
@@ -102,3 +103,26 @@ def reasons(model: onnx.ModelProto, **options: Any) -> dict[str, str]:
 def site_of(model: onnx.ModelProto, node: str) -> Site:
     """The site of a node as it is found."""
     return next(planned.site for planned in aarewrite.plan(model).sites if planned.site.node == node)
+
+
+def blurs(model: onnx.ModelProto) -> dict[str, ExistingBlur]:
+    """The blurs that are found, by name."""
+    return {source.node: source for source in aarewrite.plan(model).sources if isinstance(source, ExistingBlur)}
+
+
+def taps(*sizes: int, channels: int = 2) -> Array:
+    return depthwise_kernel(sizes, channels).astype(np.float32)
+
+
+def filtered(text: str, shape: str = "1, 2, 16, 16", opset: int = 17, **more: Array) -> onnx.ModelProto:
+    """A graph with those of these constants that it reads."""
+    known = {
+        "taps": taps(3, 3), "single": taps(4, 4, channels=1), "across": taps(1, 3), "down": taps(3, 1),
+        "w": weight(2, 2, 3, 3), "pads": np.array([0, 0, 1, 2, 0, 0, 1, 2]),
+        "singles": np.array([-1, 1, 16, 16]), "back": np.array([-1, 2, 13, 13]), "start": np.array([1]),
+        "end": np.array([2**40]), "rows": np.array([2]), "columns": np.array([3]), "by": np.array([2]),
+        "two_pads": np.array([1, 2, 1, 2]), "axes": np.array([2, -1]),
+    } | more  # fmt: skip
+    words = set(text.replace(")", " ").replace(",", " ").replace("(", " ").split())
+    used = {name: value for name, value in known.items() if name in words}
+    return build(f"(float[{shape}] x) => (float[] y) {{ {text} }}", opset=opset, **used)

@@ -7,19 +7,16 @@ diagonal kernel. Its kernel and its pads may be computed, as long as they are fr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from math import prod
 
 import numpy as np
 
-from aarewrite.filters import axis_taps, is_blur_kernel
-from aarewrite.model.graph import GraphEditor, Scope
+from aarewrite.filters import is_blur_kernel
+from aarewrite.model.graph import GraphEditor
 from aarewrite.model.model_file import Model, recorded
-from aarewrite.model.shapes import Shapes
-from aarewrite.model.types import Array, Node, Tensor, integer, ints, text
-from aarewrite.sites.regions import POINTWISE, QUANTISATION
-from aarewrite.sites.site import ExistingBlur, Source
+from aarewrite.model.types import Array, Node, Tensor, integer, ints
+from aarewrite.sites.regions import QUANTISATION
 from aarewrite.windows import Window
 
 BLURS = "aarewrite.blurs"  # key of the metadata: name of each blur's node -> where it comes from
@@ -100,100 +97,6 @@ def is_wavelet(editor: GraphEditor, node: Node, window: Window) -> bool:
     if kernel is None or kernel.shape[1] != 1:
         return False
     return bool((abs(abs(kernel.astype("float64")) - prod(window.kernel) ** -0.5) < 1e-3).all())
-
-
-def pads_of(node: Node) -> list[Node]:
-    """The Pad nodes in front of a blur's convolution, the nearest first."""
-    found: list[Node] = []
-    tensor = node.inputs[0]
-    for _ in range(FARTHEST):
-        producer = tensor.inputs[0] if tensor.inputs else None
-        if producer is None or producer.op not in MOVING | {"Pad"}:
-            break
-        found += [producer] if producer.op == "Pad" else []
-        tensor = producer.inputs[0]
-    return found
-
-
-@dataclass(frozen=True)
-class Describe:
-    """What is said of blurs, each by its convolution."""
-
-    editor: GraphEditor
-    shapes: Shapes
-    names: Mapping[int, str]  # of `node_names`
-
-    def blur(self, scope: Scope, node: Node, window: Window, source: Source) -> ExistingBlur | None:
-        """The blur that a convolution is, None where it is none; `source` says where it is."""
-        weight = blur_weight(self.editor, node)
-        if weight is None or (weight[0].size == 1 and max(window.strides) == 1):
-            return None
-        kernel, rank = weight[0, 0], weight.ndim - 2
-        begin, end, modes = list(window.begin), list(window.end), []
-        if any((*begin, *end)):
-            modes.append("zero")
-        for pad in pads_of(node):
-            amounts = self._amounts(scope, pad, rank)
-            if amounts is None:
-                begin, end, modes = [], [], ["computed"]
-                break
-            if amounts.any():
-                begin, end = list(begin + amounts[0]), list(end + amounts[1])
-                modes.insert(0, {"constant": "zero"}.get(mode := text(pad, "mode", "constant"), mode))
-        taps = axis_taps(kernel)
-        placement, of = self._placement(node, strided=max(window.strides) > 1)
-        return ExistingBlur(
-            **vars(source),
-            kernel=window.kernel,
-            strides=window.strides,
-            taps=None if taps is None else tuple(tuple(float(tap) for tap in axis) for axis in taps),
-            begin=tuple(map(int, begin)),
-            end=tuple(map(int, end)),
-            pad=" and ".join(dict.fromkeys(modes)),
-            placement=placement,
-            of=of,
-        )
-
-    def _amounts(self, scope: Scope, pad: Node, rank: int) -> Array | None:
-        """Begin and end pads of the last `rank` axes, shape (2, rank); None where they are not known."""
-        given = pad.inputs[1:2] + pad.inputs[3:4]
-        known = [self.editor.constant_value(tensor) for tensor in given if tensor.name]
-        values = [value for value in known if value is not None] if given else [np.array(ints(pad, "pads"))]
-        if len(values) < len(known) or not values[0].size or values[0].size % 2:
-            return None
-        amounts = values[0].reshape(2, -1)
-        if len(values) == 1:
-            return amounts[:, -rank:] if amounts.shape[1] >= rank else None
-        dims = self.shapes.of(scope, pad.inputs[0]).dims
-        if dims is None:
-            return None
-        whole = np.zeros((2, len(dims)), dtype=np.int64)
-        whole[:, values[1]] = amounts
-        return whole[:, -rank:]
-
-    def _placement(self, node: Node, strided: bool) -> tuple[str, str]:
-        """Where a blur is, and the operator that it belongs to: "before" the one that samples what it filtered, else
-        "after" the one whose map it filters."""
-        behind = (
-            None
-            if strided
-            else self._meets(node, lambda at: next(iter(value_readers(at.outputs[0])), None), sampling=True)
-        )
-        front = self._meets(node, lambda at: next((t.inputs[0] for t in at.inputs if t.inputs), None), sampling=False)
-        found = behind or front
-        return (
-            ("alone", "") if found is None else ("before" if behind else "after", self.names.get(id(found), found.name))
-        )
-
-    def _meets(self, node: Node, onward: Callable[[Node], Node | None], sampling: bool) -> Node | None:
-        passed = MOVING | QUANTISATION | {"Pad"} | (frozenset() if sampling else POINTWISE)
-        current = onward(node)
-        for _ in range(FARTHEST):
-            if current is None or (current.op not in passed and not is_blur(self.editor, current)):
-                break
-            current = onward(current)
-        samples = current is not None and (current.op == "Slice" or any(s > 1 for s in ints(current, "strides")))
-        return current if samples or not sampling else None
 
 
 def blur_weight(editor: GraphEditor, node: Node) -> Array | None:

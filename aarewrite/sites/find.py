@@ -14,9 +14,9 @@ import onnx
 from aarewrite.model.graph import GraphEditor, Scope
 from aarewrite.model.shapes import Shapes
 from aarewrite.model.types import Node, Tensor, in_default_domain, integer, ints, is_parameter, text
+from aarewrite.sites.described_blurs import DescribedBlurs
 from aarewrite.sites.existing_blurs import (
     FEWEST_INPUTS,
-    Describe,
     is_border,
     is_recorded,
     is_wavelet,
@@ -39,7 +39,7 @@ def find(editor: GraphEditor, shapes: Shapes, names: Mapping[int, str]) -> tuple
     flow = Flow(editor, shapes)
     located: list[Located] = []
     sources: list[Source] = []
-    blurs = Describe(editor, shapes, names)
+    blurs = DescribedBlurs(editor, shapes, names)
     for scope in editor.scopes:
         for node in scope.nodes:
             found = _look_at(editor, shapes, flow, blurs, scope, node, names[id(node)])
@@ -66,7 +66,7 @@ def node_names(editor: GraphEditor) -> dict[int, str]:
 
 
 def _look_at(
-    editor: GraphEditor, shapes: Shapes, flow: Flow, blurs: Describe, scope: Scope, node: Node, name: str
+    editor: GraphEditor, shapes: Shapes, flow: Flow, blurs: DescribedBlurs, scope: Scope, node: Node, name: str
 ) -> Located | Source | None:
     if len(node.inputs) < FEWEST_INPUTS.get(node.op, 1) or not node.outputs or is_border(editor.model, node.name):
         return None

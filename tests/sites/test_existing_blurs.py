@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from reference import Array, build, ops, qdq, weight
-from stages import reasons, site_of
+from stages import blurs, filtered, reasons, site_of
 
 import aarewrite
 from aarewrite.filters import depthwise_kernel
@@ -212,87 +212,6 @@ def test_a_wavelet_has_orthonormal_taps_at_its_own_stride(
 # ---- forms of libraries --------------------------------------------------------------------------------------
 
 
-def blurs(model: onnx.ModelProto) -> dict[str, ExistingBlur]:
-    """The blurs that are found, by name."""
-    return {source.node: source for source in aarewrite.plan(model).sources if isinstance(source, ExistingBlur)}
-
-
-def taps(*sizes: int, channels: int = 2) -> Array:
-    return depthwise_kernel(sizes, channels).astype(np.float32)
-
-
-def filtered(text: str, shape: str = "1, 2, 16, 16", opset: int = 17, **more: Array) -> onnx.ModelProto:
-    """A graph with those of these constants that it reads."""
-    known = {
-        "taps": taps(3, 3), "single": taps(4, 4, channels=1), "across": taps(1, 3), "down": taps(3, 1),
-        "w": weight(2, 2, 3, 3), "pads": np.array([0, 0, 1, 2, 0, 0, 1, 2]),
-        "singles": np.array([-1, 1, 16, 16]), "back": np.array([-1, 2, 13, 13]), "start": np.array([1]),
-        "end": np.array([2**40]), "rows": np.array([2]), "columns": np.array([3]), "by": np.array([2]),
-        "two_pads": np.array([1, 2, 1, 2]), "axes": np.array([2, -1]),
-    } | more  # fmt: skip
-    words = set(text.replace(")", " ").replace(",", " ").replace("(", " ").split())
-    used = {name: value for name, value in known.items() if name in words}
-    return build(f"(float[{shape}] x) => (float[] y) {{ {text} }}", opset=opset, **used)
-
-
-def test_a_blur_says_what_it_is() -> None:
-    model = filtered("""[pool] m = MaxPool<kernel_shape = [2, 2]>(x) p = Pad<mode = "reflect">(m, pads)
-        [blur] y = Conv<group = 2, strides = [2, 2]>(p, taps)""")
-    found = blurs(model)["blur"]
-    assert (found.kernel, found.strides, found.begin, found.end) == ((3, 3), (2, 2), (1, 2), (1, 2))
-    assert (found.pad, found.placement, found.of) == ("reflect", "after", "pool")
-    assert found.taps == ((0.25, 0.5, 0.25), (0.25, 0.5, 0.25))
-    assert found.says == "a blur already: left as it is (taps 1 2 1, reflect pads 1x2, after pool)"
-    assert found.input_size == (17, 19)
-
-
-@pytest.mark.parametrize(
-    ("text", "pad", "begin", "end"),
-    [
-        ("[blur] y = Conv<group = 2, pads = [1, 1, 2, 2]>(x, taps)", "zero", (1, 1), (2, 2)),
-        ("p = Pad(x, pads) [blur] y = Conv<group = 2>(p, taps)", "zero", (1, 2), (1, 2)),
-        ('p = Pad<mode = "edge">(x, two_pads, , axes) [blur] y = Conv<group = 2>(p, taps)', "edge", (1, 2), (1, 2)),
-        (
-            'p = Pad<mode = "edge">(x, pads) [blur] y = Conv<group = 2, pads = [1, 0, 0, 0]>(p, taps)',
-            "edge and zero", (2, 2), (1, 2),
-        ),
-        (
-            "f = Reshape(x, singles) p = Pad(f, pads) [blur] y = Conv(p, single)",
-            "zero", (1, 2), (1, 2),
-        ),
-        ("[blur] y = Conv<group = 2>(x, taps)", "", (0, 0), (0, 0)),
-        (
-            """s = ReduceSum<keepdims = 0>(x) n = Cast<to = 7>(s) p8 = Mul(n, pads) p = Pad(x, p8)
-            [blur] y = Conv<group = 2>(p, taps)""",
-            "computed", (), (),
-        ),
-    ],
-)  # fmt: skip
-def test_pads_of_a_blur(text: str, pad: str, begin: tuple[int, ...], end: tuple[int, ...]) -> None:
-    found = blurs(filtered(text, opset=18))["blur"]
-    assert (found.pad, found.begin, found.end) == (pad, begin, end)
-
-
-@pytest.mark.parametrize(
-    ("text", "placed"),
-    [
-        ("[conv] c = Conv(x, w) r = Relu(c) [blur] y = Conv<group = 2, strides = [2, 2]>(r, taps)", ("after", "conv")),
-        ("[blur] b = Conv<group = 2>(x, taps) [conv] y = Conv<strides = [2, 2]>(b, w)", ("before", "conv")),
-        ("[conv] c = Conv(x, w) [blur] b = Conv<group = 2>(c, taps) y = Neg(b)", ("after", "conv")),
-        ("[blur] b = Conv<group = 2>(x, taps) y = Neg(b)", ("alone", "")),
-        (
-            """[blur] b = Conv<group = 2>(x, across) a = Conv<group = 2>(b, down)
-            [conv] y = Conv<strides = [2, 2]>(a, w)""",
-            ("before", "conv"),
-        ),
-        ("[blur] b = Conv<group = 2>(x, taps) [cut] y = Slice(b, start, end, rows, by)", ("before", "cut")),
-    ],
-)
-def test_where_a_blur_is(text: str, placed: tuple[str, str]) -> None:
-    found = blurs(filtered(text))["blur"]
-    assert (found.placement, found.of) == placed
-
-
 STYLE = """[first] a = Conv<pads = [1, 1, 1, 1]>(x, w) f = Reshape(a, singles)
     [blur] b = Conv(f, single) c = Reshape(b, back) [conv] y = Conv<strides = [2, 2]>(c, w)"""
 
@@ -336,17 +255,6 @@ def test_sincs_in_a_window_are_low_pass(size: int) -> None:
     assert found.taps is not None
     assert min(found.taps[0]) < 0
     assert sum(found.taps[0]) == pytest.approx(1)
-
-
-def test_a_kernel_that_is_no_product_says_so() -> None:
-    kernel = np.array([[0, 1, 0], [1, 2, 1], [0, 1, 0]]) / 6
-    found = blurs(conv(np.broadcast_to(kernel, (4, 1, 3, 3)), group=4))["conv"]
-    assert found.taps is None
-    assert "taps that are no product of two filters" in found.says
-
-
-def test_single_taps_at_stride_1_are_no_blurs() -> None:
-    assert blurs(filtered("y = Conv<group = 2>(x, ones)", ones=np.ones((2, 1, 1, 1), np.float32))) == {}
 
 
 SHARED = Path(os.environ.get("AAREWRITE_SHARED", Path(__file__).parents[2].parent / "shared")) / "cases"

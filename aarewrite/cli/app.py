@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from aarewrite.cli.bench import bench
 from aarewrite.cli.inspect import inspect
+from aarewrite.cli.merge import merge
 from aarewrite.cli.options import say_owners
 from aarewrite.cli.rewrite import OWNERS, rewrite
 from aarewrite.cli.stream import stream
@@ -25,11 +26,12 @@ from aarewrite.version import __version__
 
 INTERRUPTED = 130
 LONGEST_LINE = 2000  # characters of an error
+VALUES = {"--ray": "local"}  # what an option without a value stands for
 # And whose options mean nothing alone.
-COMMANDS = {"rewrite": OWNERS, "verify": OWNERS_OF_VERIFY, "inspect": {}, "bench": {}, "stream": {}}
+COMMANDS = {"rewrite": OWNERS, "verify": OWNERS_OF_VERIFY, "merge": {}, "inspect": {}, "bench": {}, "stream": {}}
 
 app = typer.Typer(rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
-for command in (rewrite, verify, inspect, bench, stream):
+for command in (rewrite, verify, merge, inspect, bench, stream):
     app.command()(command)
 
 
@@ -61,7 +63,17 @@ def _run(words: list[str]) -> object:
         if near and not words[0].lower().endswith(".onnx") and not Path(words[0]).exists():
             raise UsageError(f"no command and no file {words[0]!r}", f"did you mean aarewrite {near[0]}?")
         words = ["rewrite", *words]
-    return _parser()(words, standalone_mode=False)
+    return _parser()(_filled(words), standalone_mode=False)
+
+
+def _filled(words: list[str]) -> list[str]:
+    """Options that may be given without their value, with the value that this stands for."""
+    filled = []
+    for word, following in zip(words, [*words[1:], "-"], strict=True):
+        filled.append(word)
+        if word in VALUES and (following.startswith("-") or following.lower().endswith(".onnx")):
+            filled.append(VALUES[word])
+    return filled
 
 
 @functools.cache

@@ -11,7 +11,7 @@ from typer import Argument, Context, Option
 from typer.core import TyperOption
 
 from aarewrite.errors import UsageError
-from aarewrite.outputs import STDOUT, check_outputs
+from aarewrite.outputs import STDOUT, check_outputs, text_output
 from aarewrite.texts import number
 
 if TYPE_CHECKING:
@@ -141,6 +141,17 @@ def parse_sizes(text: str) -> tuple[int, ...]:
 def parse_names(text: str | None) -> tuple[str, ...] | None:
     """The names in `crop,circular`; None for none given."""
     return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def deliver(found: VerifyReport, json: str | None, report: Path | None) -> None:
+    """Print a report, write it where it is asked for, and raise its failures."""
+    from aarewrite.show.verification_table import print_report
+
+    if STDOUT not in (json, str(report)):
+        print_report(found)
+    with text_output(report, html_page(found, report)), text_output(json, found.to_json()):
+        pass
+    found.raise_for_failures()
 
 
 def html_page(found: VerifyReport, path: Path | None) -> str:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from typer import Argument, Context, Option
 
 from aarewrite.cli import options
-from aarewrite.errors import UsageError
+from aarewrite.errors import CheckFailed, UsageError
 from aarewrite.outputs import STDOUT, text_output
+
+if TYPE_CHECKING:
+    from aarewrite.verification.job import Asked
 
 MOST = 10_000  # of what is made several times a sample
 OWNERS_OF_VERIFY: options.Rules = {"heat_map": ("layers",)}
+EXCLUDES: options.Rules = {"shard": ("report",)}
 
 
 def verify(
@@ -64,37 +69,70 @@ def verify(
     strict: Annotated[
         bool, Option("--strict", help="Stop at a sample that cannot be read as it is, instead of listing it.")
     ] = False,
+    shard: Annotated[
+        str | None, Option(metavar="I/N", help="Measure one of N shares; --json is then for aarewrite merge.")
+    ] = None,
+    ray: Annotated[
+        str | None,
+        Option(
+            metavar="[ADDRESS]",
+            help="Measure on the workers of a Ray cluster: its address, auto, or none for this machine.",
+        ),
+    ] = None,
     pairs: Annotated[
         int, Option("--crop-pairs", help="Pairs of views an image for the consistency; the paper has 1.", max=MOST)
     ] = 1,
 ) -> None:
     """Measure how shift-invariant a model is, and how its numbers compare with another's."""
     from aarewrite.model.model_file import load
-    from aarewrite.show.verification_table import print_report
-    from aarewrite.verification.run import verify as measure
+    from aarewrite.verification.job import Asked
+    from aarewrite.verification.run import run_job as measure
 
-    options.refuse_idle(ctx, OWNERS_OF_VERIFY, {})
+    options.refuse_idle(ctx, OWNERS_OF_VERIFY, EXCLUDES)
     sizes = None if size is None else options.parse_sizes(size)
     if sizes == ():
         raise UsageError(f"--size {size}: not a size", "write 224 or 240x320")
+    if shard is not None and json is None:
+        raise UsageError("--shard: what it measures goes to --json", "add --json part.json")
+    files = [file for file in (json, report) if file is not None and str(file) != STDOUT]
+    resume = Path(f"{files[0]}.resume.jsonl") if files else None
     models = [("the input itself", load(model))]  # says what is wrong with it, before anything runs it
     if against is not None and Path(against).suffix != ".npz":
         models.append(("the model of --against", load(against)))
     reads: dict[str, str | Path | None] = {
         "--data": data, "--pairs": own_pairs, "--against": against, "--labels": labels, "--preprocess": preprocess,
     }  # fmt: skip
-    options.check_files(models, reads, [("--json", json), ("--report", report)])
+    writes = [("--json", json), ("--report", report), ("what was measured", resume)]
+    options.check_files(models, reads, writes)
     del models
-    found = measure(
+    asked = Asked(
         model, data, against=against, labels=labels, preprocess=preprocess, provider=provider,
         protocols=options.parse_names(protocol), severity=severity, conditions=options.parse_names(conditions),
         camera_pairs=camera_pairs, own_pairs=own_pairs, max_shift=max_shift, layers=layers, heat_map=heat_map,
         limit=limit, seed=seed, task=task, decode=decode, margin=margin, size=sizes, batch=batch,
-        batch_offsets=batch_offsets, pairs=pairs,
-        min_consistency=min_consistency, min_near=min_near, max_diff=max_diff, strict=strict, progress=True,
+        batch_offsets=batch_offsets, pairs=pairs, min_consistency=min_consistency, min_near=min_near,
+        max_diff=max_diff, strict=strict, resume=resume, ray=ray, progress=True,
     )  # fmt: skip
-    if STDOUT not in (json, str(report)):
-        print_report(found)
-    with text_output(report, options.html_page(found, report)), text_output(json, found.to_json()):
+    try:
+        if shard is None:
+            options.deliver(measure(asked), json, report)
+        else:
+            _write_part(asked, shard, str(json))
+    except BaseException as error:
+        if resume and resume.exists() and not isinstance(error, CheckFailed):
+            typer.echo(f"note: {resume} holds what was measured; the same command goes on from there", err=True)
+            resume = None
+        raise
+    finally:
+        if resume:
+            resume.unlink(missing_ok=True)
+
+
+def _write_part(asked: Asked, shard: str, file: str) -> None:
+    from aarewrite.verification.parts import measure_part
+
+    part = measure_part(asked, shard)
+    with text_output(file, part.to_json()):
         pass
-    found.raise_for_failures()
+    if file != STDOUT:
+        typer.echo(f"wrote {file}: {len(part.found)} samples; add all {part.shards} up with aarewrite merge")

@@ -81,6 +81,7 @@ def open_setup(
     limit: int | None = None,
     seed: int = 0,
     size: Sequence[int] | None = None,
+    threads: int = 0,
 ) -> Setup:
     """Open models and data, and settle preprocessing and crop geometry; arguments and errors as `verify`."""
     recipe = load_preprocess(preprocess) if isinstance(preprocess, str) else preprocess
@@ -95,7 +96,7 @@ def open_setup(
     reference = Path(str(against)) if saved else None
     sources = [model] if against is None or saved else [model, against]
     labelled = zip(sources, names or ("", ""), strict=False)
-    models = [Model(one, where, layout=layout, label=label) for one, label in labelled]
+    models = [Model(one, where, layout=layout, label=label, threads=threads) for one, label in labelled]
     if len({opened.label for opened in models}) < len(models):
         models[1].label += " (against)"
     if isinstance(source, Data):

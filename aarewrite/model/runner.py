@@ -64,7 +64,7 @@ class Model:
     """A model, never changed, ready to run on one provider (`cpu` or `cuda`).
 
     `label` is what messages and results call it, by default the file's name; `profile` is the prefix of an ONNX Runtime
-    profile to write, for node placement.
+    profile to write, for node placement; `threads` of one operator, 0: as many as cores.
 
     Raises:
         UsageError: The file does not exist.
@@ -79,11 +79,12 @@ class Model:
         layout: str = "auto",
         label: str = "",
         profile: Path | None = None,
+        threads: int = 0,
     ) -> None:
         self.source = source
         self.provider = provider
         self.label = label or (Path(source).name if not isinstance(source, onnx.ModelProto) else "model")
-        self.session = open_session(source, provider, self.label, profile)
+        self.session = open_session(source, provider, self.label, profile, threads)
         self.inputs = tuple(_input_spec(value, layout, self.label) for value in self.session.get_inputs())
         # sequences and maps, such as those of a ZipMap, are not measured
         self.output_names = tuple(v.name for v in self.session.get_outputs() if v.type.startswith("tensor("))

@@ -155,13 +155,15 @@ def run_studies(
     batch: int,
     advance: Callable[[int], None] = lambda views: None,
     outputs: Sequence[Sequence[str]] = (),
+    workers: int = 2,
 ) -> Iterator[Found]:
     """Feed the views of samples to all models, `batch` at a time, and yield what the studies noted of each sample. The
     studies are given the `outputs` of each model, or every one.
 
     Samples are loaded once and their views rendered, a few batches ahead, while the models run. Batches hold views of
     the same `BLOCK` samples: what is found does not depend on which other blocks are measured here. `advance` is called
-    with the number of views done, for a progress bar.
+    with the number of views done, for a progress bar. `workers` threads load and as many render; with 0 all is done in
+    turn, on one core.
 
     Raises:
         CannotHandle: A model refuses the views, or an output has no batch axis.
@@ -176,7 +178,7 @@ def run_studies(
         return sample, [study.look(sample) for study in studies]
 
     def requests() -> Iterator[_Request]:
-        for _, loaded in prefetch(seen, indices):
+        for _, loaded in prefetch(seen, indices, workers):
             if isinstance(loaded, Found):
                 unread.append(loaded)
                 continue
@@ -189,7 +191,7 @@ def run_studies(
             while taken := list(islice(block, batch)):
                 yield taken
 
-    for waiting, stacked in prefetch(_stacked, batches(), ahead=AHEAD):
+    for waiting, stacked in prefetch(_stacked, batches(), workers, AHEAD):
         for study, sample in _run(models, waiting, stacked, outputs or [()] * len(models)):
             if study is studies[-1]:
                 yield Found(sample.index, sample.remark, [each.noted() for each in studies])

@@ -19,6 +19,7 @@ import onnxruntime as ort
 from aarewrite.data.arrays import Array
 from aarewrite.data.camera import CONDITIONS
 from aarewrite.data.dataset import UnreadableSample
+from aarewrite.data.files import is_address
 from aarewrite.data.geometry import Sample
 from aarewrite.data.pairs import open_pairs
 from aarewrite.data.preprocess import Preprocess
@@ -40,6 +41,8 @@ from aarewrite.version import __version__
 
 PROVIDERS = ("cpu", "cuda", "all")
 VERSIONS = {"aarewrite": __version__, "onnxruntime": ort.__version__, "numpy": np.__version__}
+PATHS = ("model", "data", "against", "labels", "preprocess", "own_pairs", "decode")
+HOW = ("progress", "plan", "trials", "resume", "ray", "threads")  # what says nothing of what is measured
 Block = Sequence[tuple[int, int]]  # rounds and samples that are measured together
 
 
@@ -78,13 +81,28 @@ class Asked:
     plan: Sequence[Json] = ()
     trials: Sequence[Json] = ()
     strict: bool = False
+    resume: Path | None = None
+    ray: str | None = None
+    threads: int = 0
     progress: bool = False
 
     def plain(self) -> Json:
         """Those of them that JSON has, by name, and that say what is measured."""
-        shown = ("progress", "plan", "trials")
-        values = {entry.name: _plain(getattr(self, entry.name)) for entry in fields(self) if entry.name not in shown}
+        values = {entry.name: _plain(getattr(self, entry.name)) for entry in fields(self) if entry.name not in HOW}
         return {name: value for name, value in values.items() if value is not None}
+
+    def from_anywhere(self) -> Asked:
+        """The same, with paths that do not depend on the folder one is in."""
+        paths = {name: _absolute(getattr(self, name)) for name in PATHS}
+        return replace(self, **paths)  # type: ignore[arg-type]
+
+
+def _absolute(given: object) -> object:
+    """A path from the root, and anything else as it is."""
+    if not isinstance(given, str | Path) or is_address(str(given)):
+        return given
+    path = Path(given)
+    return path.absolute() if path.exists() or path.suffix or len(path.parts) > 1 else given
 
 
 def _plain(value: object) -> object:
@@ -137,7 +155,7 @@ class Job:
             CheckFailed: An output is NaN.
             UsageError: With `strict`, a sample that cannot be read as it is.
         """
-        models = self.setup.models
+        models, workers = self.setup.models, 0 if self.asked.threads == 1 else 2
         profiles = [task.profile for task in self.tasks if task.profile]
         # What ends in NMS has as many rows as it finds
         unlike = any(m.batch == 1 for m in models) if profiles else any(m.constants for m in models)
@@ -147,7 +165,7 @@ class Job:
             where, studies = self.rounds[number]
             load = partial(_strictly, where) if self.asked.strict else where.sample
             read = [[grid.output for grid in task.grids] for task in self.tasks]
-            for found in run_studies(models, load, (i for _, i in keys), studies, batch, advance, read):
+            for found in run_studies(models, load, (i for _, i in keys), studies, batch, advance, read, workers):
                 yield replace(found, round=number)
 
     def count(self, found: Iterable[Found]) -> None:
@@ -178,6 +196,8 @@ class Job:
         return {
             "asked": self.asked.plain(),
             "models": [_digest(model.source) for model in self.setup.models],
+            "input": f"{self.setup.recipe.describe()}; {self.setup.geometry.describe()}",
+            "tasks": hashlib.sha256(repr(self.tasks).encode()).hexdigest(),
             "samples": hashlib.sha256(json.dumps(named).encode()).hexdigest(),
             "versions": VERSIONS,
         }
@@ -222,7 +242,7 @@ def open_job(asked: Asked) -> Job:
     setup = open_setup(
         asked.model, own if own and alone else asked.data or "synthetic", against=asked.against, names=asked.names,
         provider=asked.provider, preprocess=asked.preprocess, labels=asked.labels, limit=asked.limit, seed=asked.seed,
-        size=asked.size,
+        size=asked.size, threads=asked.threads,
     )  # fmt: skip
     if asked.batch is not None and asked.batch > _room(setup):
         largest = f"the largest for views of this size is {_room(setup)}"

@@ -22,6 +22,7 @@ from aarewrite.verification.engine import Result
 from aarewrite.verification.equivariance import LayerResult, measure_layers
 from aarewrite.verification.job import VERSIONS, Asked, Job, open_job
 from aarewrite.verification.maps import MapResult
+from aarewrite.verification.measure import measure
 from aarewrite.verification.metric import MetricResult
 from aarewrite.verification.parity import Parity, Placement, compare, compare_with_file, node_placement, run_model
 from aarewrite.verification.plausible import preprocessing_doubt
@@ -64,6 +65,9 @@ def verify(
     plan: Sequence[Json] = (),
     trials: Sequence[Json] = (),
     strict: bool = False,
+    resume: Path | None = None,
+    ray: str | None = None,
+    threads: int = 0,
     progress: bool = False,
 ) -> VerifyReport:
     """Measure how shift-invariant a model is and how it compares numerically with another.
@@ -105,6 +109,11 @@ def verify(
         plan: Rows of the rewrite's plan, shown in the report.
         trials: What a calibration tried (`Calibrated.to_dict()["trials"]`), drawn in the report.
         strict: A sample that cannot be read as it is ends the run; by default it is listed.
+        resume: File that what is found is kept in while it takes more than a few seconds; where it is there, and of the
+            same models, samples and options, the run goes on from it.
+        ray: Address of a Ray cluster whose workers measure, `auto` for one that was started here, `local` for one that
+            is started for this run.
+        threads: Of one operator, 0: as many as cores; with 1 all is done on one core.
         progress: Show progress bars on stderr when it is a terminal.
 
     Returns:
@@ -115,10 +124,13 @@ def verify(
         CannotHandle: The model or this machine cannot do it.
         CheckFailed: The model's output is NaN.
     """
-    job = open_job(Asked(**locals()))
-    blocks = job.blocks()
-    with progress_bar(f"shifting {sum(map(len, blocks))} samples", job.views(blocks), progress) as advance:
-        job.count(job.measure(blocks, advance))
+    return run_job(Asked(**locals()))
+
+
+def run_job(asked: Asked) -> VerifyReport:
+    """Measure what was asked for; errors as of `verify`."""
+    job = open_job(asked)
+    job.count(measure(job, job.blocks()))
     return conclude(job)
 
 
@@ -134,8 +146,8 @@ def before_after(
 
     Call the report's `raise_for_failures()` before writing anything.
     """
-    measure: Callable[..., VerifyReport] = verify
-    return measure(after, data, against=before, names=names, **options)
+    compared: Callable[..., VerifyReport] = verify
+    return compared(after, data, against=before, names=names, **options)
 
 
 def conclude(job: Job) -> VerifyReport:

@@ -12,7 +12,7 @@ from command import Outcome, aa, failed
 from small_nets import blurred_classifier, phase_classifier, pooled_net, save, stripes
 
 from aarewrite.errors import CheckFailed
-from aarewrite.verification import before_after, job
+from aarewrite.verification import before_after, job, resume
 
 
 @pytest.fixture
@@ -116,3 +116,23 @@ def test_importing_the_command_is_light():
     code = f"import sys, aarewrite.cli.verify; print(sorted({heavy} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_a_long_run_that_is_stopped_goes_on(files, monkeypatch):
+    monkeypatch.setattr(resume, "PATIENCE", 0)
+    measure = job.Job.measure
+
+    def stopped(*arguments):
+        yield next(measure(*arguments))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(job.Job, "measure", stopped)
+    result = invoke(files, "--json", files / "out.json")
+    log = files / "out.json.resume.jsonl"
+    assert (result.status, result.err.count("\n")) == (130, 2)
+    assert f"note: {log} holds what was measured" in result.err
+    assert len(log.read_text().splitlines()) == 2
+    monkeypatch.setattr(job.Job, "measure", measure)
+    assert invoke(files, "--json", files / "out.json").status == 0
+    assert json.loads((files / "out.json").read_text())["n"] == 12
+    assert not log.exists()

@@ -31,3 +31,10 @@ def test_prefetch_hands_on_the_error_of_the_sample():
     assert [next(stream)[0] for _ in range(2)] == [0, 1]
     with pytest.raises(ValueError, match="two"):
         next(stream)
+
+
+def test_nothing_is_loaded_ahead_without_workers():
+    started = []
+    stream = prefetch(lambda i: started.append(i) or i, range(9), workers=0)
+    assert [next(stream) for _ in range(2)] == [(0, 0), (1, 1)]
+    assert started == [0, 1]

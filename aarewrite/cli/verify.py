@@ -51,6 +51,12 @@ def verify(
         int, Option(help="Pairs of the camera's views near and far, an image and condition.", max=MOST)
     ] = 1,
     max_shift: options.MaxShift = None,
+    worst_radius: Annotated[
+        int, Option(help="Try every shift up to R px, (2R+1)^2 of them, for the worst case.", metavar="R")
+    ] = 1,
+    threshold: Annotated[
+        float | None, Option(help="Confidence (0..1) from which on a class counts as decided.")
+    ] = None,
     layers: options.Layers = False,
     heat_map: Annotated[str | None, Option(help="Layer whose heat map over shifts is drawn.")] = None,
     limit: options.Limit = None,
@@ -108,7 +114,8 @@ def verify(
     asked = Asked(
         model, data, against=against, labels=labels, preprocess=preprocess, provider=provider,
         protocols=options.parse_names(protocol), severity=severity, conditions=options.parse_names(conditions),
-        camera_pairs=camera_pairs, own_pairs=own_pairs, max_shift=max_shift, layers=layers, heat_map=heat_map,
+        camera_pairs=camera_pairs, own_pairs=own_pairs, max_shift=max_shift, worst_radius=worst_radius,
+        threshold=threshold, layers=layers, heat_map=heat_map,
         limit=limit, seed=seed, task=task, decode=decode, margin=margin, size=sizes, batch=batch,
         batch_offsets=batch_offsets, pairs=pairs, min_consistency=min_consistency, min_near=min_near,
         max_diff=max_diff, strict=strict, resume=resume, ray=ray, progress=True,

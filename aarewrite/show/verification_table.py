@@ -131,6 +131,27 @@ def _classification(report: VerifyReport, out: Terminal) -> None:
         ))  # fmt: skip
     out.print()
     out.figures(columns, rows)
+    for r in report.classification:
+        right = f", {r.worst_top1.successes} the right one" if r.worst_top1 else ""
+        out.say(f"worst case of {r.model}, {r.protocol}: {r.certificate}{right}", hang=2)
+    _confidence(report, out)
+
+
+def _confidence(report: VerifyReport, out: Terminal) -> None:
+    """At the centre crop, so of the first protocol: it is the same under every other."""
+    sure = [(r.model, r.confidence) for r in report.classification if r.confidence]
+    sure = sure[: 1 + (report.against is not None)]
+    titles = ["model", "confidence", "10 25 50 75 90 % below"]
+    rows = [[model, f"{c.mean.value:.3f}", " ".join(f"{value:.2f}" for value in c.quantiles)] for model, c in sure]
+    if any(c.calibration_error is not None for _, c in sure):
+        titles = [*titles, "calibration error"]
+        rows = [[*row, f"{c.calibration_error:.4f}"] for row, (_, c) in zip(rows, sure, strict=True)]
+    out.table(titles, rows, heads=1, apart=True)
+    decided = [(model, c.decisions) for model, c in sure if c.decisions]
+    names = {"decided": "decided", "right": "right of these", "steady": "steady", "same_as_against": "as against"}
+    shown = [name for name in names if any(getattr(d, name) for _, d in decided)]
+    cells = [(f"{model} at {d.threshold:g}", *(_share(getattr(d, name)) for name in shown)) for model, d in decided]
+    out.table(["model", *(names[name] for name in shown)], cells, heads=1, apart=True)
 
 
 def _detections(report: VerifyReport, out: Terminal) -> None:

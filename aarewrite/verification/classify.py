@@ -14,6 +14,7 @@ from aarewrite.data.dataset import Data
 from aarewrite.data.geometry import Sample
 from aarewrite.data.views import Views
 from aarewrite.errors import CheckFailed, UsageError
+from aarewrite.verification.confidence import Confidence, Decisions, confidences
 from aarewrite.verification.engine import Result, ShiftStudy
 from aarewrite.verification.protocols import ShiftPlan
 from aarewrite.verification.records import Note
@@ -49,6 +50,16 @@ class Classification(Result):
     top5: Proportion | None = None  # share with the label among the five highest, None without labels
     # Share with the other model's class at the centre crop, None without another model
     same_as_against: Proportion | None = None
+    worst_top1: Proportion | None = None  # share right at every shift of at most r px, None without labels
+    worst_views: int = 0  # how many shifts that are, no shift among them: all there are on the grid
+    confidence: Confidence | None = None
+
+    @property
+    def certificate(self) -> str:
+        """What trying every shift shows, in words."""
+        kept = self.worst_case.n - self.worst_case.successes
+        shifts = f"each of the {self.worst_views} shifts up to {self.worst_radius:g} px"
+        return f"{kept} of {self.n} images keep their class under {shifts}"
 
 
 @dataclass(frozen=True)
@@ -75,13 +86,21 @@ class FlipCounts:
 class ClassifyStudy(ShiftStudy):
     """Counts as the images come; keeps the outputs of the one image in work and a few flips to show.
 
-    `outputs` are those that hold the classes, one a model; `data` has the samples' names and labels.
+    `outputs` are those that hold the classes, one a model; `data` has the samples' names and labels. From a
+    `threshold` of confidence on, a class counts as decided.
     """
 
     def __init__(
-        self, plan: ShiftPlan, views: Views, models: Sequence[str], outputs: Sequence[str], data: Data
+        self,
+        plan: ShiftPlan,
+        views: Views,
+        models: Sequence[str],
+        outputs: Sequence[str],
+        data: Data,
+        threshold: float | None = None,
     ) -> None:
         super().__init__(plan, views, models)
+        self._threshold = threshold
         self._outputs, self._names, self._labels = outputs, data.names, data.labels
         self._rows: list[list[Array]] = []  # of the image in work, by view
         self._flipped: Counter[tuple[bool, ...]] = Counter()  # images by the models whose class flips
@@ -103,12 +122,25 @@ class ClassifyStudy(ShiftStudy):
         tops = [dict(zip(offsets, top_classes(table).tolist(), strict=True)) for table in scores]
         self._rows.clear()
         self.note("same", len({top[self.plan.centre] for top in tops}) == 1)
+        decided = []
         for m, (table, top) in enumerate(zip(scores, tops, strict=True)):
             for name, values in self._figures(table, top, sample).items():
                 self.note((m, name), values)
-            self.note((m, "probabilities"), are_probabilities(table[0]))
+            probabilities = are_probabilities(table[0])
+            self.note((m, "probabilities"), probabilities)
+            sure = confidences(table, probabilities)
+            self.note((m, "confidence"), sure[0])
+            if self._threshold is not None:
+                kept = np.where(sure >= self._threshold, list(top.values()), -1).tolist()
+                decisions = dict(zip(offsets, kept, strict=True))
+                pairs = np.array([[decisions[offset] for offset in pair] for pair in self.plan.pairs(sample.index)])
+                self.note((m, "decided"), kept[0] >= 0)
+                self.note((m, "decisions"), float(consistency(pairs)))
+                decided.append(kept[0])
             for k, offset in enumerate(self.plan.pairs(sample.index)[0]):
                 self.note((m, "class", k), top[offset])
+        if decided:
+            self.note("decided alike", len(set(decided)) == 1)
 
     def count_in(self, i: int, notes: Sequence[Note]) -> None:
         """Count sample i by its notes."""
@@ -150,7 +182,8 @@ class ClassifyStudy(ShiftStudy):
         if self._labels is not None:
             label = checked_label(self._labels[sample.index], self._names[sample.index], scores.shape[1])
             highest = np.argsort(-scores[0], kind="stable")[:5]
-            figures |= {"top1": centre == label, "top5": label in highest}
+            always = centre == label and not figures["unstable"]
+            figures |= {"top1": centre == label, "top5": label in highest, "worst top1": always}
         return figures
 
     def results_of(self, m: int) -> Sequence[Classification]:
@@ -176,8 +209,30 @@ class ClassifyStudy(ShiftStudy):
             share("top1") if labelled else None,
             share("top5") if labelled else None,
             self.tally.share("same") if len(self.models) == 2 else None,
+            share("worst top1") if labelled else None,
+            1 + len(self.plan.neighbourhood()),
+            self._confidence(m),
         )
         return [found]
+
+    def _confidence(self, m: int) -> Confidence:
+        values = self.tally.values
+        right = values[m, "top1"] if self._labels is not None else None
+        decisions = None
+        if self._threshold is not None:
+            decided = values[m, "decided"]
+            hits = (
+                None
+                if right is None
+                else Proportion.of(
+                    sum(hit for hit, counts in zip(right, decided, strict=True) if counts), int(sum(decided))
+                )
+            )
+            alike = self.tally.share("decided alike") if len(self.models) == 2 else None
+            decisions = Decisions(
+                self._threshold, self.tally.share((m, "decided")), hits, self.tally.share((m, "decisions")), alike
+            )
+        return Confidence.of(values[m, "confidence"], right, decisions)
 
     def changes(self) -> tuple[Difference, ...]:
         """Return the paired change of consistency from the second model to the first, none for a single model."""

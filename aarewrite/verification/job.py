@@ -63,6 +63,7 @@ class Asked:
     own_pairs: str | Path | None = None
     max_shift: int | None = None
     worst_radius: int = 1
+    threshold: float | None = None
     layers: bool = False
     heat_map: str | None = None
     limit: int | None = None
@@ -230,9 +231,11 @@ def open_job(asked: Asked) -> Job:
     """Open models and data, and choose what is measured; errors as `verify`."""
     if asked.provider not in PROVIDERS:
         raise UsageError(f"--provider {asked.provider}: unknown", f"use one of {', '.join(PROVIDERS)}")
-    for option, share in (("consistency", asked.min_consistency), ("near", asked.min_near)):
+    for option, share in (
+        ("min-consistency", asked.min_consistency), ("min-near", asked.min_near), ("threshold", asked.threshold)
+    ):  # fmt: skip
         if share is not None and not 0 <= share <= 1:
-            raise UsageError(f"--min-{option} {share}: not a share", "give a number from 0 to 1, such as 0.9")
+            raise UsageError(f"--{option} {share}: not a share", "give a number from 0 to 1, such as 0.9")
     if asked.max_diff is not None and not asked.max_diff >= 0:
         raise UsageError(f"--max-diff {asked.max_diff}: not a difference", "give a number of at least 0")
     if asked.max_diff is not None and asked.against is None and asked.provider == "cpu":
@@ -254,7 +257,10 @@ def open_job(asked: Asked) -> Job:
         "--severity": asked.severity != 1, "--conditions": asked.conditions is not None,
         "--camera-pairs": asked.camera_pairs != 1, "--min-near": asked.min_near is not None,
     }  # fmt: skip
-    of_crops = {"--crop-pairs": asked.pairs != 1, "--batch-offsets": asked.batch_offsets != 1}
+    of_crops = {
+        "--crop-pairs": asked.pairs != 1, "--batch-offsets": asked.batch_offsets != 1,
+        "--worst-radius": asked.worst_radius != 1, "--threshold": asked.threshold is not None,
+    }  # fmt: skip
     of_data = {"--labels": asked.labels is not None}
     if kind != "classify":
         _refuse_idle(of_data | of_crops | of_camera | {"--pairs": own is not None}, f"for task {kind}")
@@ -271,8 +277,9 @@ def open_job(asked: Asked) -> Job:
     if not shifted:
         of_shifts = {"--max-shift": asked.max_shift is not None, "--min-consistency": asked.min_consistency is not None}
         _refuse_idle(of_crops | of_shifts, "without crop, circular or fractional in --protocol")
-    if asked.max_shift is not None and set(shifted) == {"fractional"}:
-        raise UsageError("--max-shift does nothing with fractional shifts alone", "add crop or circular to --protocol")
+    if set(shifted) == {"fractional"}:
+        of_pixels = {"--max-shift": asked.max_shift is not None, "--worst-radius": asked.worst_radius != 1}
+        _refuse_idle(of_pixels, "with fractional shifts alone")
     outputs = [task.grids[0].output for task in tasks]
     furthest = _furthest(setup, tasks) if asked.max_shift is None else asked.max_shift
     plans = [
@@ -281,7 +288,7 @@ def open_job(asked: Asked) -> Job:
         )
         for protocol in shifted
     ]
-    studies: list[Study] = [_study(plan, setup, tasks, asked.margin) for plan in plans]
+    studies: list[Study] = [_study(plan, setup, tasks, asked.margin, asked.threshold) for plan in plans]
     if "camera" in chosen:
         wanted = CONDITIONS if asked.conditions is None else asked.conditions
         studies.insert(0, CameraStudy(setup, outputs, wanted, asked.severity, asked.camera_pairs))
@@ -347,11 +354,11 @@ def _furthest(setup: Setup, tasks: Sequence[Task]) -> int | None:
     return None
 
 
-def _study(plan: ShiftPlan, setup: Setup, tasks: Sequence[Task], margin: float) -> Study:
+def _study(plan: ShiftPlan, setup: Setup, tasks: Sequence[Task], margin: float, threshold: float | None) -> Study:
     views, labels = Views(plan.protocol, setup.geometry, setup.axes), [model.label for model in setup.models]
     outputs = [task.grids[0].output for task in tasks]
     if tasks[0].name == "classify":
-        return ClassifyStudy(plan, views, labels, outputs, setup.data)
+        return ClassifyStudy(plan, views, labels, outputs, setup.data, threshold)
     if tasks[0].name == "metric":
         return MetricStudy(plan, views, labels, outputs)
     if profiles := [task.profile for task in tasks if task.profile]:

@@ -77,6 +77,7 @@ def plan_shifts(
         ("batch-offsets", batch_offsets, "image"),
         ("crop-pairs", pairs, "pair an image"),
         ("max-shift", max_shift, "pixel"),
+        ("worst-radius", worst_radius, "pixel"),
     )
     for option, count, what in given:
         if count is not None and count < 1:
@@ -89,6 +90,11 @@ def plan_shifts(
             f"--max-shift {max_shift}: {geometry.describe()} leave {limit} px around the centre",
             f"give at most {limit}, or larger samples",
         )
+    if worst_radius > max(limit, 1):
+        raise UsageError(
+            f"--worst-radius {worst_radius}: {geometry.describe()} leave {limit} px around the centre",
+            f"give at most {limit}, or larger samples",
+        )
     largest = max_shift or min(8, limit)
     distances = tuple(range(1, largest + 1))
-    return ShiftPlan(protocol, geometry, distances, min(worst_radius, largest), 1, seed, batch_offsets, pairs)
+    return ShiftPlan(protocol, geometry, distances, min(worst_radius, limit), 1, seed, batch_offsets, pairs)

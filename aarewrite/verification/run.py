@@ -47,6 +47,7 @@ def verify(
     own_pairs: str | Path | None = None,
     max_shift: int | None = None,
     worst_radius: int = 1,
+    threshold: float | None = None,
     layers: bool = False,
     heat_map: str | None = None,
     limit: int | None = None,
@@ -90,6 +91,7 @@ def verify(
             from), for classifiers.
         max_shift: Largest distance of the agreement over distance, px; by default up to 8.
         worst_radius: r of the worst case, px; costs (2r + 1)^2 views an image.
+        threshold: Confidence from which on a class counts as decided, 0..1, for classifiers.
         layers: Measure every downsampling layer on the first samples.
         heat_map: Downsampling layer whose heat map is measured; by default the one that adds most error.
         limit: Use only the first so many samples.

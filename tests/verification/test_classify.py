@@ -54,6 +54,21 @@ def test_images_without_stripes_never_flip(tmp_path):
     }
 
 
+@pytest.mark.parametrize(("radius", "kept", "shifts"), [(1, 2, 9), (2, 1, 25)])
+def test_every_shift_of_the_grid_is_tried(tmp_path, radius, kept, shifts):
+    """Left parts of 11, 12 and 13 columns: of the 8 seen, more than half lie in them up to 0, 1 and 2 px."""
+    images = np.zeros((3, 1, 20, 20), np.float32)
+    for image, columns in zip(images, (11, 12, 13), strict=True):
+        image[..., :columns] = 1
+    data = save(tmp_path / "d.npz", x=images, labels=np.array([1, 1, 0]))
+    (result,) = verify(phase_classifier(), data, max_shift=1, worst_radius=radius).classification
+    assert result.worst_case == Proportion.of(3 - kept, 3)
+    assert result.worst_top1 == Proportion.of(kept - 1, 3)  # the third is not what its label says
+    assert result.certificate == (
+        f"{kept} of 3 images keep their class under each of the {shifts} shifts up to {radius} px"
+    )
+
+
 def test_blur_keeps_the_answer(tmp_path):
     data = save(tmp_path / "stripes.npz", x=stripes(12))
     report = verify(blurred_classifier(), data, against=phase_classifier(), max_shift=2, names=("after", "before"))

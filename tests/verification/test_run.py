@@ -42,6 +42,11 @@ def test_a_rewrite_is_steadier_where_it_was_rewritten():
         (["--max-shift", "0"], "--max-shift"),
         (["--max-shift", "40"], "at most 2"),
         (["--max-shift", "1", "--protocol", "fractional"], "--max-shift does nothing with fractional shifts alone"),
+        (["--worst-radius", "2", "--protocol", "fractional"], "--worst-radius does nothing with fractional shifts"),
+        (["--worst-radius", "3"], "leave 2 px around the centre; give at most 2"),
+        (["--worst-radius", "0"], "needs at least one pixel"),
+        (["--worst-radius", "2", "--task", "vector"], "--worst-radius does nothing for task vector"),
+        (["--threshold", "1.5"], "--threshold 1.5: not a share"),
         (
             ["--crop-pairs", "2", "--task", "vector"],
             "--crop-pairs does nothing for task vector; leave --crop-pairs out",

@@ -31,7 +31,9 @@ Preprocess = Annotated[
 Provider = Annotated[str, Option(help="cpu, cuda or all.")]
 Protocol = Annotated[
     str | None,
-    Option(help="Any of camera,crop,circular,fractional. [default: camera,crop for classifiers of pictures]"),
+    Option(
+        help="Any of camera,corruptions,crop,circular,fractional. [default: camera,crop for classifiers of pictures]"
+    ),
 ]
 MaxShift = Annotated[int | None, Option(help="Largest shift of the agreement over distance, px.")]
 Layers = Annotated[bool, Option("--layers", help="Measure every downsampling layer.")]

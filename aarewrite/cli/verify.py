@@ -57,6 +57,9 @@ def verify(
     threshold: Annotated[
         float | None, Option(help="Confidence (0..1) from which on a class counts as decided.")
     ] = None,
+    corruptions: Annotated[
+        str | None, Option(help="Any of the 15 kinds: fog,jpeg,shot-noise,... [default: all]")
+    ] = None,
     layers: options.Layers = False,
     heat_map: Annotated[str | None, Option(help="Layer whose heat map over shifts is drawn.")] = None,
     limit: options.Limit = None,
@@ -95,6 +98,7 @@ def verify(
     from aarewrite.verification.run import run_job as measure
 
     options.refuse_idle(ctx, OWNERS_OF_VERIFY, EXCLUDES)
+    kinds = options.parse_names(corruptions and corruptions.replace("-", " ").replace("_", " "))
     sizes = None if size is None else options.parse_sizes(size)
     if sizes == ():
         raise UsageError(f"--size {size}: not a size", "write 224 or 240x320")
@@ -115,7 +119,7 @@ def verify(
         model, data, against=against, labels=labels, preprocess=preprocess, provider=provider,
         protocols=options.parse_names(protocol), severity=severity, conditions=options.parse_names(conditions),
         camera_pairs=camera_pairs, own_pairs=own_pairs, max_shift=max_shift, worst_radius=worst_radius,
-        threshold=threshold, layers=layers, heat_map=heat_map,
+        threshold=threshold, corruptions=kinds, layers=layers, heat_map=heat_map,
         limit=limit, seed=seed, task=task, decode=decode, margin=margin, size=sizes, batch=batch,
         batch_offsets=batch_offsets, pairs=pairs, min_consistency=min_consistency, min_near=min_near,
         max_diff=max_diff, strict=strict, resume=resume, ray=ray, progress=True,

@@ -41,6 +41,7 @@ def render_html(report: VerifyReport) -> str:
         "waffle": charts.waffle(squares),
         "sketch": charts.aliasing_sketch(),
         "curves": _curves(report),
+        "corruption_rows": [(r, kind) for r in report.corruptions for kind in r.kinds],
         "camera_rows": [(r, near, far) for r in report.camera for near, far in r.rows],
         "metrics": [(result.model, point) for result in report.metrics for point in result.points],
         "frames": _frames(report),

@@ -20,7 +20,7 @@ def print_report(report: VerifyReport) -> None:
     out = Terminal()
     models = Text(report.model, "bold")
     out.put(models + Text.assemble(" against ", (report.against, "bold")) if report.against else models)
-    measured = [found[0] for found in (report.camera, report.pairs) if found]
+    measured = [found[0] for found in (report.camera, report.pairs, report.corruptions) if found]
     facts = (
         ("data", report.data),
         ("preprocess", report.preprocess),
@@ -30,7 +30,18 @@ def print_report(report: VerifyReport) -> None:
     )
     for name, fact in facts:
         out.say(fact, f"{name:12}", hang=12)
-    for print_table in (_camera, _pairs, _classification, _detections, _changes, _maps, _metrics, _layers, _parity):
+    for print_table in (
+        _camera,
+        _pairs,
+        _corruptions,
+        _classification,
+        _detections,
+        _changes,
+        _maps,
+        _metrics,
+        _layers,
+        _parity,
+    ):
         print_table(report, out)
     for claim in report.circular:
         if claim.exact_possible:
@@ -98,6 +109,35 @@ def _pairs(report: VerifyReport, out: Terminal) -> None:
     _without_top1(out, titles, rows)
     if report.pairs and (change := report.pairs[0].found.change):
         out.say(f"agreement of pairs against {report.against}: {' points, p = '.join(_cells(change))}")
+
+
+def _corruptions(report: VerifyReport, out: Terminal) -> None:
+    if not report.corruptions:
+        return
+    first = report.corruptions[0]
+    out.print()
+    lost = "wrong" if first.labelled else "another class"
+    for r in report.corruptions:
+        clean = f" (as they are {100 * (1 - r.clean.value):.1f} %)" if r.clean else ""
+        out.say(f"under corruptions {r.model} gives {_share(r.failed)} {lost}{clean}", hang=2)
+    if first.change:
+        means = ", ".join(
+            f"mean {what} {value:.3f}"
+            for what, value in (("error", first.mean_failed), ("flip rate", first.mean_flips))
+            if value is not None
+        )
+        change = f"{first.change.name} {first.change.says} points, p = {first.change.p:.2g}"
+        out.say(f"relative to {report.against} (1): {means}; {change}", hang=2)
+    titles = ["model", "corruption", lost, "kept at 1 to 5, %", "flips/step", "relative", "flips relative"]
+    rows = [
+        (r.model, k.kind, f"{100 * k.failed.value:.1f} %", " ".join(f"{100 * share.value:.0f}" for share in k.kept),
+         f"{k.flips.value:.4f}", *("" if v is None else f"{v:.3f}" for v in (k.relative_failed, k.relative_flips)))
+        for r in report.corruptions
+        for k in r.kinds
+    ]  # fmt: skip
+    used = [i for i in range(len(titles)) if i < 5 or any(row[i] for row in rows)]
+    cells = [[row[i] for i in used] for row in rows]
+    out.table([titles[i] for i in used], cells, heads=1, drop=["flips relative", "flips/step"], apart=True)
 
 
 def _without_top1(out: Terminal, titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -18,6 +18,7 @@ import onnxruntime as ort
 
 from aarewrite.data.arrays import Array
 from aarewrite.data.camera import CONDITIONS
+from aarewrite.data.corruptions import KINDS
 from aarewrite.data.dataset import UnreadableSample
 from aarewrite.data.files import is_address
 from aarewrite.data.geometry import Sample
@@ -31,6 +32,7 @@ from aarewrite.model.runtime import LARGEST_INPUT
 from aarewrite.options import Json
 from aarewrite.verification.camera import CameraStudy, OwnPairsStudy
 from aarewrite.verification.classify import ClassifyStudy
+from aarewrite.verification.corruptions import CorruptionStudy
 from aarewrite.verification.detect import ANY_STRIDE, DetectStudy
 from aarewrite.verification.engine import BATCH, BLOCK, Study, run_studies
 from aarewrite.verification.maps import MapStudy, Task, infer_task
@@ -39,6 +41,7 @@ from aarewrite.verification.protocols import PROTOCOLS, ShiftPlan, plan_shifts
 from aarewrite.verification.records import Found, in_order
 from aarewrite.version import __version__
 
+PICTURED = ("camera", "corruptions")  # protocols that need pictures, of a classifier
 PROVIDERS = ("cpu", "cuda", "all")
 VERSIONS = {"aarewrite": __version__, "onnxruntime": ort.__version__, "numpy": np.__version__}
 PATHS = ("model", "data", "against", "labels", "preprocess", "own_pairs", "decode")
@@ -64,6 +67,7 @@ class Asked:
     max_shift: int | None = None
     worst_radius: int = 1
     threshold: float | None = None
+    corruptions: Sequence[str] | None = None
     layers: bool = False
     heat_map: str | None = None
     limit: int | None = None
@@ -267,13 +271,15 @@ def open_job(asked: Asked) -> Job:
     if alone:
         _refuse_idle(of_data | {"--protocol": asked.protocols is not None}, "for --pairs without --data")
     chosen = () if alone else _protocols(asked.protocols, setup, kind, notes)
-    shifted = [protocol for protocol in chosen if protocol != "camera"]
+    shifted = [protocol for protocol in chosen if protocol not in PICTURED]
     if kind == "detect" and set(shifted) != {"crop"}:
         raise UsageError("--protocol: boxes that wrap around have no region to compare in", "use crop for detectors")
     if kind != "detect":
         _refuse_idle({"--margin": asked.margin != 0}, f"for task {kind}")
     if "camera" not in chosen:
         _refuse_idle(of_camera, "without camera in --protocol")
+    if "corruptions" not in chosen:
+        _refuse_idle({"--corruptions": asked.corruptions is not None}, "without corruptions in --protocol")
     if not shifted:
         of_shifts = {"--max-shift": asked.max_shift is not None, "--min-consistency": asked.min_consistency is not None}
         _refuse_idle(of_crops | of_shifts, "without crop, circular or fractional in --protocol")
@@ -292,6 +298,10 @@ def open_job(asked: Asked) -> Job:
     if "camera" in chosen:
         wanted = CONDITIONS if asked.conditions is None else asked.conditions
         studies.insert(0, CameraStudy(setup, outputs, wanted, asked.severity, asked.camera_pairs))
+    if "corruptions" in chosen:
+        studies.append(
+            CorruptionStudy(setup, outputs, tuple(KINDS) if asked.corruptions is None else asked.corruptions)
+        )
     rounds = [(setup, studies)]  # the data, and what is measured on them
     if own is not None:
         of_pairs = setup if alone else beside(setup, own, asked.preprocess, asked.size)
@@ -327,13 +337,13 @@ def _protocols(asked: Sequence[str] | None, setup: Setup, kind: str, notes: list
     if asked is None:
         notes += [f"measured by crops alone, not under a camera: {why_not}"] if why_not else []
         return ("crop",) if why_not else ("camera", "crop")
-    if unknown := next((name for name in asked if name not in ("camera", *PROTOCOLS)), None):
-        raise UsageError(f"--protocol {unknown}: unknown", f"use camera, {', '.join(PROTOCOLS)}")
+    if unknown := next((name for name in asked if name not in (*PICTURED, *PROTOCOLS)), None):
+        raise UsageError(f"--protocol {unknown}: unknown", f"use {', '.join((*PICTURED, *PROTOCOLS))}")
     if not asked:
-        raise UsageError("--protocol: none given", f"use camera, {', '.join(PROTOCOLS)}")
-    if "camera" in asked and why_not:
+        raise UsageError("--protocol: none given", f"use {', '.join((*PICTURED, *PROTOCOLS))}")
+    if why_not and (pictured := next((name for name in asked if name in PICTURED), None)):
         next_step = "use crop, or give photographs with --data" if kind == "classify" else "use crop"
-        raise UsageError(f"--protocol camera: {why_not}", next_step)
+        raise UsageError(f"--protocol {pictured}: {why_not}", next_step)
     return tuple(dict.fromkeys(asked))
 
 

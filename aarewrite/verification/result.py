@@ -14,6 +14,7 @@ from aarewrite.errors import CheckFailed
 from aarewrite.options import Json
 from aarewrite.verification.camera import CameraResult, PairsResult
 from aarewrite.verification.classify import Classification, Flip, FlipCounts
+from aarewrite.verification.corruptions import CorruptionResult
 from aarewrite.verification.detect import DetectResult, Frames
 from aarewrite.verification.engine import Result
 from aarewrite.verification.equivariance import LayerResult
@@ -51,6 +52,7 @@ class VerifyReport:
     provider: str  # where the measures were taken
     camera: tuple[CameraResult, ...] = ()  # per model, under protocol `camera`
     pairs: tuple[PairsResult, ...] = ()  # per model, on a user's own pairs of images
+    corruptions: tuple[CorruptionResult, ...] = ()  # per model, under protocol `corruptions`
     classification: tuple[Classification, ...] = ()  # per protocol (`crop`, `circular`, `fractional`) and model
     changes: tuple[Difference, ...] = ()  # per protocol, the paired change of consistency from `against` to the model
     detections: tuple[DetectResult, ...] = ()  # per protocol and model (detect task)
@@ -81,7 +83,15 @@ class VerifyReport:
     def protocols(self) -> tuple[str, ...]:
         """The protocols that were run, in order."""
         results: tuple[Result, ...]
-        results = (*self.camera, *self.pairs, *self.classification, *self.detections, *self.maps, *self.metrics)
+        results = (
+            *self.camera,
+            *self.pairs,
+            *self.corruptions,
+            *self.classification,
+            *self.detections,
+            *self.maps,
+            *self.metrics,
+        )
         return tuple(dict.fromkeys(result.protocol for result in results))
 
     def raise_for_failures(self) -> None:

@@ -17,6 +17,7 @@ from aarewrite.options import Json
 from aarewrite.progress import progress_bar
 from aarewrite.verification.camera import CameraResult, PairsResult
 from aarewrite.verification.classify import Classification, ClassifyStudy
+from aarewrite.verification.corruptions import CorruptionResult, loss
 from aarewrite.verification.detect import DetectResult, DetectStudy
 from aarewrite.verification.engine import Result
 from aarewrite.verification.equivariance import LayerResult, measure_layers
@@ -48,6 +49,7 @@ def verify(
     max_shift: int | None = None,
     worst_radius: int = 1,
     threshold: float | None = None,
+    corruptions: Sequence[str] | None = None,
     layers: bool = False,
     heat_map: str | None = None,
     limit: int | None = None,
@@ -82,8 +84,8 @@ def verify(
         preprocess: Preset name, TOML file or `Preprocess`; by default `imagenet` for images and bytes (`unit`
             for one channel, `raw255` for integer inputs) and `none` for floating-point arrays and noise.
         provider: `cpu`, `cuda`, or `all` (measures on the CPU, parity and placement with CUDA where it is).
-        protocols: Any of `camera`, `crop`, `circular`, `fractional`; by default `camera` and `crop` for classifiers
-            of pictures (images, or uint8 arrays with 1 or 3 channels), `crop` for everything else.
+        protocols: Any of `camera`, `corruptions`, `crop`, `circular`, `fractional`; by default `camera` and `crop` for
+            classifiers of pictures (images, or uint8 arrays with 1 or 3 channels), `crop` for everything else.
         severity: Multiplies what the camera does, 0 to 4; at 0 its far pairs are those of `crop`, bit for bit.
         conditions: Those of the camera, any of `CONDITIONS`, by default all.
         camera_pairs: Pairs of the camera's views, near and as many far ones, a sample and condition.
@@ -92,6 +94,7 @@ def verify(
         max_shift: Largest distance of the agreement over distance, px; by default up to 8.
         worst_radius: r of the worst case, px; costs (2r + 1)^2 views an image.
         threshold: Confidence from which on a class counts as decided, 0..1, for classifiers.
+        corruptions: Kinds of them, any of `KINDS`, by default all, for the protocol of that name.
         layers: Measure every downsampling layer on the first samples.
         heat_map: Downsampling layer whose heat map is measured; by default the one that adds most error.
         limit: Use only the first so many samples.
@@ -176,6 +179,7 @@ def conclude(job: Job) -> VerifyReport:
         for m in range(len(setup.models))
         for result in study.results_of(m)
     ]
+    spoilt = tuple(result for result in results if isinstance(result, CorruptionResult))
     classifiers = [study for _, studies in job.rounds for study in studies if isinstance(study, ClassifyStudy)]
     detectors = [study for _, studies in job.rounds for study in studies if isinstance(study, DetectStudy)]
     report = VerifyReport(
@@ -184,6 +188,7 @@ def conclude(job: Job) -> VerifyReport:
         setup.geometry.describe(), asked.seed, setup.models[0].provider,
         camera=tuple(result for result in results if isinstance(result, CameraResult)),
         pairs=tuple(result for result in results if isinstance(result, PairsResult)),
+        corruptions=spoilt,
         classification=tuple(result for result in results if isinstance(result, Classification)),
         changes=tuple(change for found in (classifiers, detectors) for study in found for change in study.changes()),
         detections=tuple(result for result in results if isinstance(result, DetectResult)),
@@ -196,6 +201,9 @@ def conclude(job: Job) -> VerifyReport:
         class_names=setup.data.class_names, notes=tuple(notes), plan=tuple(asked.plan),
         trials=tuple(asked.trials), versions=VERSIONS, odd=tuple(job.odd),
     )  # fmt: skip
+    seen = [change for one in report.camera[:1] for change in (one.near.change, one.far.change) if change]
+    if spoilt and (says := loss(spoilt[0], [*seen, *report.changes])):
+        report = replace(report, notes=(*report.notes, says))
     return replace(report, failures=_failures(report, asked.min_consistency, asked.min_near))
 
 

@@ -440,3 +440,14 @@ def test_a_detector_that_finds_nothing_has_no_signal(tmp_path: Path) -> None:
     assert "100%" not in sections["In short"].text
     assert "Frames whose boxes change" not in sections
     assert "How far can it move?" not in sections
+
+
+def test_certificates_and_how_sure_models_are(compared: VerifyReport) -> None:
+    section = page_of(compared).sections["All figures"]
+    for result in compared.classification:
+        assert result.certificate in section.text
+    head, *rows = section.table(2)
+    assert (head[:2], len(rows)) == (["model", "confidence"], 2)
+    counts = compared.classification[0].confidence.histogram
+    assert rows[0][3] == " ".join(map(str, counts))
+    assert sum(counts) == compared.n

@@ -166,7 +166,7 @@ def calibrate(
     original = load(model).self_contained()
     taps = options.get("filter")
     asked = _with_strength(load_recipe(recipe).with_options(filter=taps), recipe, strength)
-    setup = open_setup(original, data, preprocess=preprocess, labels=labels, limit=limit, seed=seed)
+    setup = open_setup(original, data, preprocess=preprocess, labels=labels, limit=limit, seed=seed).readable()
     if setup.data.kind == "synthetic":
         raise UsageError(
             "--calibrate synthetic: noise fits weights to noise, and looks better by it",

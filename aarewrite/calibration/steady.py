@@ -143,7 +143,7 @@ def steady(
         raise UsageError(f"--minutes {minutes:g}: no time", "give more than 0")
     ends = time.monotonic() + 60 * minutes
     original = load(model).self_contained()
-    setup = open_setup(original, data, preprocess=preprocess, labels=labels, limit=limit, seed=seed)
+    setup = open_setup(original, data, preprocess=preprocess, labels=labels, limit=limit, seed=seed).readable()
     if reason := setup.no_pictures:
         raise UsageError(f"--steady {data}: {reason}", "give a folder of images like those that the model sees")
     if len(setup.data) < FEWEST:

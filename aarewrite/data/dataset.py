@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, TypeVar
 
 from aarewrite.data.arrays import Array
 from aarewrite.errors import UsageError
+
+T = TypeVar("T")
 
 
 class UnreadableSample(UsageError):
@@ -44,3 +46,18 @@ class Data:
     def __len__(self) -> int:
         """Return the number of samples."""
         return len(self.names)
+
+    def only(self, indices: Sequence[int], description: str) -> Data:
+        """Some of its samples, in this order."""
+
+        def some(values: tuple[T, ...] | None) -> tuple[T, ...] | None:
+            return None if values is None else tuple(values[i] for i in indices)
+
+        return replace(
+            self,
+            description=description,
+            names=tuple(self.names[i] for i in indices),
+            load=lambda i: self.load(indices[i]),
+            labels=some(self.labels),
+            clusters=some(self.clusters),
+        )

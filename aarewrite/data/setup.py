@@ -11,8 +11,9 @@ import numpy as np
 
 from aarewrite.data.arrays import Array
 from aarewrite.data.camera import Scene, scene
-from aarewrite.data.dataset import Data
+from aarewrite.data.dataset import Data, UnreadableSample
 from aarewrite.data.geometry import Geometry, Sample, plan_geometry, prepare
+from aarewrite.data.prefetch import prefetch
 from aarewrite.data.preprocess import PRESETS, Preprocess, to_model_units
 from aarewrite.data.preprocess_files import load_preprocess
 from aarewrite.data.sources import open_data
@@ -61,6 +62,33 @@ class Setup:
             return ""
         made = f"{self.data.sample_shape} {'floats' if self.data.is_float else 'integers'}"
         return f"samples of {made} are no pictures (bytes with 1 or 3 channels)"
+
+    def readable(self) -> Setup:
+        """The same without images that cannot be read, which its data's description then names; decodes every one.
+
+        Raises:
+            UnreadableSample: None can be read.
+        """
+        if self.data.kind != "images":
+            return self
+
+        def fault(i: int) -> UnreadableSample | None:
+            try:
+                self.data.load(i)
+            except UnreadableSample as error:
+                return error
+            return None
+
+        faults = dict(prefetch(fault, range(len(self.data))))
+        broken = [error for error in faults.values() if error is not None]
+        if len(broken) == len(faults):
+            raise broken[0]
+        if not broken:
+            return self
+        shown = "; ".join(error.message for error in broken[:3]) + "; ..." * (len(broken) > 3)
+        description = f"{self.data.description}, {len(broken)} of them not read: {shown}"
+        kept = [i for i, error in faults.items() if error is None]
+        return replace(self, data=self.data.only(kept, description))
 
     def centre(self, sample: Sample) -> tuple[Array, ...]:
         """The centre crop of each of the sample's canvases, one array an image input, batch axis 1."""

@@ -159,3 +159,10 @@ def test_preprocessing_that_looks_wrong_speaks_against_the_result() -> None:
     assert not found.better
     assert found.failures[0].startswith("the preprocessing looks wrong (raw255): 58 of 60 samples get class 8")
     assert found.failures[0].endswith("; what fits better: unit (57 of 60 labels fit)")
+
+
+def test_one_broken_image_does_not_end_it(folder: Path) -> None:
+    (folder / "broken.png").write_text("hello")
+    found = aarewrite.calibrate(tensorflow_like(), folder, recipe="aligned", preprocess="unit")
+    assert found.data.startswith("13 of 13 images in images/, 1 of them not read: ")
+    assert (found.outcome.fitted, found.outcome.judged) == (8, 4)

@@ -9,6 +9,7 @@ from command import aa
 from refusals import refused
 from small_nets import parse, phase_classifier, save, stripes
 
+from aarewrite.data.dataset import UnreadableSample
 from aarewrite.data.preprocess import Preprocess
 from aarewrite.data.setup import open_setup
 from aarewrite.errors import UsageError
@@ -73,3 +74,19 @@ def test_two_models_share_the_sizes_that_one_of_them_fixes():
     assert (setup.spec.size, setup.geometry.canvas) == ((16, 16), (20, 20))
     assert setup.against_label == "fixed"
     assert setup.centre(setup.sample(1))[0].shape == (1, 1, 16, 16)
+
+
+def test_readable_leaves_out_what_is_broken_and_says_so(colour_net, folder):
+    setup = open_setup(colour_net, folder)
+    assert setup.readable() is setup
+    for name in ("03.png", "11.png"):
+        (folder / name).write_text("hello")
+    kept = setup.readable()
+    assert kept.data.names == tuple(f"{i:02}.png" for i in range(11) if i != 3)
+    assert np.array_equal(kept.sample(3).canvas, setup.sample(4).canvas)
+    assert kept.data.description.startswith("12 of 12 images in images/, 2 of them not read: ")
+    assert "03.png: cannot be decoded" in kept.data.description
+    for name in kept.data.names:
+        (folder / name).write_text("hello")
+    with pytest.raises(UnreadableSample, match=r"00\.png"):
+        setup.readable()

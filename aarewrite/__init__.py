@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from aarewrite.rewriting.apply import Plan
     from aarewrite.rewriting.pipeline import Result, plan, rewrite
     from aarewrite.streaming.run import Streamed, plan_stream, stream
+    from aarewrite.streaming.session import StreamingSession
     from aarewrite.timing.bench import Bench, bench
     from aarewrite.verification import VerifyReport, verify
 
@@ -39,6 +40,7 @@ _HOMES = {
     "rewrite": "rewriting.pipeline",
     "steady": "calibration.steady",
     "Streamed": "streaming.run",
+    "StreamingSession": "streaming.session",
     "plan_stream": "streaming.run",
     "stream": "streaming.run",
     "verify": "verification",
@@ -53,6 +55,7 @@ __all__ = [
     "Recipe",
     "Result",
     "Streamed",
+    "StreamingSession",
     "UsageError",
     "VerifyReport",
     "__version__",

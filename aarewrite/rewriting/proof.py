@@ -295,10 +295,10 @@ def _compare(expected: dict[str, Array], actual: dict[str, Array], watched: Iter
         if name not in actual:
             yield Comparison(name, float("inf"), 0.0, 0.0, "missing from the twin")
         else:
-            yield from _compare_values(name, a, b)
+            yield from compare_values(name, a, b)
 
 
-def _compare_values(name: str, a: object, b: object) -> Iterator[Comparison]:
+def compare_values(name: str, a: object, b: object) -> Iterator[Comparison]:
     """Compare arrays, and what sequences and maps hold, entry by entry."""
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
         yield compare_arrays(name, a, b)
@@ -306,7 +306,7 @@ def _compare_values(name: str, a: object, b: object) -> Iterator[Comparison]:
         yield compare_arrays(name, *(np.array([one[key] for key in a]) for one in (a, b)))
     elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
         for place, (x, y) in enumerate(zip(a, b, strict=True)):
-            yield from _compare_values(f"{name}[{place}]", x, y)
+            yield from compare_values(f"{name}[{place}]", x, y)
     elif a is not b:  # an empty optional is None
         yield Comparison(name, float("inf"), 0.0, 0.0, "its entries differ")
 

@@ -14,6 +14,7 @@ from aarewrite.streaming.pointwise import (
     concatenation,
     cross_channel,
     elementwise,
+    expansion,
     gathering,
     gemm,
     normalisation,
@@ -21,6 +22,7 @@ from aarewrite.streaming.pointwise import (
     quantisation,
     reduction,
     reshaping,
+    resizing,
     splitting,
     transposition,
 )  # fmt: skip
@@ -31,7 +33,7 @@ from aarewrite.streaming.tracks import Track
 
 MORE_POINTWISE = (
     "Acos", "Acosh", "And", "Asin", "Asinh", "Atan", "Atanh", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr",
-    "BitwiseXor", "CastLike", "Ceil", "Cos", "Cosh", "Equal", "Floor", "Greater", "GreaterOrEqual", "IsInf", "IsNaN",
+    "BitwiseXor", "Ceil", "Cos", "Cosh", "Equal", "Floor", "Greater", "GreaterOrEqual", "IsInf", "IsNaN",
     "Less", "LessOrEqual", "Mean", "Mod", "Not", "Or", "Round", "Shrink", "Sign", "Sin", "Sinh", "Tan", "Where", "Xor",
 )  # fmt: skip
 REDUCTIONS = (
@@ -51,8 +53,9 @@ RULES: Mapping[str, Asked] = {
     **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), quantisation),
     **dict.fromkeys(("Flatten", "Reshape", "Squeeze", "Unsqueeze"), reshaping),
     "BatchNormalization": normalisation, "Concat": concatenation, "ConvTranspose": transposed_convolution,
-    "Gather": gathering, "Gemm": gemm, "LRN": cross_channel, "Pad": padding, "Slice": slicing, "Split": splitting,
-    "Transpose": transposition,
+    **dict.fromkeys(("Resize", "Upsample"), resizing),
+    "Expand": expansion, "Gather": gathering, "Gemm": gemm, "LRN": cross_channel, "Pad": padding,
+    "Slice": slicing, "Split": splitting, "Transpose": transposition,
 }  # fmt: skip
 # Microsoft's quantised operators that work point by point, and what they do where it has a name of its own.
 MICROSOFT = "com.microsoft"
@@ -67,7 +70,6 @@ STATISTICS = {
     "GlobalLpPool": "it sums over the whole window", "InstanceNormalization": "its statistics are the whole window's",
     "GroupNormalization": "its statistics are the whole window's", "LSTM": "it runs through the whole window",
     "GRU": "it runs through the whole window", "RNN": "it runs through the whole window",
-    "Resize": "it resamples the whole window", "Upsample": "it resamples the whole window",
 }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from aarewrite.streaming.tracks import Range, Track, joined
 
 UNKNOWN_SHAPE = "the shape of its input is not known"
 OVER_THE_STREAM = "it works over the axis that the stream runs along"
+REPEATING = (("asymmetric", "floor"), ("half_pixel", "round_prefer_floor"))  # by whole numbers, of Resize "nearest"
 SOFTMAX_OF_ONE_AXIS_SINCE = 13  # before it, over all axes from `axis` on
 
 
@@ -208,6 +209,61 @@ def reshaping(ask: Ask) -> Fit:
 def _volume(dims: tuple[Dim, ...]) -> tuple[int, list[str]]:
     """The product of known sizes, and the names of the open ones."""
     return prod(d for d in dims if isinstance(d, int)), sorted(str(d) for d in dims if not isinstance(d, int))
+
+
+@dataclass(frozen=True)
+class Repeated(Reshaped):
+    """A Resize that repeats every value along the stream `parts` times."""
+
+    scales: tuple[float, ...] = ()  # of every axis, where the node says its sizes
+
+    def fit(self, node: onnx.NodeProto, made: Range, draft: Draft) -> None:
+        """Scales in place of sizes."""
+        if self.scales:
+            scales = draft.constant(f"{node.name}/scales", np.array(self.scales, np.float32))
+            node.input[:] = [node.input[0], "", scales]
+
+
+def resizing(ask: Ask) -> Fit:
+    """Resize and Upsample that leave the stream's axis as it is or repeat its values."""
+    dims, out, track = ask.dims(0), ask.out_dims(), ask.first
+    if (reason := ask.only_streams(0)) or dims is None or out is None or None in out:
+        return reason or UNKNOWN_SHAPE
+    size = out[track.axis]
+    if not isinstance(size, int) or size % track.length or ask.attrs.get("axes"):
+        return "it resamples the whole window"
+    times = size // track.length
+    how = ask.text("coordinate_transformation_mode", "half_pixel"), ask.text("nearest_mode", "round_prefer_floor")
+    repeats = ask.text("mode", "nearest") == "nearest" and (ask.node.op_type == "Upsample" or how in REPEATING)
+    if times > 1 and not repeats:
+        return "it resamples the whole window"
+    behind = Track(track.axis, track.rate / times, track.left * times, track.right * times, size)
+    sizes = zip(dims, out, strict=True)
+    scales = tuple(new / old if isinstance(old, int) and isinstance(new, int) else 1.0 for old, new in sizes)
+    return Repeated((0,), behind, (), times, 1, scales if ask.given(3) else ())
+
+
+@dataclass(frozen=True)
+class Expanded(Rule):
+    """An Expand of other axes; a size of 1 leaves an axis as it is."""
+
+    shape: tuple[int, ...]
+
+    def fit(self, node: onnx.NodeProto, made: Range, draft: Draft) -> None:
+        """The same where the range has its own length."""
+        node.input[1] = draft.constant(f"{node.name}/shape", np.array(self.shape, np.int64))
+
+
+def expansion(ask: Ask) -> Fit:
+    """Expand along other axes."""
+    dims, out = ask.dims(0), ask.out_dims()
+    if (reason := ask.only_streams(0)) or dims is None or out is None or None in out or len(out) < len(dims):
+        return reason or UNKNOWN_SHAPE
+    axis = ask.first.axis + len(out) - len(dims)
+    if out[axis] != ask.first.length:
+        return "it repeats along the stream"
+    shape = [size if isinstance(size, int) and k != axis else 1 for k, size in enumerate(out)]
+    return Expanded((0,), ask.first.on(axis), tuple(shape))
 
 
 @dataclass(frozen=True)

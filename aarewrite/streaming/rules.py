@@ -77,7 +77,11 @@ class Ask:
 
     def dims(self, index: int) -> tuple[Dim, ...] | None:
         """The shape of an input."""
-        return self.source.dims(self.node.input[index])
+        dims = self.source.dims(self.node.input[index])
+        if dims is None or None in dims:
+            value = self.value(index)
+            return dims if value is None else value.shape
+        return dims
 
     def out_dims(self) -> tuple[Dim, ...] | None:
         """The shape of the first output."""

@@ -8,11 +8,13 @@ from functools import cached_property
 
 import onnx
 
-from aarewrite.errors import CheckFailed, UsageError
+from aarewrite.errors import CannotHandle, CheckFailed, UsageError
+from aarewrite.model.external import nodes
 from aarewrite.model.model_file import Model, load, recorded
 from aarewrite.options import Json
 from aarewrite.rewriting.checks import validity
 from aarewrite.rewriting.pipeline import ModelSource
+from aarewrite.rewriting.randomness import draws
 from aarewrite.streaming.flow import Flow
 from aarewrite.streaming.layout import Planner
 from aarewrite.streaming.plan import StreamPlan, plan_of
@@ -89,6 +91,8 @@ def stream(
         CheckFailed: The proof failed.
     """
     loaded = load(model)
+    if any(map(draws, nodes(loaded.proto))):
+        raise CannotHandle("the model draws random values: no two runs of it are equal", "export it for inference")
     flow, planner, found = _laid_out(loaded, step, axis, input_shapes, form)
     found.check()
     writer = Writer(flow, planner.best(), step)

@@ -2,7 +2,8 @@
 it is constant.
 
 A Shape of a tensor that a piece of the window takes the place of would say the piece's size. So each is replaced: by a
-constant where its sizes are known, otherwise by one in which the open batch size is read off an input.
+constant where its sizes are known, otherwise by one in which the open batch size is read off an input. A CastLike,
+which reads no more than a type, becomes a Cast.
 """
 
 from __future__ import annotations
@@ -23,11 +24,10 @@ from aarewrite.model.model_file import Model, opset_of
 from aarewrite.model.runtime import first_line, open_session
 from aarewrite.model.shapes import UNKNOWN, Dim, TensorType, with_input_shapes
 from aarewrite.model.types import DEFAULT_DOMAIN, Array
+from aarewrite.rewriting.randomness import draws
 
-RANDOM = frozenset(
-    ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
-)
 LARGEST_VALUE = 1 << 16  # elements of a constant that is worked out to be looked at
+SIZES_LOST = ("Flatten", "Reshape", "Resize", "Upsample")
 INT64 = onnx.TensorProto.INT64
 BATCH = "batch"  # the name of an open first axis that has none
 SIZES = "/sizes"  # ends the names of what reads an input's shape
@@ -58,7 +58,7 @@ class Source:
             dims = value.type.tensor_type.shape.dim
             if dims and not dims[0].dim_value and not dims[0].dim_param:
                 dims[0].dim_param = BATCH
-        _forget_open_sizes(proto.graph)
+        _forget_open_sizes(proto.graph, all_of_them=bool(shapes))
         self.opset = opset_of(proto.opset_import)
         own = {value.name: value.type.tensor_type.shape.dim for value in model.proto.graph.input}
         self.axis_names = {value.name: [dim.dim_param for dim in own[value.name]] for value in self.inputs}
@@ -104,7 +104,7 @@ class Source:
         found |= {tensor.values.name for tensor in self.proto.graph.sparse_initializer}
         for node in self.nodes:
             fixed = consumed(node) <= found or node.output[0] in self._sizes
-            if fixed and not any(inner.op_type in RANDOM for inner in with_bodies([node])):
+            if fixed and not any(map(draws, with_bodies([node]))):
                 found.update(node.output)
         return frozenset(found - {""})
 
@@ -118,6 +118,15 @@ class Source:
             if dim.dim_param
         }
         nodes = list(self.nodes)
+        shapes = {
+            node.output[0]: self.dims(node.input[0]) or ()
+            for node in nodes
+            if node.op_type == "Shape" and not node.attribute
+        }
+        for node in nodes:
+            picked = self._picked(node, shapes)
+            if picked is not None:
+                node.CopyFrom(_constant_node(node.output[0], node.name, picked))
         del self.proto.graph.node[:]
         for node in nodes:
             self.proto.graph.node.extend([node] if node.output[0] in self._sizes else _settled(node, self.types, where))
@@ -125,6 +134,16 @@ class Source:
         fresh = {name for node in self.nodes for name in node.output if name.endswith(SIZES)} - own
         self._sizes |= fresh
         return [node.op_type for node in nodes] != [node.op_type for node in self.nodes]
+
+    def _picked(self, node: onnx.NodeProto, shapes: Mapping[str, tuple[Dim, ...]]) -> Array | None:
+        """What a Gather takes out of a shape, where it takes known sizes alone."""
+        sizes = shapes.get(node.input[0], ()) if node.op_type == "Gather" else ()
+        places = self._value(node.input[1]) if sizes else None
+        if places is None:
+            return None
+        found = [sizes[int(place)] for place in places.reshape(-1)]
+        known = [size for size in found if isinstance(size, int)]
+        return np.reshape(np.array(known, np.int64), places.shape) if len(known) == len(found) else None
 
     def _fold(self) -> bool:
         """Replace whole numbers that are worked out from constants: what reads them, pads say, decides on shapes;
@@ -179,33 +198,40 @@ class Source:
 
 
 def _inferred(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with shapes. onnx gives no name to the open size behind a Reshape to -1; where all others are known, it
-    is the one in front."""
+    """The model with shapes. onnx gives no name to the open size behind a Reshape to -1 or a Resize; where all others
+    are known, it is the one in front."""
     known: set[str] = set()
+    named = {dim.dim_param for value in proto.graph.input for dim in value.type.tensor_type.shape.dim}
     while True:
         found = infer(proto)
         types = _types(found)
         fresh = []
         for node in found.graph.node:
-            if node.op_type not in ("Flatten", "Reshape") or node.domain not in DEFAULT_DOMAIN:
+            if node.op_type not in SIZES_LOST or node.domain not in DEFAULT_DOMAIN:
                 continue
             before, behind = (types.get(name, UNKNOWN) for name in (node.input[0], node.output[0]))
-            open_size = _same_open_size(before.dims, behind.dims)
-            if open_size is not None and node.output[0] not in known:
+            open_size = _same_open_size(before.dims, behind.dims, node.op_type in ("Resize", "Upsample"))
+            if open_size in named and node.output[0] not in known:
                 dims = [size if isinstance(size, int) else open_size for size in behind.dims or ()]
                 fresh.append(onnx.helper.make_tensor_value_info(node.output[0], before.dtype, dims))
         if not fresh:
             return found
         known |= {value.name for value in fresh}
-        proto.graph.value_info.extend(fresh)
+        outputs = {value.name: value for value in proto.graph.output}
+        for value in fresh:
+            if value.name in outputs:
+                outputs[value.name].CopyFrom(value)
+        proto.graph.value_info.extend(value for value in fresh if value.name not in outputs)
 
 
-def _same_open_size(before: tuple[Dim, ...] | None, behind: tuple[Dim, ...] | None) -> str | None:
-    """The open size in front of a Reshape, where that behind it must be the same."""
+def _same_open_size(before: tuple[Dim, ...] | None, behind: tuple[Dim, ...] | None, resized: bool) -> str | None:
+    """The open size in front of a Reshape, where that behind it must be the same; that of a Resize is the batch's."""
     own = [d for d in before or () if not isinstance(d, int)]
     new = [d for d in behind or () if not isinstance(d, int)]
     if len(own) != 1 or len(new) != 1 or own[0] is None or own == new:
         return None
+    if resized:
+        return own[0] if (before or ())[0] == own[0] and (behind or ())[0] == new[0] else None
     volumes = [np.prod([d for d in dims or () if isinstance(d, int)], dtype=np.int64) for dims in (before, behind)]
     return own[0] if volumes[0] == volumes[1] else None
 
@@ -220,13 +246,17 @@ def _types(proto: onnx.ModelProto) -> dict[str, TensorType]:
     return found
 
 
-def _forget_open_sizes(graph: onnx.GraphProto) -> None:
+def _forget_open_sizes(graph: onnx.GraphProto, all_of_them: bool) -> None:
     """Sizes stated by name, or for other input sizes, would contradict what the inputs now have."""
     for value in graph.output:
         for dim in value.type.tensor_type.shape.dim:
-            if not dim.dim_value:
+            if all_of_them or not dim.dim_value:
                 dim.Clear()
-    stated = [value for value in graph.value_info if all(dim.dim_value > 0 for dim in value.type.tensor_type.shape.dim)]
+    stated = [
+        value
+        for value in graph.value_info
+        if not all_of_them and all(dim.dim_value > 0 for dim in value.type.tensor_type.shape.dim)
+    ]
     del graph.value_info[:]
     graph.value_info.extend(stated)
 
@@ -234,6 +264,9 @@ def _forget_open_sizes(graph: onnx.GraphProto) -> None:
 def _settled(
     node: onnx.NodeProto, types: Mapping[str, TensorType], where: Mapping[str, tuple[str, int]]
 ) -> Iterator[onnx.NodeProto]:
+    if node.op_type == "CastLike" and (kind := types.get(node.input[1], UNKNOWN).dtype):
+        yield onnx.helper.make_node("Cast", [node.input[0]], list(node.output), name=node.name, to=kind)
+        return
     asks = node.op_type in ("Shape", "Size") and node.domain in DEFAULT_DOMAIN
     dims = types.get(node.input[0], UNKNOWN).dims if asks else None
     if dims is None or any(d is None or (isinstance(d, str) and d not in where) for d in dims):

@@ -18,7 +18,7 @@ def fit(body: str, opset: int = 18, imports: str = "", **constants):
     [
         ("y = GlobalAveragePool(x)", "it averages the whole window"),
         ("y = InstanceNormalization(x, s, s)", "its statistics are the whole window's"),
-        ("y = Resize(x, , z)", "it resamples the whole window"),
+        ("y = Resize<mode = \"linear\">(x, , z)", "it resamples the whole window"),
         ("y = Einsum<equation = \"abc->abc\">(x)", "no rule for Einsum along the stream"),
         ("y = other.Thing(x)", "no rule for Thing along the stream"),
     ],

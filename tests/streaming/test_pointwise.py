@@ -124,3 +124,41 @@ def test_joins_splits_and_shuffles_of_channels_stream() -> None:
     streaming, work = written(flow_of(model, 3), 4)
     assert work < 0.5
     assert largest_difference(model, streaming) < 1e-6
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        'coordinate_transformation_mode = "asymmetric", nearest_mode = "floor"',
+        'coordinate_transformation_mode = "half_pixel", nearest_mode = "round_prefer_floor"',
+    ],
+)
+@pytest.mark.parametrize("inputs", ["b, , scales", "b, , , sizes"])
+def test_values_that_are_repeated_stream(how: str, inputs: str) -> None:
+    model = build(
+        f"""(float[N, 2, 48] x) => (float[] y) {{
+        a = Conv<pads = [1, 1]>(x, w)
+        b = MaxPool<kernel_shape = [3], strides = [3]>(a)
+        c = Resize<mode = "nearest", {how}>({inputs})
+        d = Add(a, c)
+        y = GlobalAveragePool(d)
+    }}""",
+        w=weight(4, 2, 3),
+        **({"scales": np.array([1, 1, 3], np.float32)} if "scales" in inputs else {"sizes": np.array([2, 4, 48])}),
+    )
+    flow = flow_of(model, **({} if "scales" in inputs else {"x": (2, 2, 48)}))
+    assert (flow.tracks["c"].rate, flow.tracks["c"].left, flow.tracks["c"].length) == (1, 3, 48)
+    streaming, work = written(flow, 6)
+    assert work < 0.6
+    assert largest_difference(model, streaming) < 1e-6
+
+
+def test_an_expand_of_other_axes_streams() -> None:
+    model = build(
+        "(float[1, 1, 40] x) => (float[] y) { a = Conv<pads = [1, 1]>(x, w) b = Expand(a, s) y = GlobalMaxPool(b) }",
+        w=weight(1, 1, 3), s=np.array([2, 3, 40]),
+    )  # fmt: skip
+    streaming, _ = written(flow_of(model), 4)
+    assert largest_difference(model, streaming) < 1e-6
+    long = build("(float[1, 4, 1] x) => (float[] y) { y = Expand(x, s) }", s=np.array([1, 4, 9]))
+    assert flow_of(long, 2).parts[-1].fit == "it repeats along the stream"

@@ -108,3 +108,29 @@ def test_shapes_that_contradict_the_model_are_refused() -> None:
     model = build("(float[1, 2, 16] x) => (float[] y) { y = Relu(x) }")
     with pytest.raises(UsageError, match="contradicts"):
         source(model, x=(1, 3, 16))
+
+
+def test_a_known_size_is_taken_out_of_a_shape_whose_batch_is_open() -> None:
+    model = build(
+        "(float[N, 2, 16] x) => (float[] y) { s = Shape(x) c = Gather(s, place) f = Cast<to = 1>(c) y = Mul(x, f) }",
+        place=np.array(2),
+    )
+    assert source(model).value("f") == 16
+
+
+def test_a_cast_like_is_a_cast() -> None:
+    model = build("(float[N, 2, 16] x) => (float[] y) { f = CastLike(c, x) y = Mul(x, f) }", opset=15, c=np.array(3))
+    found = source(model)
+    assert [node.op_type for node in found.nodes] == ["Cast", "Mul"]
+    assert found.value("f") == 3
+
+
+def test_the_batch_stays_open_behind_resizes() -> None:
+    model = build(
+        """(float[N, 2, 16] x) => (float[] y) {
+        a = Resize<mode = "nearest">(x, , s)
+        y = Resize<mode = "nearest">(a, , s)
+    }""",
+        s=np.array([1, 1, 2], np.float32),
+    )
+    assert source(model).dims("y") == ("N", 2, 64)

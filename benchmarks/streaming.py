@@ -2,9 +2,9 @@
 
     pip install -e . && python benchmarks/streaming.py [--exports FOLDER] [--only NAME ...]
 
-Work is multiply-accumulates of a step relative to a window, time the median of ONNX Runtime on one thread in interleaved
-rounds, the difference the proof's (every output of four windows of a random signal, relative to its scale). FOLDER
-holds what `benchmarks/stream_exports.py` writes. Exits 1 where a bound is not kept; run it on an idle machine.
+Work is multiply-accumulates of a step relative to a window, time the median of ONNX Runtime on one thread in
+interleaved rounds, the difference the proof's (every output of four windows of a random signal, relative to its scale).
+FOLDER holds what `benchmarks/stream_exports.py` writes. Exits 1 where a bound is not kept; run it on an idle machine.
 """
 
 from __future__ import annotations

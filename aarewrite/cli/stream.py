@@ -23,7 +23,17 @@ def stream(
     output: Annotated[
         Path | None, Option("-o", "--output", metavar="OUT.onnx", help="Default: MODEL.stream.onnx beside it.")
     ] = None,
-    form: Annotated[str, Option(metavar="exact", help="exact: every window equals the original's.")] = "exact",
+    form: Annotated[
+        str,
+        Option(
+            metavar="exact|signal",
+            help="exact: every window equals the original's. signal: the signal's samples in place of padding.",
+        ),
+    ] = "exact",
+    pack_states: Annotated[bool, Option("--pack-states", help="One state for each element type.")] = False,
+    verify: Annotated[
+        Path | None, Option(metavar="DATA.npz|WAV", help="Compare on a signal of your own, window by window.")
+    ] = None,
     dry_run: Annotated[bool, Option("--dry-run", help="Print the table and write no model.")] = False,
     json_file: options.Json = None,
 ) -> None:
@@ -35,7 +45,7 @@ def stream(
     loaded = model_file.load(model)
     target = None if dry_run else output or model.with_suffix(".stream.onnx")
     writes = [("-o", target), ("--json", json_file), *options.data_files(loaded, target)]
-    options.check_files([("the input itself", loaded)], {}, writes)
+    options.check_files([("the input itself", loaded)], {"--verify": verify}, writes)
     shapes = options.parse_inputs(input)
     show = STDOUT not in (json_file, str(target))
     if target is None:
@@ -46,7 +56,7 @@ def stream(
             pass
         planned.check()
         return
-    found = run.stream(loaded, step, axis=axis, input_shapes=shapes, form=form)
+    found = run.stream(loaded, step, axis=axis, input_shapes=shapes, form=form, pack_states=pack_states, verify=verify)
     if show:
         print_stream_plan(found.plan)
         print_streamed(found)

@@ -10,6 +10,7 @@ from aarewrite.show.console import Terminal, si
 
 if TYPE_CHECKING:
     from aarewrite.streaming.plan import Row, StreamPlan
+    from aarewrite.streaming.proof import Proof
     from aarewrite.streaming.run import Streamed
 
 
@@ -23,6 +24,7 @@ def print_stream_plan(plan: StreamPlan) -> None:
         f"{plan.form} form along axis {plan.axis} of {plan.input}: window {plan.window}, step {plan.step}; "
         f"{si(plan.window_work)} -> {si(round(plan.work))} multiply-accumulates a step ({share:.3f} of the window's, "
         f"{plan.saving:.2f}x less); states {si(plan.state_bytes)}B; outputs are right from step {plan.first_valid} on"
+        + (f", {plan.latency} samples late" if plan.latency else "")
     )
 
 
@@ -32,15 +34,32 @@ def print_streamed(found: Streamed) -> None:
     worst = proof.worst
     for warning in found.warnings:
         out.say(f"note: {warning}")
-    out.say(
-        f"proof: every output ({len(proof.comparisons)}) of {proof.windows} windows of a random signal, step by step; "
-        f"largest difference {worst.difference:.2g} at a scale of {worst.scale:.3g}, in {worst.tensor}"
-    )
+    if found.plan.form == "signal":
+        out.say(
+            f"proof: {len(proof.comparisons)} maps equal the original's where no border reaches, in {proof.windows} "
+            f"windows of a random signal; largest difference {worst.difference:.2g} at a scale of {worst.scale:.3g}"
+        )
+    else:
+        _say_proof(out, proof)
+    for one in found.agreements:
+        same = "" if one.same is None else f", the same answer in {one.same:.1%}"
+        out.say(
+            f"{one.output} on {one.windows} windows of {found.measured_on}: largest difference {one.difference:.2g}, "
+            f"NRMSE {one.nrmse:.3g} of the original's spread{same}"
+        )
     for note in proof.notes:
         out.say(f"note: {note}")
     out.say(f"time {window * 1e3:.3g} ms a window -> {step * 1e3:.3g} ms a step ({step / window:.2f}x)")
     if step >= window:
         out.say(f"note: {found.why_not_faster}")
+
+
+def _say_proof(out: Terminal, proof: Proof) -> None:
+    worst = proof.worst
+    out.say(
+        f"proof: every output ({len(proof.comparisons)}) of {proof.windows} windows of a random signal, step by step; "
+        f"largest difference {worst.difference:.2g} at a scale of {worst.scale:.3g}, in {worst.tensor}"
+    )
 
 
 def _row(row: Row) -> tuple[str | Text, ...]:

@@ -92,30 +92,31 @@ class Flow:
             if all(d is not None and (isinstance(d, int) or d in open_sizes) for d in self.source.dims(name) or (None,))
         )
 
-    def obstacle(self, step: int) -> Part | None:
+    def obstacle(self, step: int, everywhere: bool = False) -> Part | None:
         """The first node behind which the window moves by no whole number of indices in such a step; None where all
-        fit. Where nothing could be kept anyway, nothing has to fit."""
+        fit. Where nothing could be kept anyway, nothing has to fit, unless it is to fit `everywhere`."""
         for part in self.parts:
             if part.rule and not part.rule.ends:
                 track = part.rule.track
                 moved = track.moved(step)
-                if moved.denominator > 1 and track.left + track.right + moved < track.length:
+                here = everywhere and track.length > 1
+                if moved.denominator > 1 and (here or track.left + track.right + moved < track.length):
                     return part
         return None
 
-    def check_step(self, step: int) -> None:
-        """Refuse a step that does not fit the model.
+    def check_step(self, step: int, everywhere: bool = False) -> None:
+        """Refuse a step that does not fit the model; arguments as of `obstacle`.
 
         Raises:
             UsageError: The message names the node and the nearest steps that work.
         """
         if not 0 < step <= self.window:
             raise UsageError(f"--step {step}: not within the window of {self.window}", "give 1 or more, up to that")
-        part = self.obstacle(step)
+        part = self.obstacle(step, everywhere)
         if part is None or part.rule is None:
             return
-        below = [k for k in range(step - 1, 0, -1) if self.obstacle(k) is None][:NEAREST]
-        above = [k for k in range(step + 1, self.window) if self.obstacle(k) is None][:NEAREST]
+        below = [k for k in range(step - 1, 0, -1) if self.obstacle(k, everywhere) is None][:NEAREST]
+        above = [k for k in range(step + 1, self.window) if self.obstacle(k, everywhere) is None][:NEAREST]
         rate = part.rule.track.rate
         raise UsageError(
             f"--step {step}: node {part.name!r} ({part.node.op_type}) makes one value of {rate} samples, and {step} is "

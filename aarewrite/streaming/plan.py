@@ -10,9 +10,11 @@ import onnx
 
 from aarewrite.errors import CannotHandle
 from aarewrite.options import Json
-from aarewrite.streaming.flow import Flow, Part, sizes
+from aarewrite.streaming.flow import BEHIND, Flow, Part, sizes
 from aarewrite.streaming.layout import Layout, Planner
+from aarewrite.streaming.signal import SignalLayout, SignalWriter
 from aarewrite.streaming.tracks import Range
+from aarewrite.streaming.work import macs
 
 LEAST_SAVING = 1.3
 
@@ -47,6 +49,7 @@ class StreamPlan:
     state_bytes: int  # at batch size 1
     rows: tuple[Row, ...]
     inputs: dict[str, int]  # every streamed input and its axis
+    latency: int = 0  # samples between the end of the window that outputs are for and the newest one
 
     @property
     def saving(self) -> float:
@@ -85,6 +88,35 @@ def plan_of(flow: Flow, planner: Planner, layout: Layout) -> StreamPlan:
     )  # fmt: skip
 
 
+def signal_plan(flow: Flow, layout: SignalLayout) -> StreamPlan:
+    """The plan of a layout of the signal form."""
+    writer = SignalWriter(flow, layout)
+    states = writer.write({}).proto.graph.input
+    held = [value.type.tensor_type for value in states if value.name in writer.states]
+    bits = sum(
+        onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).itemsize
+        * prod(dim.dim_value or 1 for dim in kind.shape.dim)
+        for kind in held
+    )
+    return StreamPlan(
+        flow.input, flow.inputs[flow.input], flow.window, layout.step, layout.first_valid, "signal", layout.work,
+        layout.window_work, bits, tuple(_signal_rows(flow, layout)), dict(flow.inputs), layout.latency,
+    )  # fmt: skip
+
+
+def _signal_rows(flow: Flow, layout: SignalLayout) -> Iterator[Row]:
+    for part in flow.parts:
+        cost, rule = macs(flow.source, part.node), part.rule
+        if rule is None or part.outputs[0] not in layout.delays:
+            reason = part.fit if isinstance(part.fit, str) else "" if rule and rule.ends else BEHIND
+            yield Row(part.name, part.node.op_type, 0, (), None, cost, cost, reason, bool(reason))
+            continue
+        track = rule.track
+        piece = track.length - layout.chunk(track), track.length
+        work = cost * layout.chunk(track) / track.length
+        yield Row(part.name, part.node.op_type, track.length, (piece,), None, cost, work)
+
+
 def _rows(flow: Flow, planner: Planner, layout: Layout) -> Iterator[Row]:
     for k, part in enumerate(flow.parts):
         pieces = layout.pieces.get(k)
@@ -118,5 +150,10 @@ def _why_whole(part: Part, planner: Planner) -> str:
 
 
 def _bytes(flow: Flow, name: str, length: int) -> int:
-    size = onnx.helper.tensor_dtype_to_np_dtype(flow.source.types[name].dtype).itemsize
+    size = _size(flow.source.types[name].dtype)
     return size * prod(d if isinstance(d, int) else 1 for d in sizes(flow, name, length))
+
+
+def _size(kind: int) -> int:
+    """Bytes of a value of an element type."""
+    return int(onnx.helper.tensor_dtype_to_np_dtype(kind).itemsize)

@@ -6,7 +6,7 @@ No tolerance but that of the identity proof (`rewriting/proof.py`), and none of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -20,6 +20,7 @@ from aarewrite.options import Json
 from aarewrite.rewriting.proof import Comparison, compare_values
 from aarewrite.rewriting.random_inputs import Feeds, Shapes, accepted, run
 
+Pair = tuple[dict[str, Array], dict[str, Array]]  # outputs of a window: the original's, the streaming model's
 WINDOWS = 4
 OPEN_BATCH = 2  # of a model that leaves its batch size open
 
@@ -32,11 +33,8 @@ class Steps:
     window: int
     step: int
     states: dict[str, str]  # input -> the output that feeds it
-
-    @property
-    def first_valid(self) -> int:
-        """Steps until the outputs are right: the window ends with this one, and lies in the signal."""
-        return -(-self.window // self.step)
+    first_valid: int  # steps until the outputs are right
+    latency: int = 0  # samples between the end of the window that they are for and the newest one
 
 
 @dataclass(frozen=True)
@@ -72,6 +70,37 @@ class Proof:
         }
 
 
+@dataclass(frozen=True)
+class Agreement:
+    """How far an output is from the original's over a signal."""
+
+    output: str
+    windows: int
+    difference: float  # the largest, absolute
+    nrmse: float  # root mean square of the difference, relative to the original's standard deviation
+    same: float | None  # share of equal answers of a classifier; None where the output is no row of scores
+
+
+def measure(found: Iterable[Pair]) -> tuple[Agreement, ...]:
+    """Compare outputs over a signal, as `pairs` gives them; those that are no numbers are left out."""
+    kept: dict[str, tuple[list[Array], list[Array]]] = {}
+    for expected, actual in found:
+        for name, value in expected.items():
+            if isinstance(value, np.ndarray) and value.dtype.kind in "fiu" and value.shape == actual[name].shape:
+                for values, one in zip(kept.setdefault(name, ([], [])), (value, actual[name]), strict=True):
+                    values.append(one.astype(np.float64))
+    return tuple(_agreement(name, np.stack(a), np.stack(b)) for name, (a, b) in kept.items())
+
+
+def _agreement(name: str, a: Array, b: Array) -> Agreement:
+    difference = np.abs(a - b)
+    spread = float(a.std()) or float(np.abs(a).max()) or 1.0
+    scores = a.ndim == 3 and a.shape[-1] > 1
+    same = float((a.argmax(-1) == b.argmax(-1)).mean()) if scores else None
+    nrmse = float(np.sqrt(np.square(difference).mean()) / spread)
+    return Agreement(name, len(a), float(difference.max(initial=0)), nrmse, same)
+
+
 def prove(original: Model, streaming: Model, steps: Steps, shapes: Shapes, seed: int = 0) -> Proof:
     """Compare on a random signal.
 
@@ -95,7 +124,7 @@ def prove(original: Model, streaming: Model, steps: Steps, shapes: Shapes, seed:
         original, streaming = single, in_float32(streaming)
         before = open_session(original)
         notes.append("run in float32: ONNX Runtime's CPU provider has no kernels for the model's type")
-    sample = _sample(before, original, shapes, seed)
+    sample = sample_of(before, original, shapes, seed)
     try:
         after = open_session(streaming)
         worst: dict[str, Comparison] = {}
@@ -114,7 +143,7 @@ def prove(original: Model, streaming: Model, steps: Steps, shapes: Shapes, seed:
     return Proof(tuple(worst.values()), windows, sample, tuple(notes))
 
 
-def _sample(session: Session, model: Model, shapes: Shapes, seed: int) -> Feeds:
+def sample_of(session: Session, model: Model, shapes: Shapes, seed: int) -> Feeds:
     """Random inputs of one window, with a batch of several where the model takes it."""
     for batch in (OPEN_BATCH, 1):
         given = {name: tuple(size or batch for size in shape) for name, shape in shapes.items()}
@@ -142,10 +171,9 @@ def signals(sample: Feeds, steps: Steps, windows: int, seed: int) -> Feeds:
     return found
 
 
-def pairs(
-    before: Session, after: Session, steps: Steps, signal: Feeds, sample: Feeds
-) -> Iterator[tuple[dict[str, Array], dict[str, Array]]]:
-    """The outputs of every whole window of a signal: the original's, and the streaming model's.
+def pairs(before: Session, after: Session, steps: Steps, signal: Feeds, sample: Feeds) -> Iterator[Pair]:
+    """The outputs of every step from the first valid one on: the original's for the window that they are for, none
+    where that begins in front of the signal, and the streaming model's.
 
     Args:
         before, after: The models.
@@ -165,8 +193,12 @@ def pairs(
         pieces = {n: cut(signal[n], axis, end - steps.step, end) for n, axis in steps.inputs.items()}
         found = run(after, {**pieces, **other, **states})
         states = {name: found.pop(output) for name, output in steps.states.items()}
+        last = end - steps.latency
         if count >= steps.first_valid:
-            windows = {n: cut(signal[n], axis, end - steps.window, end) for n, axis in steps.inputs.items()}
+            if last < steps.window:
+                yield {}, found
+                continue
+            windows = {n: cut(signal[n], axis, last - steps.window, last) for n, axis in steps.inputs.items()}
             yield run(before, {**windows, **other}), found
 
 

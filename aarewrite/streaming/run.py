@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 
 import onnx
 
 from aarewrite.errors import CannotHandle, CheckFailed, UsageError
 from aarewrite.model.external import nodes
 from aarewrite.model.model_file import Model, load, recorded
+from aarewrite.model.runtime import open_session
 from aarewrite.options import Json
 from aarewrite.rewriting.checks import validity
 from aarewrite.rewriting.pipeline import ModelSource
+from aarewrite.rewriting.proof import compare_values
 from aarewrite.rewriting.randomness import draws
 from aarewrite.streaming.flow import Flow
-from aarewrite.streaming.layout import Planner
-from aarewrite.streaming.plan import StreamPlan, plan_of
-from aarewrite.streaming.proof import Proof, Steps, prove
+from aarewrite.streaming.layout import Layout, Planner
+from aarewrite.streaming.plan import StreamPlan, plan_of, signal_plan
+from aarewrite.streaming.proof import Agreement, Pair, Proof, Steps, measure, pairs, prove
+from aarewrite.streaming.recordings import open_signal
+from aarewrite.streaming.signal import SignalLayout, SignalWriter, interiors, lay_out
+from aarewrite.streaming.signal_proof import prove_signal
 from aarewrite.streaming.source import Source
 from aarewrite.streaming.step_time import times
 from aarewrite.streaming.writer import METADATA_KEY, Writer
 
-FORMS = ("exact",)
+FORMS = ("exact", "signal")
 SMALL_SECONDS = 1e-3  # a window this quick is made of calls more than of work
 
 
@@ -37,6 +43,8 @@ class Streamed:
     proof: Proof
     seconds: tuple[float, float]  # of a window of the original and of a step, on this machine's CPU
     warnings: tuple[str, ...] = ()
+    agreements: tuple[Agreement, ...] = ()  # how far the outputs are from the original's, on `measured_on`
+    measured_on: str = "a random signal"
 
     @cached_property
     def model(self) -> onnx.ModelProto:
@@ -63,6 +71,7 @@ class Streamed:
             "proof": self.proof.to_dict(),
             "milliseconds": {"window": self.seconds[0] * 1e3, "step": self.seconds[1] * 1e3},
             "model_warnings": list(self.warnings),
+            "agreements": [asdict(one) for one in self.agreements],
         }
 
 
@@ -73,6 +82,8 @@ def stream(
     axis: str | int | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     form: str = "exact",
+    pack_states: bool = False,
+    verify: str | Path | None = None,
     seed: int = 0,
 ) -> Streamed:
     """Make a windowed model one that is fed the new samples alone and keeps what it already computed; and prove it.
@@ -82,7 +93,10 @@ def stream(
         step: By how many samples the window moves on.
         axis: Name or index of the axis that the stream runs along; by default the longest one of space.
         input_shapes: By input name, for sizes that the model leaves open.
-        form: "exact": every window equals the original's.
+        form: "exact": every window equals the original's. "signal": the signal's own samples in place of the padding at
+            the window's borders; less work, another function, later by `plan.latency` samples.
+        pack_states: One state for each element type in place of many.
+        verify: A signal of one's own (.wav, .npz, .npy: `recordings.open_signal`) to compare the two on.
         seed: Of the random signal that the proof runs on.
 
     Raises:
@@ -93,23 +107,50 @@ def stream(
     loaded = load(model)
     if any(map(draws, nodes(loaded.proto))):
         raise CannotHandle("the model draws random values: no two runs of it are equal", "export it for inference")
-    flow, planner, found = _laid_out(loaded, step, axis, input_shapes, form)
+    flow, layout, found = _laid_out(loaded, step, axis, input_shapes, form)
     found.check()
-    writer = Writer(flow, planner.best(), step)
-    streaming = writer.write({"first_valid": found.first_valid, "form": form, "inputs": flow.inputs})
-    warnings = validity(loaded, streaming)
-    steps = Steps(flow.inputs, flow.window, step, writer.states)
+    told = {"first_valid": found.first_valid, "latency": found.latency, "form": form}
     shapes = {
         value.name: tuple(d if isinstance(d, int) else 0 for d in flow.source.dims(value.name) or ())
         for value in flow.source.inputs
     }
-    proof = prove(loaded, streaming, steps, shapes, seed)
+    writer = Writer(flow, layout, step) if isinstance(layout, Layout) else SignalWriter(flow, layout)
+    streaming = writer.write(told, pack_states)
+    warnings = validity(loaded, streaming)
+    steps = Steps(flow.inputs, flow.window, step, writer.states, found.first_valid, found.latency)
+    agreements: tuple[Agreement, ...] = ()
+    if isinstance(writer, SignalWriter):
+        made = {name for node in streaming.proto.graph.node for name in node.output}
+        interior = tuple(one for one in interiors(flow, writer.layout) if writer.chunks[one.tensor] in made)
+        proof, agreements = prove_signal(loaded, streaming, flow, writer.chunks, interior, steps, shapes, seed)
+    else:
+        proof = prove(loaded, streaming, steps, shapes, seed)
     if not proof.passed:
         raise CheckFailed(
-            f"the streaming model is not the original: output {proof.worst.tensor!r} {proof.worst.problem}",
+            f"the streaming model is not the original: {proof.worst.tensor!r} {proof.worst.problem}",
             "nothing was written; please report the model's construct",
         )
-    return Streamed(found, streaming, steps, proof, times(loaded, streaming, steps, proof.sample), warnings)
+    where = "a random signal"
+    if verify is not None:
+        where, signal = Path(verify).name, open_signal(Path(verify), steps, proof.sample)
+        before, after = open_session(loaded), open_session(streaming)
+        found_pairs = (pair for pair in pairs(before, after, steps, signal, proof.sample) if pair[0])
+        agreements = measure(_equal(found_pairs, where) if form == "exact" else found_pairs)
+    seconds = times(loaded, streaming, steps, proof.sample)
+    return Streamed(found, streaming, steps, proof, seconds, warnings, agreements, where)
+
+
+def _equal(found: Iterable[Pair], where: str) -> Iterator[Pair]:
+    """What it is given, as long as the outputs are equal."""
+    for expected, actual in found:
+        for name, value in expected.items():
+            for one in compare_values(name, value, actual[name]):
+                if one.problem:
+                    raise CheckFailed(
+                        f"the streaming model is not the original on {where}: {one.tensor!r} {one.problem}",
+                        "nothing was written; please report the model's construct",
+                    )
+        yield expected, actual
 
 
 def plan_stream(
@@ -126,13 +167,17 @@ def plan_stream(
 
 def _laid_out(
     model: Model, step: int, axis: str | int | None, shapes: Mapping[str, Sequence[int]] | None, form: str
-) -> tuple[Flow, Planner, StreamPlan]:
+) -> tuple[Flow, Layout | SignalLayout, StreamPlan]:
     if form not in FORMS:
         raise UsageError(f"form {form!r} is not one of {', '.join(FORMS)}")
     if recorded(model, METADATA_KEY):
         raise UsageError("the model is a streaming one already", "give the original")
     given = {name: tuple(shape) for name, shape in (shapes or {}).items()}
     flow = Flow(Source(model, given), axis, tuple(given))
-    flow.check_step(step)
+    flow.check_step(step, everywhere=form == "signal")
+    if form == "signal":
+        signal = lay_out(flow, step)
+        return flow, signal, signal_plan(flow, signal)
     planner = Planner(flow, step)
-    return flow, planner, plan_of(flow, planner, planner.best())
+    layout = planner.best()
+    return flow, layout, plan_of(flow, planner, layout)

@@ -1,4 +1,5 @@
-"""The streaming graph, written anew: the one place of this floor that makes a graph.
+"""Streaming graphs, written anew: the one place of this floor that makes a graph. Here is what both forms share, names,
+constants, cuts and joins along the stream, states and metadata, and the exact form.
 
 The source is left as it is. A node is written once for each of its pieces; what is read of a tensor is cut out of its
 pieces and its state and joined. Tensors that are whole keep their names, and so do inputs and outputs.
@@ -7,16 +8,20 @@ pieces and its state and joined. Tensors that are whole keep their names, and so
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
+from math import prod
+from typing import Any
 
 import numpy as np
 import onnx
 
+from aarewrite.errors import UsageError
 from aarewrite.model.external import bodies, graphs, nodes
 from aarewrite.model.graph import OLDEST_IR_WITH_FREE_INITIALIZERS
 from aarewrite.model.index import consumed
 from aarewrite.model.model_file import Model
+from aarewrite.model.shapes import Dim
 from aarewrite.model.types import Array
 from aarewrite.options import Json
 from aarewrite.streaming.flow import Flow, Part, sizes
@@ -27,148 +32,128 @@ from aarewrite.streaming.tracks import Range
 METADATA_KEY = "aarewrite.stream"
 
 
-class Writer:
-    """Writes the graph of one step."""
+class GraphWriter:
+    """What both forms share.
 
-    def __init__(self, flow: Flow, layout: Layout, step: int) -> None:
-        self.flow, self.layout, self.step = flow, layout, step
+    Attributes:
+        states: State input -> the output that feeds it.
+    """
+
+    def __init__(self, flow: Flow, step: int) -> None:
+        self.flow, self.step = flow, step
         self.opset = flow.source.opset
+        self.states: dict[str, str] = {}
         proto = flow.source.proto
         self._names = {tensor.name for graph in graphs(proto) for tensor in graph.initializer}
         self._names |= {value.name for graph in graphs(proto) for value in graph.input}
         for node in nodes(proto):
             self._names.update((node.name, *node.output))
-        self._taken = set(flow.inputs)  # names of the source's tensors that stand for something
         self._nodes: list[onnx.NodeProto] = []
         self._constants: dict[tuple[tuple[int, ...], bytes], str] = {}
         self._new: list[onnx.TensorProto] = []
-        self._pieces: dict[str, list[tuple[Range, str]]] = {}
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
-        self.states: dict[str, str] = {}
-
-    def write(self, more: Json) -> Model:
-        """The streaming model; `more` goes into its metadata beside window, step and states."""
-        flow, source = self.flow, self.flow.source
-        for name in flow.inputs:
-            self._pieces[name] = [((flow.window - self.step, flow.window), name)]
-            self._begin_state(name)
-        parts = {id(part.node): k for k, part in enumerate(flow.parts)}
-        for node in source.nodes:
-            k = parts.get(id(node))
-            if k is None:
-                self._nodes.append(deepcopy(node))  # makes a constant; dropped below where nobody reads it
-            elif k in self.layout.pieces:
-                self._part(flow.parts[k], self.layout.pieces[k])
-        for name in source.outputs:
-            if name in flow.tracks and (found := self.read(name, (0, flow.tracks[name].length))) != name:
-                self._nodes.append(onnx.helper.make_node("Identity", [found], [name], name=self._fresh(f"{name}/out")))
-        for name in self.layout.states:
-            self._end_state(name)
-        return self._model(more)
 
     def constant(self, name: str, value: Array) -> str:
         """The name of a constant with this value, one for all that are equal."""
-        key = value.shape, value.tobytes()
+        key = value.shape, value.dtype.str.encode() + value.tobytes()
         if key not in self._constants:
-            self._constants[key] = fresh = self._fresh(name)
+            self._constants[key] = fresh = self.fresh(name)
             self._new.append(onnx.numpy_helper.from_array(value, fresh))
         return self._constants[key]
 
-    def read(self, name: str, part: Range) -> str:
-        """The tensor that holds a range of a streamed tensor, made of its pieces where none is it."""
-        axis = self.flow.tracks[name].axis
-        pieces = self._pieces[name]
-        if exact := next((tensor for found, tensor in pieces if found == part), None):
-            return exact
-        joined, position = list[str](), part[0]
-        while position < part[1]:
-            (low, high), tensor = max(
-                (piece for piece in pieces if piece[0][0] <= position < piece[0][1]), key=lambda piece: piece[0][1]
-            )
-            end = min(high, part[1])
-            joined.append(self._cut(name, tensor, axis, (position - low, end - low), high - low))
-            position = end
-        if len(joined) == 1:
-            made = joined[0]
-        else:
-            whole = part == (0, self.flow.tracks[name].length) and name not in self._taken
-            made = self._own(name) if whole else self._fresh(f"{name}/{part[0]}:{part[1]}")
-            self._nodes.append(onnx.helper.make_node("Concat", joined, [made], name=self._fresh(made), axis=axis))
-        pieces.append((part, made))
-        return made
+    def fresh(self, wanted: str) -> str:
+        """A name that nothing has."""
+        name, k = wanted, 0
+        while name in self._names:
+            k += 1
+            name = f"{wanted}_{k}"
+        self._names.add(name)
+        return name
 
-    def _cut(self, name: str, tensor: str, axis: int, part: Range, length: int) -> str:
-        """A range of a piece; the piece itself where it is all of it."""
+    def cut(self, tensor: str, axis: int, part: Range, length: int) -> str:
+        """A range of a tensor; the tensor itself where it is all of it."""
         if part == (0, length):
             return tensor
-        cut = self._fresh(f"{tensor}/{part[0]}:{part[1]}")
+        made = self.fresh(f"{tensor}/{part[0]}:{part[1]}")
         low, high = [part[0]], [END if part[1] == length else part[1]]
         if self.opset < SLICE_INPUTS_SINCE:
-            node = onnx.helper.make_node("Slice", [tensor], [cut], name=cut, starts=low, ends=high, axes=[axis])
+            self._add("Slice", [tensor], made, starts=low, ends=high, axes=[axis])
         else:
-            numbers = [self.constant(f"{name}/{k}", np.array(k, np.int64)) for k in (low, high, [axis])]
-            node = onnx.helper.make_node("Slice", [tensor, *numbers], [cut], name=cut)
+            numbers = [self.constant(f"{tensor}/{k[0]}", np.array(k, np.int64)) for k in (low, high, [axis])]
+            self._add("Slice", [tensor, *numbers], made)
+        return made
+
+    def join(self, tensors: Sequence[str], made: str, axis: int) -> str:
+        """Tensors one behind the other; the tensor itself where it is one."""
+        if len(tensors) == 1:
+            return tensors[0]
+        self._add("Concat", tensors, made, axis=axis)
+        return made
+
+    def begin_state(self, tensor: str, length: int) -> str:
+        """A state that holds so many indices of a streamed tensor, as an input."""
+        kind, shape = self.flow.source.types[tensor].dtype, sizes(self.flow, tensor, length)
+        state = self.fresh(f"{tensor}/state")
+        self.states[state] = after = self.fresh(f"{state}/next")
+        self._inputs.append(onnx.helper.make_tensor_value_info(state, kind, shape))
+        self._outputs.append(onnx.helper.make_tensor_value_info(after, kind, shape))
+        return state
+
+    def end_state(self, state: str, tensor: str) -> None:
+        """What the state is in the next step."""
+        self._add("Identity", [tensor], self.states[state])
+
+    def copy(self, node: onnx.NodeProto, names: Mapping[str, str] | None = None) -> None:
+        """A node as it is, reading tensors of other names."""
+        node = deepcopy(node)
+        _rename(node, names or {})
         self._nodes.append(node)
-        return cut
 
-    def _part(self, part: Part, pieces: Iterable[Range]) -> None:
-        """A node, once for each of its pieces."""
-        for made in pieces:
-            rule = part.rule
-            node = deepcopy(part.node)
-            if rule is None:
-                wholes = {n: self.read(n, (0, self.flow.tracks[n].length)) for n in part.reads if n in self.flow.tracks}
-                _rename(node, wholes)
-                self._nodes.append(node)
-                self._taken.update(part.outputs)
-                continue
-            part_read = rule.reads(made)
-            for k in rule.inputs:
-                node.input[k] = self.read(part.node.input[k], part_read)
-            whole = rule.ends or made == (0, rule.track.length)
-            if not whole or part_read != (0, self.flow.tracks[part.node.input[rule.inputs[0]]].length):
-                rule.fit(node, made, self)
-            read = self.flow.source.readers.keys() | set(self.flow.source.outputs)
-            for k, name in enumerate(node.output):
-                if whole:
-                    self._taken.add(name)
-                elif name in read:
-                    node.output[k] = self._fresh(f"{name}/{'left' if made[0] == 0 else 'right'}")
-                else:
-                    node.output[k] = ""
-                if not rule.ends and name:
-                    self._pieces.setdefault(name, []).append((made, node.output[k]))
-                    if (made[1], whole) == (rule.track.length, False):
-                        self._begin_state(name)
-            if not whole:
-                node.name = self._fresh(f"{part.name}/{'left' if made[0] == 0 else 'right'}")
-            while node.output and not node.output[-1]:
-                del node.output[-1]
-            self._nodes.append(node)
+    def _add(self, op: str, inputs: Sequence[str], output: str, **attributes: Any) -> None:
+        self._nodes.append(onnx.helper.make_node(op, inputs, [output], name=self.fresh(f"{output}/{op}"), **attributes))
 
-    def _begin_state(self, name: str) -> None:
-        """The state as an input, where the tensor has one."""
-        if name in self.layout.states:
-            low, high = self.layout.states[name]
-            state = self._fresh(f"{name}/state")
-            self._pieces[name].insert(0, ((low, high), state))
-            kind = self.flow.source.types[name].dtype
-            shape = sizes(self.flow, name, high - low)
-            self._inputs.append(onnx.helper.make_tensor_value_info(state, kind, shape))
-            self.states[state] = after = self._fresh(f"{state}/next")
-            self._outputs.append(onnx.helper.make_tensor_value_info(after, kind, shape))
+    def pack(self) -> None:
+        """One state for each element type, its values flat behind the batch, or altogether flat.
 
-    def _end_state(self, name: str) -> None:
-        """The state's next value: what it holds in the window that has moved on."""
-        low, high = self.layout.states[name]
-        moved = int(self.flow.tracks[name].moved(self.step))
-        state = next(tensor for part, tensor in self._pieces[name] if part == (low, high))
-        after = self.states[state]
-        found = self.read(name, (low + moved, high + moved))
-        self._nodes.append(onnx.helper.make_node("Identity", [found], [after], name=after))
+        Raises:
+            UsageError: The states have open sizes that are no common batch.
+        """
+        pairs = list(zip(self._inputs, self._outputs, strict=True))
+        self._inputs, self._outputs, self.states, packed = [], [], {}, list[onnx.NodeProto]()
+        behind, self._nodes = self._nodes, packed
+        ends = []
+        for kind in dict.fromkeys(given.type.tensor_type.elem_type for given, _ in pairs):
+            group = [pair for pair in pairs if pair[0].type.tensor_type.elem_type == kind]
+            shapes: list[list[Dim]] = [
+                [dim.dim_param or dim.dim_value for dim in given.type.tensor_type.shape.dim] for given, _ in group
+            ]
+            first = {shape[0] for shape in shapes}
+            batch = [*first] if len(first) == 1 and all(len(shape) > 1 for shape in shapes) else []
+            rest = [[size for size in shape[len(batch) :] if isinstance(size, int)] for shape in shapes]
+            if [len(batch) + len(sizes) for sizes in rest] != [len(shape) for shape in shapes]:
+                raise UsageError("--pack-states: the states have open sizes", "settle them with --input NAME:SHAPE")
+            name = self.fresh(f"states/{onnx.helper.tensor_dtype_to_np_dtype(kind).name}")
+            self.states[name] = after = self.fresh(f"{name}/next")
+            total, flat = [*batch, sum(map(prod, rest))], [0] * len(batch) + [-1]
+            self._inputs.append(onnx.helper.make_tensor_value_info(name, kind, total))
+            self._outputs.append(onnx.helper.make_tensor_value_info(after, kind, total))
+            position, parts = 0, []
+            for (given, next_one), sizes_behind in zip(group, rest, strict=True):
+                part = self.cut(name, len(batch), (position, position + prod(sizes_behind)), -1)
+                position += prod(sizes_behind)
+                shape = self.constant(f"{given.name}/shape", np.array([0] * len(batch) + sizes_behind, np.int64))
+                self._add("Reshape", [part, shape], given.name)
+                parts.append((next_one.name, self.fresh(f"{next_one.name}/flat")))
+            ends.append((parts, after, len(batch), self.constant("states/flat", np.array(flat, np.int64))))
+        self._nodes = [*packed, *behind]
+        for parts, after, axis, flat_shape in ends:
+            for value, made in parts:
+                self._add("Reshape", [value, flat_shape], made)
+            self._add("Concat", [made for _, made in parts], after, axis=axis)
 
-    def _model(self, more: Json) -> Model:
+    def finish(self, more: Json) -> Model:
+        """The streaming model; `more` goes into its metadata beside window, step and states."""
         source = self.flow.source
         proto = onnx.ModelProto()
         proto.CopyFrom(source.proto)
@@ -198,23 +183,108 @@ class Writer:
             graph.input.remove(value)
         record = {
             "input": self.flow.input, "axis": self.flow.inputs[self.flow.input], "window": self.flow.window,
-            "step": self.step, **more, "states": self.states,
+            "step": self.step, "inputs": self.flow.inputs, **more, "states": self.states,
         }  # fmt: skip
         present = {entry.key: entry for entry in proto.metadata_props}
         (present.get(METADATA_KEY) or proto.metadata_props.add(key=METADATA_KEY)).value = json.dumps(record)
         return source.model.with_proto(proto)
 
-    def _own(self, name: str) -> str:
-        self._taken.add(name)
-        return name
 
-    def _fresh(self, wanted: str) -> str:
-        name, k = wanted, 0
-        while name in self._names:
-            k += 1
-            name = f"{wanted}_{k}"
-        self._names.add(name)
-        return name
+class Writer(GraphWriter):
+    """Writes the exact form."""
+
+    def __init__(self, flow: Flow, layout: Layout, step: int) -> None:
+        super().__init__(flow, step)
+        self.layout = layout
+        self._taken = set(flow.inputs)  # names of the source's tensors that stand for something
+        self._pieces: dict[str, list[tuple[Range, str]]] = {}
+        self._held: dict[str, str] = {}  # tensor -> its state
+
+    def write(self, more: Json, pack: bool = False) -> Model:
+        """The streaming model; `more` goes into its metadata. Errors as of `pack`, which is done where it is asked."""
+        flow, source = self.flow, self.flow.source
+        for name in flow.inputs:
+            self._pieces[name] = [((flow.window - self.step, flow.window), name)]
+            self._begin_state(name)
+        parts = {id(part.node): k for k, part in enumerate(flow.parts)}
+        for node in source.nodes:
+            k = parts.get(id(node))
+            if k is None:
+                self.copy(node)  # makes a constant; dropped at the end where nobody reads it
+            elif k in self.layout.pieces:
+                self._part(flow.parts[k], self.layout.pieces[k])
+        for name in source.outputs:
+            if name in flow.tracks and (found := self.read(name, (0, flow.tracks[name].length))) != name:
+                self._add("Identity", [found], name)
+        for name, state in self._held.items():
+            low, high = self.layout.states[name]
+            moved = int(flow.tracks[name].moved(self.step))
+            self.end_state(state, self.read(name, (low + moved, high + moved)))
+        if pack:
+            self.pack()
+        return self.finish(more)
+
+    def read(self, name: str, part: Range) -> str:
+        """The tensor that holds a range of a streamed tensor, made of its pieces where none is it."""
+        axis = self.flow.tracks[name].axis
+        pieces = self._pieces[name]
+        if exact := next((tensor for found, tensor in pieces if found == part), None):
+            return exact
+        joined, position = list[str](), part[0]
+        while position < part[1]:
+            (low, high), tensor = max(
+                (piece for piece in pieces if piece[0][0] <= position < piece[0][1]), key=lambda piece: piece[0][1]
+            )
+            end = min(high, part[1])
+            joined.append(self.cut(tensor, axis, (position - low, end - low), high - low))
+            position = end
+        whole = part == (0, self.flow.tracks[name].length) and name not in self._taken
+        if len(joined) > 1 and whole:
+            self._taken.add(name)
+        wanted = name if whole else self.fresh(f"{name}/{part[0]}:{part[1]}")
+        made = self.join(joined, wanted, axis)
+        pieces.append((part, made))
+        return made
+
+    def _part(self, part: Part, pieces: Iterable[Range]) -> None:
+        """A node, once for each of its pieces."""
+        for made in pieces:
+            rule = part.rule
+            if rule is None:
+                tracks = self.flow.tracks
+                self.copy(part.node, {n: self.read(n, (0, tracks[n].length)) for n in part.reads if n in tracks})
+                self._taken.update(part.outputs)
+                continue
+            node = deepcopy(part.node)
+            part_read = rule.reads(made)
+            for k in rule.inputs:
+                node.input[k] = self.read(part.node.input[k], part_read)
+            whole = rule.ends or made == (0, rule.track.length)
+            if not whole or part_read != (0, self.flow.tracks[part.node.input[rule.inputs[0]]].length):
+                rule.fit(node, made, self)
+            read = self.flow.source.readers.keys() | set(self.flow.source.outputs)
+            side = "left" if made[0] == 0 else "right"
+            for k, name in enumerate(node.output):
+                if whole:
+                    self._taken.add(name)
+                else:
+                    node.output[k] = self.fresh(f"{name}/{side}") if name in read else ""
+                if not rule.ends and name:
+                    self._pieces.setdefault(name, []).append((made, node.output[k]))
+                    if not whole and made[1] == rule.track.length:
+                        self._begin_state(name)
+            if not whole:
+                node.name = self.fresh(f"{part.name}/{side}")
+            while node.output and not node.output[-1]:
+                del node.output[-1]
+            self._nodes.append(node)
+
+    def _begin_state(self, name: str) -> None:
+        """The state as an input, where the tensor has one."""
+        if name in self.layout.states:
+            low, high = self.layout.states[name]
+            self._held[name] = self.begin_state(name, high - low)
+            self._pieces[name].insert(0, ((low, high), self._held[name]))
 
 
 def _rename(node: onnx.NodeProto, names: Mapping[str, str]) -> None:

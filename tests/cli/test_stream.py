@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from command import aa, failed, files
@@ -77,7 +78,7 @@ def test_a_dry_run_of_what_saves_too_little_shows_why(net: Path) -> None:
         (["--step", 0, *SHAPE], 2, ["--step"]),
         (["--step", "x", *SHAPE], 2, ["--step"]),
         ([*SHAPE], 2, ["--step"]),
-        (["--step", 4, *SHAPE, "--form", "half"], 2, ["form 'half' is not one of exact"]),
+        (["--step", 4, *SHAPE, "--form", "half"], 2, ["form 'half' is not one of exact, signal"]),
         (["--step", 4, *SHAPE, "--axis", 7], 2, ["--axis 7: no input has such an axis"]),
         (["--step", 4, "--input", "x"], 2, ["is not NAME:SHAPE"]),
         (["--step", 4, "--input", "z:1x2"], 2, ["the model has no such input"]),
@@ -98,7 +99,7 @@ def test_what_is_not_proven_is_not_written(net: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(sliding, "slid", wrong)
     found = aa("stream", net, "--step", 4, *SHAPE, "--json", net.with_name("out.json"))
     assert found.status == 1
-    assert "the streaming model is not the original: output 'y' differs by" in found.err
+    assert "the streaming model is not the original: 'y' differs by" in found.err
     assert files(net.parent) == {"net.onnx"}
 
 
@@ -114,3 +115,26 @@ def test_a_model_on_stdout(net: Path) -> None:
     model = onnx.load_from_string(found.out.encode("utf-8", "surrogateescape"))
     assert model.graph.input[0].name == "x"
     assert files(net.parent) == {"net.onnx"}
+
+
+def test_the_signal_form_says_how_far_it_is(net: Path) -> None:
+    found = aa("stream", net, "--step", 4, *SHAPE, "--form", "signal", "--pack-states")
+    assert found.status == 0, found
+    assert "signal form along axis 2 of x: window 64, step 4" in found.words
+    assert "samples late" in found.words
+    assert "maps equal the original's where no border reaches" in found.words
+    assert "y on 40 windows of a random signal: largest difference" in found.words
+    assert "NRMSE" in found.words
+    told = next(e.value for e in onnx.load(net.with_name("net.stream.onnx")).metadata_props)
+    assert json.loads(told)["states"] == {"states/float32": "states/float32/next"}
+
+
+@pytest.mark.parametrize("form", ["exact", "signal"])
+def test_a_signal_of_ones_own(net: Path, form: str) -> None:
+    data = net.with_name("data.npz")
+    np.savez(data, x=weight(1, 2, 200))
+    found = aa("stream", net, "--step", 4, *SHAPE, "--form", form, "--verify", data)
+    assert found.status == 0, found
+    assert "windows of data.npz: largest difference" in found.words
+    failed(aa("stream", net, "--step", 4, *SHAPE, "--verify", net.with_name("no.wav")), 2, "no such file")
+    failed(aa("stream", net, "--step", 4, *SHAPE, "--verify", data, "--json", data), 2, "is what --verify reads")

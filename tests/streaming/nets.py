@@ -20,11 +20,11 @@ def flow_of(model: onnx.ModelProto, axis: str | int | None = None, **shapes: tup
     return Flow(Source(load(model), shapes), axis, tuple(shapes))
 
 
-def written(flow: Flow, step: int) -> tuple[onnx.ModelProto, float]:
+def written(flow: Flow, step: int, pack: bool = False) -> tuple[onnx.ModelProto, float]:
     """The streaming model without proof, and its work relative to a window's."""
     planner = Planner(flow, step)
     layout = planner.best()
-    found: Model = Writer(flow, layout, step).write({"form": "exact", "inputs": flow.inputs})
+    found: Model = Writer(flow, layout, step).write({"form": "exact"}, pack)
     return found.to_proto(), layout.work / max(1, planner.work)
 
 

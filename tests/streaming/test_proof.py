@@ -9,7 +9,7 @@ from reference import build, weight
 from aarewrite.errors import CannotHandle, CheckFailed
 from aarewrite.model.model_file import load
 from aarewrite.streaming.layout import Planner
-from aarewrite.streaming.proof import Steps, cut, prove, zeros
+from aarewrite.streaming.proof import Steps, cut, measure, prove, zeros
 from aarewrite.streaming.writer import Writer
 
 
@@ -26,7 +26,7 @@ def parts(dtype: str = "float"):
     flow = flow_of(model)
     writer = Writer(flow, Planner(flow, 4).best(), 4)
     streaming = writer.write({})
-    return load(model), streaming, Steps(flow.inputs, flow.window, 4, writer.states)
+    return load(model), streaming, Steps(flow.inputs, flow.window, 4, writer.states, 8)
 
 
 def test_four_windows_with_a_batch_of_two() -> None:
@@ -87,3 +87,13 @@ def test_zeros_and_cuts() -> None:
     assert zeros(["N", 3, 4], "tensor(float16)", 2).shape == (2, 3, 4)
     assert zeros([1], "tensor(double)", 2).dtype == np.float64
     assert cut(np.arange(12).reshape(2, 6), 1, 2, 4).tolist() == [[2, 3], [8, 9]]
+
+
+def test_agreement_by_hand() -> None:
+    a = [np.array([[1.0, 0.0, 0.0]]), np.array([[0.0, 2.0, 0.0]])]
+    b = [np.array([[1.0, 0.5, 0.0]]), np.array([[2.5, 2.0, 0.0]])]
+    [one] = measure([({"y": x}, {"y": y}) for x, y in zip(a, b, strict=True)])
+    assert (one.windows, one.difference, one.same) == (2, 2.5, 0.5)
+    spread = np.stack(a).std()
+    assert one.nrmse == pytest.approx(np.sqrt((0.25 + 6.25) / 6) / spread)
+    assert measure([({"y": ["text"]}, {"y": ["text"]})]) == ()

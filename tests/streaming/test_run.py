@@ -43,7 +43,7 @@ def test_the_result_and_its_report() -> None:
     [
         ({"step": 3}, aarewrite.UsageError, "node 'first' \\(Conv\\) makes one value of 2 samples"),
         ({"step": 64}, aarewrite.CannotHandle, "a step of 64 would take 1.00 of a window's work: node 'first'"),
-        ({"step": 4, "form": "other"}, aarewrite.UsageError, "form 'other' is not one of exact"),
+        ({"step": 4, "form": "other"}, aarewrite.UsageError, "form 'other' is not one of exact, signal"),
         ({"step": 4, "axis": "time"}, aarewrite.UsageError, "--axis time: no input has such an axis"),
     ],
 )
@@ -68,7 +68,7 @@ def test_a_failed_proof_is_a_failed_check(monkeypatch) -> None:
         return type(track)(track.axis, track.rate, track.left, 0, track.length)
 
     monkeypatch.setattr(sliding, "slid", wrong)
-    with pytest.raises(aarewrite.CheckFailed, match="the streaming model is not the original: output 'y' differs by"):
+    with pytest.raises(aarewrite.CheckFailed, match="the streaming model is not the original: 'y' differs by"):
         aarewrite.stream(net(), step=4)
 
 

@@ -93,3 +93,49 @@ def test_what_nobody_reads_is_left_out() -> None:
     streaming, _ = written(flow_of(model), 4)
     assert {tensor.name for tensor in streaming.graph.initializer} & {"w", "u"} == {"w"}
     assert ops(streaming).count("Conv") == 2
+
+
+@pytest.mark.parametrize("batch", ["N", "1"])
+@pytest.mark.parametrize("opset", [9, 13])
+def test_states_are_packed_behind_the_batch(batch: str, opset: int) -> None:
+    model = build(NET.replace("N,", f"{batch},"), w=weight(4, 2, 3), v=weight(4, 4, 3), opset=opset)
+    streaming, _ = written(flow_of(model), 4, pack=True)
+    onnx.checker.check_model(streaming, full_check=True)
+    assert record(streaming)["states"] == {"states/float32": "states/float32/next"}
+    state = streaming.graph.input[1].type.tensor_type.shape.dim
+    assert [dim.dim_param or dim.dim_value for dim in state] == [batch if batch == "N" else 1, 2 * 28 + 4 * 24]
+    assert largest_difference(model, streaming) < 1e-6
+
+
+def test_states_of_several_types_are_packed_by_type() -> None:
+    model = build(
+        """(float[1, 2, 32] x) => (float[] y) {
+        a = Conv<pads = [1, 1]>(x, w)
+        q = QuantizeLinear(a, s, z)
+        d = DequantizeLinear(q, s, z)
+        c = Conv<pads = [2, 2]>(d, v)
+        m = MaxPool<kernel_shape = [3], strides = [2]>(q)
+        n = DequantizeLinear(m, s, z)
+        e = GlobalMaxPool(n)
+        f = GlobalMaxPool(c)
+        y = Add(e, f)
+    }""",
+        w=weight(4, 2, 3), v=weight(4, 4, 5), s=np.float32(0.05), z=np.uint8(128),
+    )  # fmt: skip
+    streaming, _ = written(flow_of(model), 4, pack=True)
+    assert set(record(streaming)["states"]) == {"states/float32", "states/uint8"}
+    assert largest_difference(model, streaming) < 1e-6
+
+
+def test_states_whose_batches_differ_are_packed_flat_where_sizes_are_known() -> None:
+    body = """(float[N, 4, 32] x) => (float[] y) {
+        a = Reshape(x, apart)
+        b = Conv<pads = [1, 1]>(a, w)
+        c = Reshape(b, together)
+        y = GlobalAveragePool(c)
+    }"""
+    shapes = {"apart": np.array([4, 2, 32]), "together": np.array([2, 8, 32])}
+    model = build(body.replace("N,", "2,"), w=weight(4, 2, 3), **shapes)
+    streaming, _ = written(flow_of(model), 4, pack=True)
+    assert len(streaming.graph.input[1].type.tensor_type.shape.dim) == 1
+    assert largest_difference(model, streaming) < 1e-6

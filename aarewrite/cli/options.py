@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -80,6 +80,18 @@ def refuse_idle(ctx: Context, owners: Rules, excludes: Rules) -> None:
             raise UsageError(f"{option} does nothing without {either}", next_step)
         if other := next((other for other in excludes.get(name, ()) if other in given), None):
             raise UsageError(f"{option} and {options[other]} exclude each other", "leave one of them out")
+
+
+def refuse_others(ctx: Context, known: Collection[str], why: str) -> None:
+    """Refuse options that were given and are none of those that do something here.
+
+    Raises:
+        UsageError: The message names it, and why.
+    """
+    for param in ctx.command.params:
+        source = ctx.get_parameter_source(param.name or "")
+        if source is not None and source.name == "COMMANDLINE" and param.name not in known:
+            raise UsageError(f"{param.opts[0]} does nothing {why}", "leave it out")
 
 
 def check_files(

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Option
 
 from aarewrite.cli import options
+from aarewrite.errors import UsageError
 from aarewrite.outputs import STDOUT, text_output
+
+if TYPE_CHECKING:
+    from aarewrite.model.model_file import Model
+
+STREAM = "aarewrite.stream"  # the metadata of a streaming model
 
 
 def stream(
@@ -64,3 +71,22 @@ def stream(
         model_file.save(found.streaming, target)
     if show:
         typer.echo(f"wrote {target}")
+
+
+def verify_stream(
+    models: Sequence[Model], data: str | None, seed: int, json_file: str | None, max_diff: float | None
+) -> None:
+    """What `aarewrite verify` does with a streaming model: compare it with its original over a long signal."""
+    from aarewrite.show.stream_table import print_compared
+    from aarewrite.streaming.compare import compare
+
+    if len(models) < 2:
+        raise UsageError(
+            "a streaming model is verified beside the model it was made from", "add --against ORIGINAL.onnx"
+        )
+    found = compare(models[0], models[1], data, seed)
+    if json_file != STDOUT:
+        print_compared(found)
+    with text_output(json_file, json.dumps(found.to_dict(), indent=2) + "\n"):
+        pass
+    found.check(max_diff)

@@ -9,6 +9,7 @@ import typer
 from typer import Argument, Context, Option
 
 from aarewrite.cli import options
+from aarewrite.cli.stream import STREAM, verify_stream
 from aarewrite.errors import CheckFailed, UsageError
 from aarewrite.outputs import STDOUT, text_output
 
@@ -93,7 +94,7 @@ def verify(
     ] = 1,
 ) -> None:
     """Measure how shift-invariant a model is, and how its numbers compare with another's."""
-    from aarewrite.model.model_file import load
+    from aarewrite.model.model_file import load, recorded
     from aarewrite.verification.job import Asked
     from aarewrite.verification.run import run_job as measure
 
@@ -114,6 +115,10 @@ def verify(
     }  # fmt: skip
     writes = [("--json", json), ("--report", report), ("what was measured", resume)]
     options.check_files(models, reads, writes)
+    if recorded(models[0][1], STREAM):
+        options.refuse_others(ctx, ("model", "against", "data", "seed", "json", "max_diff"), "for a streaming model")
+        verify_stream([loaded for _, loaded in models], data, seed, json, max_diff)
+        return
     del models
     asked = Asked(
         model, data, against=against, labels=labels, preprocess=preprocess, provider=provider,

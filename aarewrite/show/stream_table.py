@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -9,8 +10,9 @@ from rich.text import Text
 from aarewrite.show.console import Terminal, si
 
 if TYPE_CHECKING:
+    from aarewrite.streaming.compare import Compared
     from aarewrite.streaming.plan import Row, StreamPlan
-    from aarewrite.streaming.proof import Proof
+    from aarewrite.streaming.proof import Agreement, Proof
     from aarewrite.streaming.run import Streamed
 
 
@@ -41,17 +43,26 @@ def print_streamed(found: Streamed) -> None:
         )
     else:
         _say_proof(out, proof)
-    for one in found.agreements:
-        same = "" if one.same is None else f", the same answer in {one.same:.1%}"
-        out.say(
-            f"{one.output} on {one.windows} windows of {found.measured_on}: largest difference {one.difference:.2g}, "
-            f"NRMSE {one.nrmse:.3g} of the original's spread{same}"
-        )
+    _say_agreements(out, found.agreements, found.measured_on)
     for note in proof.notes:
         out.say(f"note: {note}")
     out.say(f"time {window * 1e3:.3g} ms a window -> {step * 1e3:.3g} ms a step ({step / window:.2f}x)")
     if step >= window:
         out.say(f"note: {found.why_not_faster}")
+
+
+def print_compared(found: Compared) -> None:
+    """Print how far a streaming model is from its original."""
+    _say_agreements(Terminal(), found.agreements, found.data)
+
+
+def _say_agreements(out: Terminal, agreements: Iterable[Agreement], where: str) -> None:
+    for one in agreements:
+        same = "" if one.same is None else f", the same answer in {one.same:.1%}"
+        out.say(
+            f"{one.output} on {one.windows} windows of {where}: largest difference {one.difference:.2g}, NRMSE "
+            f"{one.nrmse:.3g} of the original's spread{same}"
+        )
 
 
 def _say_proof(out: Terminal, proof: Proof) -> None:

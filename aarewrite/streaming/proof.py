@@ -6,8 +6,9 @@ No tolerance but that of the identity proof (`rewriting/proof.py`), and none of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +36,14 @@ class Steps:
     states: dict[str, str]  # input -> the output that feeds it
     first_valid: int  # steps until the outputs are right
     latency: int = 0  # samples between the end of the window that they are for and the newest one
+
+    @classmethod
+    def told(cls, record: Mapping[str, Any]) -> Steps:
+        """As a streaming model's metadata tells."""
+        return cls(
+            dict(record["inputs"]), int(record["window"]), int(record["step"]), dict(record["states"]),
+            int(record["first_valid"]), int(record["latency"]),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,16 +12,15 @@ import onnx
 from aarewrite.errors import CannotHandle, CheckFailed, UsageError
 from aarewrite.model.external import nodes
 from aarewrite.model.model_file import Model, load, recorded
-from aarewrite.model.runtime import open_session
 from aarewrite.options import Json
 from aarewrite.rewriting.checks import validity
 from aarewrite.rewriting.pipeline import ModelSource
-from aarewrite.rewriting.proof import compare_values
 from aarewrite.rewriting.randomness import draws
+from aarewrite.streaming.compare import RANDOM, compared
 from aarewrite.streaming.flow import Flow
 from aarewrite.streaming.layout import Layout, Planner
 from aarewrite.streaming.plan import StreamPlan, plan_of, signal_plan
-from aarewrite.streaming.proof import Agreement, Pair, Proof, Steps, measure, pairs, prove
+from aarewrite.streaming.proof import Agreement, Proof, Steps, prove
 from aarewrite.streaming.recordings import open_signal
 from aarewrite.streaming.signal import SignalLayout, SignalWriter, interiors, lay_out
 from aarewrite.streaming.signal_proof import prove_signal
@@ -44,7 +43,7 @@ class Streamed:
     seconds: tuple[float, float]  # of a window of the original and of a step, on this machine's CPU
     warnings: tuple[str, ...] = ()
     agreements: tuple[Agreement, ...] = ()  # how far the outputs are from the original's, on `measured_on`
-    measured_on: str = "a random signal"
+    measured_on: str = RANDOM
 
     @cached_property
     def model(self) -> onnx.ModelProto:
@@ -130,27 +129,13 @@ def stream(
             f"the streaming model is not the original: {proof.worst.tensor!r} {proof.worst.problem}",
             "nothing was written; please report the model's construct",
         )
-    where = "a random signal"
+    where = RANDOM
     if verify is not None:
-        where, signal = Path(verify).name, open_signal(Path(verify), steps, proof.sample)
-        before, after = open_session(loaded), open_session(streaming)
-        found_pairs = (pair for pair in pairs(before, after, steps, signal, proof.sample) if pair[0])
-        agreements = measure(_equal(found_pairs, where) if form == "exact" else found_pairs)
+        signal = open_signal(Path(verify), steps, proof.sample)
+        compared_on = compared(streaming, loaded, steps, signal, proof.sample, form, Path(verify).name)
+        where, agreements = compared_on.data, compared_on.agreements
     seconds = times(loaded, streaming, steps, proof.sample)
     return Streamed(found, streaming, steps, proof, seconds, warnings, agreements, where)
-
-
-def _equal(found: Iterable[Pair], where: str) -> Iterator[Pair]:
-    """What it is given, as long as the outputs are equal."""
-    for expected, actual in found:
-        for name, value in expected.items():
-            for one in compare_values(name, value, actual[name]):
-                if one.problem:
-                    raise CheckFailed(
-                        f"the streaming model is not the original on {where}: {one.tensor!r} {one.problem}",
-                        "nothing was written; please report the model's construct",
-                    )
-        yield expected, actual
 
 
 def plan_stream(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -14,7 +13,7 @@ import onnxruntime as ort
 from aarewrite.errors import UsageError
 from aarewrite.model.model_file import load, recorded
 from aarewrite.model.types import Array
-from aarewrite.streaming.proof import zeros
+from aarewrite.streaming.proof import Steps, zeros
 from aarewrite.streaming.writer import METADATA_KEY
 
 
@@ -38,16 +37,15 @@ class StreamingSession:
         providers: Sequence[str] = ("CPUExecutionProvider",),
         options: ort.SessionOptions | None = None,
     ) -> None:
-        told: Mapping[str, Any] = recorded(load(model), METADATA_KEY)
+        told = recorded(load(model), METADATA_KEY)
         if not told:
             raise UsageError("it is no streaming model", "make one with aarewrite stream")
         content = model.SerializeToString() if isinstance(model, onnx.ModelProto) else str(Path(model))
         self.session = ort.InferenceSession(content, options, providers=list(providers))
         self.batch = batch
-        self.window, self.step = int(told["window"]), int(told["step"])
-        self.first_valid = int(told["first_valid"])
-        self.axes: dict[str, int] = dict(told["inputs"])
-        self._states: dict[str, str] = dict(told["states"])
+        steps = Steps.told(told)
+        self.window, self.step, self.first_valid, self.axes = steps.window, steps.step, steps.first_valid, steps.inputs
+        self._states = steps.states
         self._device = "cuda" if self.session.get_providers()[0] == "CUDAExecutionProvider" else "cpu"
         self._outputs = [port.name for port in self.session.get_outputs() if port.name not in self._states.values()]
         self._binding = self.session.io_binding()

@@ -138,3 +138,28 @@ def test_a_signal_of_ones_own(net: Path, form: str) -> None:
     assert "windows of data.npz: largest difference" in found.words
     failed(aa("stream", net, "--step", 4, *SHAPE, "--verify", net.with_name("no.wav")), 2, "no such file")
     failed(aa("stream", net, "--step", 4, *SHAPE, "--verify", data, "--json", data), 2, "is what --verify reads")
+
+
+def test_verify_of_a_streaming_model(net: Path) -> None:
+    made, data = net.with_name("s.onnx"), net.with_name("data.npy")
+    aa("stream", net, "--step", 4, *SHAPE, "-o", made)
+    np.save(data, weight(2, 200))
+    found = aa("verify", made, "--against", net, "--data", data)
+    assert found.status == 0, found
+    assert "y on 35 windows of data.npy: largest difference" in found.words
+    report = json.loads(aa("verify", made, "--against", net, "--json", "-").out)
+    assert report["form"] == "exact"
+    assert report["agreements"][0]["windows"] == 40
+    failed(aa("verify", made), 2, "verified beside the model it was made from; add --against ORIGINAL.onnx")
+    failed(aa("verify", made, "--against", net, "--layers"), 2, "--layers does nothing for a streaming model")
+    other = build("(float[N, 2, time] x) => (float[] y) { a = Conv(x, w) y = GlobalMaxPool(a) }", w=weight(8, 2, 3))
+    onnx.save(other, net)
+    failed(aa("verify", made, "--against", net), 1, "is not the original on a random signal")
+
+
+def test_verify_of_the_signal_form_keeps_a_limit(net: Path) -> None:
+    made = net.with_name("s.onnx")
+    aa("stream", net, "--step", 4, *SHAPE, "--form", "signal", "-o", made)
+    found = aa("verify", made, "--against", net, "--max-diff", 1e-6)
+    assert found.status == 1
+    assert "above --max-diff 1e-06" in found.err

@@ -30,7 +30,7 @@ from aarewrite.timing.rounds import FEWEST, MOST, STOP_SPINNING, interleaved
 ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("AAREWRITE_SHARED", ROOT.parent / "shared")) / "models"
 SAMPLE = ROOT / "sample_models"
-SECONDS = 6.0  # of rounds, a model
+SECONDS = 3.0  # of rounds, a model
 INFINITE = float("inf")
 
 

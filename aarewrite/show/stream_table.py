@@ -36,9 +36,10 @@ def print_streamed(found: Streamed) -> None:
     worst = proof.worst
     for warning in found.warnings:
         out.say(f"note: {warning}")
+    maps = len({one.tensor for one in proof.comparisons})
     if found.plan.form == "signal":
         out.say(
-            f"proof: {len(proof.comparisons)} maps equal the original's where no border reaches, in {proof.windows} "
+            f"proof: {maps} maps equal the original's where no border reaches, in {proof.windows} "
             f"windows of a random signal; largest difference {worst.difference:.2g} at a scale of {worst.scale:.3g}"
         )
     else:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from itertools import islice
 
 import onnx
 
@@ -115,8 +116,10 @@ class Flow:
         part = self.obstacle(step, everywhere)
         if part is None or part.rule is None:
             return
-        below = [k for k in range(step - 1, 0, -1) if self.obstacle(k, everywhere) is None][:NEAREST]
-        above = [k for k in range(step + 1, self.window) if self.obstacle(k, everywhere) is None][:NEAREST]
+        below, above = (
+            list(islice((k for k in steps if self.obstacle(k, everywhere) is None), NEAREST))
+            for steps in (range(step - 1, 0, -1), range(step + 1, self.window))
+        )
         rate = part.rule.track.rate
         raise UsageError(
             f"--step {step}: node {part.name!r} ({part.node.op_type}) makes one value of {rate} samples, and {step} is "

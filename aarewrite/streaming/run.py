@@ -22,7 +22,7 @@ from aarewrite.streaming.layout import Layout, Planner
 from aarewrite.streaming.plan import StreamPlan, plan_of, signal_plan
 from aarewrite.streaming.proof import Agreement, Proof, Steps, prove
 from aarewrite.streaming.recordings import open_signal
-from aarewrite.streaming.signal import SignalLayout, SignalWriter, interiors, lay_out
+from aarewrite.streaming.signal import SignalLayout, SignalWriter, lay_out
 from aarewrite.streaming.signal_proof import prove_signal
 from aarewrite.streaming.source import Source
 from aarewrite.streaming.step_time import times
@@ -119,9 +119,7 @@ def stream(
     steps = Steps(flow.inputs, flow.window, step, writer.states, found.first_valid, found.latency)
     agreements: tuple[Agreement, ...] = ()
     if isinstance(writer, SignalWriter):
-        made = {name for node in streaming.proto.graph.node for name in node.output}
-        interior = tuple(one for one in interiors(flow, writer.layout) if writer.chunks[one.tensor] in made)
-        proof, agreements = prove_signal(loaded, streaming, flow, writer.chunks, interior, steps, shapes, seed)
+        proof, agreements = prove_signal(loaded, streaming, flow, tuple(writer.interiors()), steps, shapes, seed)
     else:
         proof = prove(loaded, streaming, steps, shapes, seed)
     if not proof.passed:

@@ -92,7 +92,7 @@ def _delay(flow: Flow, part: Part, delays: dict[str, int]) -> int | None:
     if rule is None or rule.ends or rule.track.length == 1 or isinstance(rule, Spread):
         return None
     sources = [part.node.input[k] for k in rule.inputs]
-    if not all(name in delays for name in sources):
+    if not all(name in delays for name in sources) or not flow.sized.issuperset(part.outputs):
         return None
     delay = max(delays[name] for name in sources)
     if isinstance(rule, Padded):
@@ -108,6 +108,16 @@ def _delay(flow: Flow, part: Part, delays: dict[str, int]) -> int | None:
 def _window(rule: Sliding | Sliced) -> tuple[int, int]:
     """How many input indices an output reads, and the padding in front of the first."""
     return (rule.extent, rule.begin) if isinstance(rule, Sliding) else (1, -rule.begin)
+
+
+class Interior(NamedTuple):
+    """Where a tensor of the streaming model must equal the original's map: no border reaches it there."""
+
+    tensor: str
+    held: str  # what holds it in the streaming model
+    steps: int  # so many steps later the window reaches it
+    part: Range  # of what holds it
+    map: Range  # of the map of the window of that later step
 
 
 class SignalWriter(GraphWriter):
@@ -209,24 +219,20 @@ class SignalWriter(GraphWriter):
         joined, length = self._remember(name, chunk, count)
         return self.cut(joined, track.axis, (max(0, -count), length - slack), length)
 
-
-class Interior(NamedTuple):
-    """Where a chunk must equal the original's map: no border reaches it."""
-
-    tensor: str
-    steps: int  # so many steps later the window reaches the chunk
-    chunk: Range
-    map: Range  # of the window of that later step
-
-
-def interiors(flow: Flow, layout: SignalLayout) -> Iterator[Interior]:
-    """Of every tensor that comes in chunks, but the inputs; none of those that borders reach all over."""
-    for name, delay in layout.delays.items():
-        track = flow.tracks[name]
-        length, end = layout.chunk(track), track.length - track.right
-        newest = int(layout.end / track.rate) - delay  # index behind the chunk, counted from the window's begin
-        later = max(0, -(-(newest - end) // length))
-        newest -= later * length
-        low, high = max(track.left, newest - length), min(end, newest)
-        if low < high and name not in flow.inputs:
-            yield Interior(name, later, (low - newest + length, high - newest + length), (low, high))
+    def interiors(self) -> Iterator[Interior]:
+        """What can be compared of all that was written, of chunks and of whole windows; not the inputs."""
+        made = {name for node in self._nodes for name in node.output}
+        for name, delay in self.layout.delays.items():
+            track = self.flow.tracks[name]
+            length, end = self.layout.chunk(track), track.length - track.right
+            if name in self.flow.inputs or track.left >= end:
+                continue
+            if self._windows.get(name) in made:
+                yield Interior(name, self._windows[name], 0, (track.left, end), (track.left, end))
+            newest = int(self.layout.end / track.rate) - delay  # index behind the chunk, from the window's begin
+            later = max(0, -(-(newest - end) // length))
+            newest -= later * length
+            low, high = max(track.left, newest - length), min(end, newest)
+            if low < high and self.chunks[name] in made:
+                part = low - newest + length, high - newest + length
+                yield Interior(name, self.chunks[name], later, part, (low, high))

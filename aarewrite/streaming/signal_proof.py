@@ -1,8 +1,8 @@
 """The signal form's proof: where no border reaches, every map equals the original's; and how far the outputs are.
 
 The original runs on every window of a random signal. Of each map that comes in chunks, the part of a chunk that lies in
-the interior of a window's map must equal it: so delays, states and joins are right, and the padding is all that
-differs.
+the interior of a window's map must equal it, and so must the interior of each map that is read as a whole: so delays,
+states and joins are right, and the padding is all that differs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ def prove_signal(
     original: Model,
     streaming: Model,
     flow: Flow,
-    chunks: dict[str, str],
     interiors: Sequence[Interior],
     steps: Steps,
     shapes: Shapes,
@@ -40,7 +39,6 @@ def prove_signal(
         original: The model as it was loaded.
         streaming: The streaming model.
         flow: Of the original.
-        chunks: Tensor -> what holds its newest indices in the streaming model.
         interiors: What is to be compared.
         steps: How the streaming model is fed.
         shapes: The original's inputs' shapes; 0 for an open size.
@@ -53,10 +51,10 @@ def prove_signal(
     if not interiors:
         raise CannotHandle("the borders reach every map all over: the signal form cannot be proven", "use --form exact")
     sample = sample_of(open_session(original), original, shapes, seed)
-    watched = [one.tensor for one in interiors]
+    watched = dict.fromkeys(one.tensor for one in interiors)
     try:
         before = open_session(with_outputs(flow.source.model, watched))
-        after = open_session(with_outputs(streaming, [chunks[name] for name in watched]))
+        after = open_session(with_outputs(streaming, [one.held for one in interiors]))
         early = Steps(steps.inputs, steps.window, steps.step, steps.states, 1, steps.latency)
         signal = signals(sample, steps, WINDOWS, seed)
         found = list(pairs(before, after, early, signal, sample))
@@ -66,14 +64,14 @@ def prove_signal(
     history = dict[str, deque[Array]]()
     for expected, actual in found:
         for one in interiors:
-            past = history.setdefault(one.tensor, deque(maxlen=one.steps + 1))
-            past.append(actual[chunks[one.tensor]])
+            past = history.setdefault(one.held, deque(maxlen=one.steps + 1))
+            past.append(actual[one.held])
             if len(past) == one.steps + 1 and expected:
                 axis = flow.tracks[one.tensor].axis
-                a, b = cut(expected[one.tensor], axis, *one.map), cut(past[0], axis, *one.chunk)
+                a, b = cut(expected[one.tensor], axis, *one.map), cut(past[0], axis, *one.part)
                 compared = compare_arrays(one.tensor, a, b)
-                if one.tensor not in worst or compared.relative > worst[one.tensor].relative or compared.problem:
-                    worst[one.tensor] = compared
+                if one.held not in worst or compared.relative > worst[one.held].relative or compared.problem:
+                    worst[one.held] = compared
     whole = [(e, a) for count, (e, a) in enumerate(found, 1) if e and count >= steps.first_valid]
     agreements = measure(({n: e[n] for n in flow.source.outputs}, a) for e, a in whole)
     return Proof(tuple(worst.values()), len([e for e, _ in found if e]), sample), agreements

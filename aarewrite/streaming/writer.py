@@ -174,7 +174,8 @@ class GraphWriter:
                 value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, kind, dims))
         graph.input.extend(self._inputs)
         graph.output.extend(self._outputs)
-        graph.node.extend(_needed(self._nodes, {value.name for value in graph.output}))
+        self._nodes = _needed(self._nodes, {value.name for value in graph.output})
+        graph.node.extend(self._nodes)
         read = {name for node in graph.node for name in consumed(node)} | {value.name for value in graph.output}
         unread = {tensor.name for tensor in graph.initializer} - read
         for tensor in [tensor for tensor in graph.initializer if tensor.name in unread]:

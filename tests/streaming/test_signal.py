@@ -15,7 +15,7 @@ import aarewrite
 from aarewrite.model.model_file import load
 from aarewrite.streaming import plan, run
 from aarewrite.streaming.proof import Steps
-from aarewrite.streaming.signal import SignalWriter, interiors, lay_out
+from aarewrite.streaming.signal import SignalWriter, lay_out
 from aarewrite.streaming.signal_proof import prove_signal
 
 NET = """(float[1, 2, 32] x) => (float[] y) {
@@ -115,7 +115,7 @@ def test_a_wrong_delay_is_found() -> None:
     broken._delayed = lambda name, late: right(name, late + 1 if late else 0)  # type: ignore[method-assign]
     streaming = broken.write({})
     steps = Steps(flow.inputs, flow.window, 4, broken.states, layout.first_valid, layout.latency)
-    proof, _ = prove_signal(load(model), streaming, flow, broken.chunks, tuple(interiors(flow, layout)), steps,
+    proof, _ = prove_signal(load(model), streaming, flow, tuple(broken.interiors()), steps,
                             {"x": (1, 2, 32)})  # fmt: skip
     assert not proof.passed
     assert proof.worst.tensor == "d"
@@ -156,3 +156,13 @@ def test_interiors_of_random_nets_equal_the_originals(spatial: int) -> None:
     check()
     assert sum(maps) > SOME.max_examples
     assert all("the borders reach every map all over" in text for text in refused)
+
+
+def test_a_window_of_the_wrong_samples_is_found(monkeypatch) -> None:
+    """What is read as a whole is compared as well, not its newest indices alone."""
+    from aarewrite.streaming.signal import SignalLayout
+
+    right = SignalLayout.late
+    monkeypatch.setattr(SignalLayout, "late", lambda self, track, name: right(self, track, name) + 1)
+    with pytest.raises(aarewrite.CheckFailed, match="the streaming model is not the original: 'd' differs by"):
+        aarewrite.stream(net(), step=4, form="signal")

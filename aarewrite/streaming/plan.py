@@ -17,6 +17,7 @@ from aarewrite.streaming.tracks import Range
 from aarewrite.streaming.work import macs
 
 LEAST_SAVING = 1.3
+ONE_VALUE = "it makes one value of the whole window"
 
 
 @dataclass(frozen=True)
@@ -108,13 +109,25 @@ def _signal_rows(flow: Flow, layout: SignalLayout) -> Iterator[Row]:
     for part in flow.parts:
         cost, rule = macs(flow.source, part.node), part.rule
         if rule is None or part.outputs[0] not in layout.delays:
-            reason = part.fit if isinstance(part.fit, str) else "" if rule and rule.ends else BEHIND
+            reason = part.fit if isinstance(part.fit, str) else _why_no_chunks(part, layout)
             yield Row(part.name, part.node.op_type, 0, (), None, cost, cost, reason, bool(reason))
             continue
         track = rule.track
         piece = track.length - layout.chunk(track), track.length
         work = cost * layout.chunk(track) / track.length
         yield Row(part.name, part.node.op_type, track.length, (piece,), None, cost, work)
+
+
+def _why_no_chunks(part: Part, layout: SignalLayout) -> str:
+    """Why a node with a rule is computed on the whole window in the signal form; "" where it reads a part of it."""
+    assert part.rule is not None, "without one its own reason is said"
+    if part.rule.ends:
+        return ""
+    if not all(part.node.input[k] in layout.delays for k in part.rule.inputs):
+        return BEHIND
+    if part.rule.track.length == 1:
+        return ONE_VALUE
+    return "in this form it has no rule of its own"
 
 
 def _rows(flow: Flow, planner: Planner, layout: Layout) -> Iterator[Row]:
@@ -142,7 +155,7 @@ def _why_whole(part: Part, planner: Planner) -> str:
     assert part.rule is not None, "it has pieces"
     track = part.rule.track
     if track.length == 1:
-        return "it makes one value of the whole window"
+        return ONE_VALUE
     if track.kept(planner.step) is None:
         moved = track.moved(planner.step)
         return f"its borders ({track.left} and {track.right}) and the step ({moved}) cover its {track.length}"

@@ -91,14 +91,19 @@ class Agreement:
 
 
 def measure(found: Iterable[Pair]) -> tuple[Agreement, ...]:
-    """Compare outputs over a signal, as `pairs` gives them; those that are no numbers are left out."""
+    """Compare outputs over a signal, as `pairs` gives them; those that are no numbers, hold none or have other sizes in
+    other windows are left out."""
     kept: dict[str, tuple[list[Array], list[Array]]] = {}
     for expected, actual in found:
         for name, value in expected.items():
             if isinstance(value, np.ndarray) and value.dtype.kind in "fiu" and value.shape == actual[name].shape:
                 for values, one in zip(kept.setdefault(name, ([], [])), (value, actual[name]), strict=True):
                     values.append(one.astype(np.float64))
-    return tuple(_agreement(name, np.stack(a), np.stack(b)) for name, (a, b) in kept.items())
+    return tuple(
+        _agreement(name, np.stack(a), np.stack(b))
+        for name, (a, b) in kept.items()
+        if a[0].size and len({value.shape for value in a}) == 1
+    )
 
 
 def _agreement(name: str, a: Array, b: Array) -> Agreement:

@@ -15,7 +15,7 @@ from aarewrite.streaming.rules import Ask, Draft, Fit, Rule, set_attribute
 from aarewrite.streaming.tracks import Range, Track
 from aarewrite.windows import Window, explicit, leaves_gaps
 
-POOLS = frozenset(("AveragePool", "LpPool", "MaxPool", "QLinearAveragePool"))
+POOLS = frozenset(("AveragePool", "LpPool", "MaxPool"))
 PADS_AS_INPUT_SINCE = 11
 SLICE_INPUTS_SINCE = 10
 END = 2**31 - 1  # of a Slice, where it goes on to the last index

@@ -97,3 +97,5 @@ def test_agreement_by_hand() -> None:
     spread = np.stack(a).std()
     assert one.nrmse == pytest.approx(np.sqrt((0.25 + 6.25) / 6) / spread)
     assert measure([({"y": ["text"]}, {"y": ["text"]})]) == ()
+    varying = [({"y": np.zeros((1, k))}, {"y": np.zeros((1, k))}) for k in (2, 3)]
+    assert measure(varying) == measure([({"y": np.zeros((0, 2))}, {"y": np.zeros((0, 2))})]) == ()

@@ -98,7 +98,7 @@ def test_a_pool_of_the_whole_window_reads_the_window() -> None:
     )
     found = aarewrite.stream(model, step=4, form="signal")
     assert found.plan.rows[1].work == 3 * 30
-    assert found.plan.rows[1].reason == "what it reads is computed on the whole window"
+    assert found.plan.rows[1].reason == "it makes one value of the whole window"
 
 
 def test_a_step_has_to_divide_everywhere() -> None:
@@ -166,3 +166,19 @@ def test_a_window_of_the_wrong_samples_is_found(monkeypatch) -> None:
     monkeypatch.setattr(SignalLayout, "late", lambda self, track, name: right(self, track, name) + 1)
     with pytest.raises(aarewrite.CheckFailed, match="the streaming model is not the original: 'd' differs by"):
         aarewrite.stream(net(), step=4, form="signal")
+
+
+def test_a_transposed_convolution_is_computed_on_the_whole_window() -> None:
+    model = build(
+        """(float[1, 2, 32] x) => (float[] y) {
+        a = Conv(x, w)
+        b = ConvTranspose<strides = [2]>(a, v)
+        y = Relu(b)
+    }""",
+        w=weight(3, 2, 3), v=weight(3, 1, 2),
+    )  # fmt: skip
+    found = aarewrite.plan_stream(model, step=4, form="signal")
+    assert [row.reason for row in found.rows] == [
+        "", "in this form it has no rule of its own", "what it reads is computed on the whole window",
+    ]  # fmt: skip
+    assert aarewrite.stream(model, step=2, form="signal").agreements[0].nrmse < 1e-6

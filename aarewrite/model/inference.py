@@ -56,10 +56,11 @@ def unheard(proto: onnx.ModelProto) -> set[str]:
 
 def _inferred(proto: onnx.ModelProto, strict: bool) -> tuple[onnx.ModelProto, set[str]]:
     shown, behind = _as_onnx_knows_it(proto, stand_ins=not strict), set[str]()
+    pooled = any(map(_rounds_up, nodes(shown)))
     try:
         while True:
             inferred = onnx.shape_inference.infer_shapes(shown, strict_mode=strict, data_prop=True)
-            found = [_too_large(graph, sizes) for graph, sizes in _scopes(inferred.graph, {})]
+            found = [_too_large(graph, sizes) for graph, sizes in _scopes(inferred.graph, {})] if pooled else []
             if not any(found):
                 return inferred if shown is proto else _with_types(proto, inferred), behind
             shown = deepcopy(shown)

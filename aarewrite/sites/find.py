@@ -165,7 +165,7 @@ def _obstacle(site: Site, dense: Window, opset: int) -> str:
     if site.channels > MOST_CHANNELS:
         return f"{site.channels} channels: a blur has taps for each, of {MOST_CHANNELS} at most"
     if site.dtype in INTEGERS_8 and not site.quantised:
-        return "an integer map without constant scalar scale and zero point: a blur needs both"
+        return "an integer map whose scale and zero point are no constant scalars, which a blur needs"
     if not site.dtype:
         return "the element type of its output is not known"
     if site.dtype not in FLOATS | INTEGERS_8:

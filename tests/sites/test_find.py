@@ -84,7 +84,9 @@ def test_integer_maps_without_a_scale_are_a_reason() -> None:
     model = build(
         "(uint8[1, 2, 9, 9] x) => (uint8[] y) { [pool] y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(x) }"
     )
-    assert reasons(model) == {"pool": "an integer map without constant scalar scale and zero point: a blur needs both"}
+    assert reasons(model) == {
+        "pool": "an integer map whose scale and zero point are no constant scalars, which a blur needs"
+    }
 
 
 @pytest.mark.parametrize("attribute", ["kernel_shape", "strides"])

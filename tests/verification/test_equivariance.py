@@ -139,3 +139,16 @@ def test_layers_of_small_real_models_are_measured(name):
     (result,) = verify(SHARED / "models" / name, "synthetic:1", max_shift=1, layers=True).layers
     assert all(0 < layer.error.value < 2 for layer in result.layers)
     assert result.heat_map.errors[0][0] == pytest.approx(0, abs=1e-6)
+
+
+def test_strides_are_those_along_the_path_where_borders_are_cropped():
+    """9 samples of 24 px speak for a stride of 3, and 3 of 9 for one of 3 again; both convs have stride 2."""
+    net = build(
+        """(float[1, 1, 24, 24] x) => (float[] y) {
+        a = Conv<strides = [2, 2]>(x, w)
+        y = Conv<strides = [2, 2]>(a, v)
+    }""",
+        w=np.ones((1, 1, 7, 7), np.float32), v=np.ones((1, 1, 5, 5), np.float32),
+    )  # fmt: skip
+    layers = find_layers(open_graph(Model(net), (24, 24)))
+    assert [(layer.tensor, layer.stride) for layer in layers] == [("a", (2, 2)), ("y", (4, 4))]

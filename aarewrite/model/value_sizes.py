@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
 from itertools import chain
 
 import onnx
 
 from aarewrite.model.external import with_bodies
 from aarewrite.model.index import ancestors, consumed
-from aarewrite.model.inference import infer
-from aarewrite.model.model_file import Model
-from aarewrite.model.shapes import with_input_shapes
 
 SELECTING = frozenset(("Compress", "NonMaxSuppression", "NonZero", "StringSplit", "Unique"))
 DECIDING = frozenset(("If", "Loop"))  # the size may depend on which branch is taken, or how often
@@ -24,11 +21,10 @@ MOST_AXES = 32
 ASKING = frozenset(("Shape", "Size"))  # their results are sizes, whatever the values
 
 
-def free_axes(model: Model, shapes: Mapping[str, Sequence[int]], certain: bool = False) -> dict[str, set[int]]:
-    """The axes of each output whose size depends on values, at given shapes of the inputs: those that inference leaves
-    open behind an operator that selects, or whose sizes are calculated from values; unless this must be `certain`,
-    behind an If or Loop, too."""
-    proto = infer(with_input_shapes(model, shapes))
+def free_axes(proto: onnx.ModelProto, certain: bool = False) -> dict[str, set[int]]:
+    """The axes of each output whose size depends on values, of a model whose inputs have sizes and whose types are
+    inferred: those that are open behind an operator that selects, or whose sizes are calculated from values; unless
+    this must be `certain`, behind an If or Loop, too."""
     found = {}
     for output in proto.graph.output:
         dims = output.type.tensor_type.shape.dim

@@ -25,9 +25,11 @@ import numpy as np
 
 from aarewrite.errors import CannotHandle, CheckFailed
 from aarewrite.model.external import nodes
+from aarewrite.model.inference import infer
 from aarewrite.model.model_file import Model
 from aarewrite.model.precision import in_float32, types_agree
 from aarewrite.model.runtime import Session, first_line, open_session
+from aarewrite.model.shapes import with_input_shapes
 from aarewrite.model.types import Array
 from aarewrite.model.value_sizes import free_axes
 from aarewrite.passes.contract import Frames
@@ -260,7 +262,8 @@ def _compare_signature(original: Model, rewritten: Model, runs: list[Run], frame
             kind, wanted = (_kind_and_sizes(value[name]) for value in (actual, expected))
             if kind == wanted:
                 continue
-            free = free_axes(original, {name: value.shape for name, value in feeds.items()}).get(name, set())
+            sized = with_input_shapes(original, {name: value.shape for name, value in feeds.items()})
+            free = free_axes(infer(sized)).get(name, set())
             if _but(kind, free) != _but(wanted, free):
                 raise CheckFailed(f"the rewritten model: output {name!r} is {kind[1]} instead of {wanted[1]}")
 

@@ -17,7 +17,6 @@ from aarewrite.data.geometry import Geometry, Sample
 from aarewrite.data.views import Views, fourier_shift
 from aarewrite.errors import AarewriteError, CannotHandle, UsageError
 from aarewrite.model.index import open_graph
-from aarewrite.model.model_file import load
 from aarewrite.model.runner import Model
 from aarewrite.model.value_sizes import free_axes
 from aarewrite.verification.detect import find_profile
@@ -145,7 +144,7 @@ def infer_task(
         raise UsageError(f"--task {asked}: unknown", f"use one of {', '.join(TASKS)}")
     shapes = [spec.shape(geometry.size, channels=3 if len(spec.axes) == 2 else 1) for spec in model.image_inputs]
     outputs = model.run(model.feed(np.ones((1, *shape), np.float32) for shape in shapes))
-    selected, ratios = _of_graph(model, geometry.size, [(model.batch or 1, *shape) for shape in shapes])
+    selected, ratios = _of_graph(model, geometry.size)
     left = ", ".join(sorted(selected))
     outputs = {name: array for name, array in outputs.items() if name not in selected}
     listing = ", ".join(f"{name} {array.shape}" for name, array in outputs.items())
@@ -191,18 +190,14 @@ def infer_task(
     )
 
 
-def _of_graph(
-    model: Model, size: Sequence[int], shapes: Sequence[Sequence[int]]
-) -> tuple[frozenset[str], dict[str, Ratios]]:
+def _of_graph(model: Model, size: Sequence[int]) -> tuple[frozenset[str], dict[str, Ratios]]:
     """The outputs whose size depends on values, and the ratios along the paths; nothing where the graph cannot be
     read."""
-    constants = {name: value.shape for name, value in model.constants.items()}
     try:
-        named = dict(zip((spec.name for spec in model.image_inputs), shapes, strict=True))
         graph = open_graph(model, size, weights=False)
-        return frozenset(free_axes(load(model.source), named | constants, certain=True)), path_ratios(graph)
     except AarewriteError:
         return frozenset(), {}
+    return frozenset(free_axes(graph.proto, certain=True)), path_ratios(graph)
 
 
 class MapStudy(ShiftStudy):

@@ -20,8 +20,8 @@ Ratios = tuple[Fraction | None, ...]
 STRIDED = frozenset(
     ("AveragePool", "Conv", "ConvInteger", "DeformConv", "FusedConv", "LpPool", "MaxPool", "QLinearConv")
 )
-KEEPING = frozenset(("Pad", "Slice"))  # what they add or crop at the border is no stride
-SHUFFLING = frozenset(("Einsum", "Gather", "NonZero", "Shape", "Size"))
+KEEPING = frozenset(("Cast", "Identity", "Pad"))  # what is added at the border is no stride
+SHUFFLING = frozenset(("Einsum", "NonZero", "Shape", "Size"))
 LONGEST_DETOUR = 8  # nodes between two Reshapes, the second of which restores what the first one changed
 
 
@@ -73,6 +73,11 @@ def _behind(node: onnx.NodeProto, state: Ratios, source: str, graph: OpenGraph) 
         return _resqueezed(node, given, graph, state)
     if op.startswith("Reduce") or op in ("ArgMax", "ArgMin"):
         return _reduced(node, given, graph, state)
+    if op == "Gather":
+        axis, indices = given.get("axis", 0) % rank, graph.shapes.get(node.input[1])
+        if indices is None or state[axis] is not None:
+            return None
+        return (*state[:axis], *[None] * len(indices), *state[axis + 1 :])
     if op in SHUFFLING:
         return None
     if op in KEEPING:
@@ -119,20 +124,33 @@ def _reduced(node: onnx.NodeProto, given: Attributes, graph: OpenGraph, state: R
 
 
 def _restored(node: onnx.NodeProto, graph: OpenGraph, found: Mapping[str, Ratios]) -> Ratios | None:
-    """What lies in front of a detour, such as a normalisation by groups, that a Reshape ends with the shape that was
-    there."""
+    """What lies in front of a detour, such as a normalisation by groups or a shuffle of channels, that a Reshape ends
+    with the shape that was there, or with the spatial axes that were there at the end."""
     sizes = graph.producers.get(node.input[1]) if len(node.input) > 1 else None
     if sizes is not None and sizes.op_type == "Shape":
         return found.get(sizes.input[0])
     shape, name = graph.shapes.get(node.output[0]), node.input[0]
     for _ in range(LONGEST_DETOUR):
-        if shape and None not in shape and graph.shapes.get(name) == shape and name in found:
-            return found[name]
+        if (kept := _last_kept(found.get(name, ()), graph.shapes.get(name), shape)) is not None:
+            return kept
         producer = graph.producers.get(name)
         if producer is None or not producer.input:
             return None
         name = producer.input[0]
     return None
+
+
+def _last_kept(state: Ratios, before: Sizes | None, after: Sizes | None) -> Ratios | None:
+    """The ratios where the axes from the first spatial one on are the last ones of another shape; all of them where it
+    is the same shape."""
+    first = next((axis for axis, ratio in enumerate(state) if ratio), None)
+    if first is None or not before or not after or len(before) != len(state):
+        return None
+    if before == after:
+        return None if None in after else state
+    last = len(state) - first
+    same = len(after) > last and after[-last:] == before[first:] and None not in after[-last:]
+    return (*[None] * (len(after) - last), *state[first:]) if same else None
 
 
 def _by_sizes(state: Ratios, before: Sizes | None, after: Sizes | None) -> Ratios | None:

@@ -18,7 +18,7 @@ CONSTANTS = {
     "scales": np.array([1, 1, 2, 2], np.float32), "square": weight(2, 2), "groups": np.array([0, 1, -1]),
     "norm": np.ones(1, np.float32), "none": np.zeros(1, np.float32), "flat": np.array([1, 2, -1]),
     "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]), "third": np.array([3]),
-    "sizes": np.array([1, 2, 11, 11]),
+    "sizes": np.array([1, 2, 11, 11]), "last": np.array(1), "parts": np.array([1, 2, 1, 11, 11]),
 }  # fmt: skip
 DOWN = "a = Conv<strides = [2, 2]>(x, w)"
 BODIES: dict[str, tuple[str, tuple[Fraction | None, ...] | None]] = {
@@ -49,6 +49,18 @@ BODIES: dict[str, tuple[str, tuple[Fraction | None, ...] | None]] = {
         f"{DOWN} b = Reshape(a, groups) c = InstanceNormalization(b, norm, none) y = Reshape(c, sizes)",
         (None, None, HALF, HALF),
     ),
+    "shuffle of channels": (
+        f"{DOWN} b = Reshape(a, parts) c = Transpose<perm = [0, 2, 1, 3, 4]>(b) y = Reshape(c, sizes)",
+        (None, None, HALF, HALF),
+    ),
+    "split channels": (f"{DOWN} y = Reshape(a, parts)", (None, None, None, HALF, HALF)),
+    "tokens and back": (
+        f"{DOWN} b = Reshape(a, flat) c = Transpose<perm = [0, 2, 1]>(b) d = MatMul(c, square) "
+        "e = Transpose<perm = [0, 2, 1]>(d) y = Reshape(e, sizes)", (None, None, HALF, HALF),
+    ),
+    "one channel": (f"{DOWN} y = Gather<axis = 1>(a, last)", (None, HALF, HALF)),
+    "some channels": (f"{DOWN} y = Gather<axis = 1>(a, one)", (None, None, HALF, HALF)),
+    "some rows": (f"{DOWN} y = Gather<axis = 2>(a, one)", None),
     "row": ("y = ReduceMean<axes = [2]>(x)", (None, None, None, WHOLE)),
     "flattened": (f"{DOWN} y = Flatten(a)", None),
     "tokens": (f"{DOWN} y = Reshape(a, flat)", None),

@@ -47,6 +47,13 @@ def plan_rows(plan: Plan) -> list[dict[str, str]]:
     return [dict(zip(names, (str(row[i]) for i in (0, 1, 3, 6, 7)), strict=True)) for row in rows]
 
 
+def print_lacking(lines: list[str]) -> None:
+    """Print what a runtime does not take of a model."""
+    out = Terminal()
+    for line in lines or ["the runtime takes every node"]:
+        out.say(line, hang=2)
+
+
 def print_outcome(result: Result) -> None:
     """Print the proof's figures and what limits them."""
     out, proof = Terminal(), result.proof

@@ -53,7 +53,10 @@ def _pad_lacks(node: Seen, runtime: str) -> Lack | None:
     https://github.com/microsoft/onnxruntime/pull/28073 (April 2026) gave ML Programs reflect."""
     mode, pads = node.text("mode", "constant"), node.value(1)
     if mode != "constant":
-        return Lack(f"{runtime} has no Pad in mode {mode} before May 2026", "have its blurs lowered by --target coreml")
+        return Lack(
+            f"{runtime} has no Pad in mode {mode} before May 2026",
+            "--target coreml writes blurs without one where it can, --pad zero everywhere",
+        )
     if pads is not None and (pads < 0).any():
         return Lack(f"{runtime} takes no negative pads", "slice instead")
     return None

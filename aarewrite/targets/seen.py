@@ -117,9 +117,16 @@ def expands(node: Seen) -> bool:
 def seen_nodes(model: onnx.ModelProto) -> Iterator[Seen]:
     """Every node that a runtime is left with: those of bodies and of functions' calls too, without what is computed
     from constants alone, which importers fold. They leave weights quantised."""
-    inlined = onnx.inliner.inline_local_functions(model) if model.functions else model
+    inlined = _inlined(model) if model.functions else model
     opsets = {"" if entry.domain in DEFAULT_DOMAIN else entry.domain: entry.version for entry in inlined.opset_import}
     yield from _of_graph(infer(inlined).graph, opsets, {}, {})
+
+
+def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
+    try:
+        return onnx.inliner.inline_local_functions(model)
+    except onnx.checker.ValidationError:  # a function calls itself, which no runtime takes
+        return model
 
 
 def _of_graph(

@@ -11,7 +11,7 @@ from reference import weight
 def test_reflect_pads_are_left_to_the_cpu() -> None:
     assert reflect_pad("coreml", 18) == (
         "ONNX Runtime's CoreML provider has no Pad in mode reflect before May 2026; "
-        "have its blurs lowered by --target coreml"
+        "--target coreml writes blurs without one where it can, --pad zero everywhere"
     )
     assert lacking("coreml", "Pad(x, pads)", before=PADS) == ""
 

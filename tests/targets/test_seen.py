@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 from reference import build, function, functions, weight
 
 from aarewrite.targets.seen import Seen, expands, seen_nodes
@@ -64,6 +65,13 @@ def test_functions_are_inlined_and_bodies_seen() -> None:
     }"""
     )
     assert [(name, node.type(0)) for name, node in branch.items()] == [("y", "bool"), ("t", "float"), ("e", "float")]
+
+
+def test_a_function_that_calls_itself_stays_a_node() -> None:
+    body = '<domain: "f", opset_import: ["f" : 1]> Loop (x) => (y) { y = f.Loop(x) }'
+    text = '<ir_version: 8, opset_import: ["" : 13, "f" : 1]> g (float[4] x) => (float[4] y) { y = f.Loop(x) }'
+    model = onnx.parser.parse_model(f"{text}\n{body}")
+    assert [(node.domain, node.op) for node in seen_nodes(model)] == [("f", "Loop")]
 
 
 def test_versions_are_the_operators_own() -> None:

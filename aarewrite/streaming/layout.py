@@ -37,7 +37,7 @@ class Planner:
 
     def __init__(self, flow: Flow, step: int) -> None:
         self.flow, self.step = flow, step
-        self.macs: list[int] = [macs(flow.source, part.node) for part in flow.parts]
+        self.macs = macs(flow.source, [part.node for part in flow.parts])
         self.elements = [sum(volume(flow.source, name) for name in part.outputs) for part in flow.parts]
         if not any(self.macs):
             self.macs = self.elements

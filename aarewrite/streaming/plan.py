@@ -14,7 +14,6 @@ from aarewrite.streaming.flow import BEHIND, Flow, Part, sizes
 from aarewrite.streaming.layout import Layout, Planner
 from aarewrite.streaming.signal import SignalLayout, SignalWriter
 from aarewrite.streaming.tracks import Range
-from aarewrite.streaming.work import macs
 
 LEAST_SAVING = 1.3
 ONE_VALUE = "it makes one value of the whole window"
@@ -106,8 +105,8 @@ def signal_plan(flow: Flow, layout: SignalLayout) -> StreamPlan:
 
 
 def _signal_rows(flow: Flow, layout: SignalLayout) -> Iterator[Row]:
-    for part in flow.parts:
-        cost, rule = macs(flow.source, part.node), part.rule
+    for part, cost in zip(flow.parts, layout.costs, strict=True):
+        rule = part.rule
         if rule is None or part.outputs[0] not in layout.delays:
             reason = part.fit if isinstance(part.fit, str) else _why_no_chunks(part, layout)
             yield Row(part.name, part.node.op_type, 0, (), None, cost, cost, reason, bool(reason))

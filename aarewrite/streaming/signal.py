@@ -44,7 +44,12 @@ class SignalLayout:
     latency: int  # samples between the window's end and the newest one
     first_valid: int  # steps until the outputs are those of whole windows
     work: float
-    window_work: int
+    costs: list[int]  # multiply-accumulates of every node on a whole window
+
+    @property
+    def window_work(self) -> int:
+        """Multiply-accumulates of a whole window."""
+        return sum(self.costs)
 
     def chunk(self, track: Track) -> int:
         """Indices that a step makes."""
@@ -58,16 +63,15 @@ class SignalLayout:
 def lay_out(flow: Flow, step: int) -> SignalLayout:
     """The layout of the smallest latency over every phase."""
     grid = math.lcm(*(track.rate.numerator for track in flow.tracks.values() if track.length > 1))
-    return min((_in_phase(flow, step, phase, grid) for phase in range(grid)), key=lambda found: found.latency)
+    costs = macs(flow.source, [part.node for part in flow.parts])
+    return min((_in_phase(flow, step, phase, grid, costs) for phase in range(grid)), key=lambda found: found.latency)
 
 
-def _in_phase(flow: Flow, step: int, phase: int, grid: int) -> SignalLayout:
+def _in_phase(flow: Flow, step: int, phase: int, grid: int, costs: list[int]) -> SignalLayout:
     delays = dict.fromkeys(flow.inputs, phase)
-    work, whole, reach, needed = 0.0, 0, 0, flow.window + phase
+    work, reach, needed = 0.0, 0, flow.window + phase
     heads = {name for name in flow.source.outputs if name in flow.tracks}
-    for part in flow.parts:
-        cost = macs(flow.source, part.node)
-        whole += cost
+    for part, cost in zip(flow.parts, costs, strict=True):
         delay = _delay(flow, part, delays)
         if delay is None:
             work += cost
@@ -83,7 +87,7 @@ def _in_phase(flow: Flow, step: int, phase: int, grid: int) -> SignalLayout:
     end = -(-needed // grid) * grid
     latency = end - phase - flow.window
     first = -(-(flow.window + latency + reach) // step)
-    return SignalLayout(step, phase, delays, end, latency, first, float(work), whole)
+    return SignalLayout(step, phase, delays, end, latency, first, float(work), costs)
 
 
 def _delay(flow: Flow, part: Part, delays: dict[str, int]) -> int | None:

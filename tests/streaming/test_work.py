@@ -24,7 +24,7 @@ from aarewrite.streaming.work import macs
 def test_macs(body: str, shape: str, constants, expected: int) -> None:
     model = build(f"(float[{shape}] x) => (float[] y) {{ {body} }}", imports=', "other" : 1', **constants)
     source = Source(load(model), {})
-    assert macs(source, source.nodes[-1]) == expected
+    assert macs(source, source.nodes[-1:]) == [expected]
 
 
 def test_macs_of_integers() -> None:
@@ -33,4 +33,18 @@ def test_macs_of_integers() -> None:
         s=np.float32(1), z=np.uint8(0), w=np.ones((4, 2, 3), np.uint8),
     )  # fmt: skip
     source = Source(load(model), {})
-    assert macs(source, source.nodes[0]) == 4 * 40 * 2 * 3
+    assert macs(source, source.nodes) == [4 * 40 * 2 * 3]
+
+
+def test_sizes_that_are_open_are_taken_from_a_run() -> None:
+    """NonZero and Compress decide on sizes as they run: of a whole window here, for all is kept."""
+    model = build(
+        """(float[N, 2, 8] x) => (float[] y) {
+        kept = Compress<axis = 1>(x, both)
+        y = MatMul(kept, w)
+    }""",
+        both=np.array([True, True]), w=weight(8, 5),
+    )  # fmt: skip
+    source = Source(load(model), {})
+    assert source.dims("y") != ("N", 2, 5)
+    assert macs(source, source.nodes) == [0, 2 * 5 * 8]

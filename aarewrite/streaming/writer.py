@@ -263,21 +263,18 @@ class Writer(GraphWriter):
             whole = rule.ends or made == (0, rule.track.length)
             if not whole or part_read != (0, self.flow.tracks[part.node.input[rule.inputs[0]]].length):
                 rule.fit(node, made, self)
-            read = self.flow.source.readers.keys() | set(self.flow.source.outputs)
             side = "left" if made[0] == 0 else "right"
             for k, name in enumerate(node.output):
                 if whole:
                     self._taken.add(name)
-                else:
-                    node.output[k] = self.fresh(f"{name}/{side}") if name in read else ""
+                elif name:  # unread ones too: ONNX Runtime crashes where a Split lacks one
+                    node.output[k] = self.fresh(f"{name}/{side}")
                 if not rule.ends and name:
                     self._pieces.setdefault(name, []).append((made, node.output[k]))
                     if not whole and made[1] == rule.track.length:
                         self._begin_state(name)
             if not whole:
                 node.name = self.fresh(f"{part.name}/{side}")
-            while node.output and not node.output[-1]:
-                del node.output[-1]
             self._nodes.append(node)
 
     def _begin_state(self, name: str) -> None:

@@ -139,3 +139,19 @@ def test_states_whose_batches_differ_are_packed_flat_where_sizes_are_known() -> 
     streaming, _ = written(flow_of(model), 4, pack=True)
     assert len(streaming.graph.input[1].type.tensor_type.shape.dim) == 1
     assert largest_difference(model, streaming) < 1e-6
+
+
+def test_a_split_keeps_the_outputs_that_nobody_reads() -> None:
+    """Without one of them ONNX Runtime crashes."""
+    model = build(
+        """(float[1, 2, 32] x) => (float[] y) {
+        a = Conv<pads = [1, 1]>(x, w)
+        b, unread = Split<axis = 1, num_outputs = 2>(a)
+        c = Conv<pads = [1, 1]>(b, v)
+        y = GlobalAveragePool(c)
+    }""",
+        w=weight(4, 2, 3), v=weight(4, 2, 3), opset=18,
+    )  # fmt: skip
+    streaming, _ = written(flow_of(model), 4)
+    assert [len(node.output) for node in streaming.graph.node if node.op_type == "Split"] == [2, 2]
+    assert largest_difference(model, streaming) < 1e-6

@@ -6,10 +6,10 @@ The public names are imported when they are first used, so that `import aarewrit
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
 
 from aarewrite.version import __version__
 
+TYPE_CHECKING = False  # type checkers take it for true; typing takes longer to import than all of this
 if TYPE_CHECKING:
     from aarewrite.calibration.run import calibrate
     from aarewrite.calibration.steady import steady

@@ -19,6 +19,11 @@ from typing import BinaryIO
 
 from aarewrite.errors import UsageError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 STDOUT = "-"
 PIECE = 1 << 20  # bytes
 OLD = 10  # seconds; before, a file may be so new that its process has not taken it yet
@@ -131,11 +136,11 @@ def _ending_tidily() -> Iterator[None]:
 
 def _lock(file: BinaryIO) -> bool:
     """Take a file for as long as it is open; whether nobody has it. The system gives back what a killed process had."""
+    if fcntl is None:
+        return False
     try:
-        import fcntl  # not on Windows
-
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (ImportError, OSError):
+    except OSError:
         return False
     return True
 

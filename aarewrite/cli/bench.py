@@ -22,6 +22,7 @@ def bench(
     rounds: Annotated[int | None, Option(help="How many.", min=2, show_default="what takes 10 s, 11 to 300")] = None,
     input: options.InputShapes = None,
     json: options.Json = None,
+    isolate: options.Isolate = False,
 ) -> None:
     """Time a model on random input, beside another in interleaved rounds, and say which operators take the time."""
     from aarewrite.model.model_file import load

@@ -22,6 +22,7 @@ def inspect(
         str | None,
         Option(metavar="RUNTIME", help="List what it does not take of the model, too: portable, ort-cpu, ..."),
     ] = None,
+    isolate: options.Isolate = False,
 ) -> None:
     """List every site and every other aliasing source, with what `aligned` would do or the reason why not."""
     from aarewrite.model import model_file

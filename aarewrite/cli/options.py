@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +18,16 @@ from aarewrite.texts import number
 if TYPE_CHECKING:
     from aarewrite.model.model_file import Model
     from aarewrite.verification.result import VerifyReport
+
+
+def in_a_process_of_its_own(wanted: bool) -> None:
+    """Start the program again with the same words, unless this is that process, and end as it ends."""
+    if wanted:
+        from aarewrite.cli.isolation import begin, run_isolated
+
+        if not begin():
+            run_isolated(sys.argv[1:])
+
 
 ModelFile = Annotated[Path, Argument(metavar="MODEL.onnx", help="The model to read.")]
 Json = Annotated[str | None, Option("--json", metavar="FILE|-", help="Write everything found as JSON; - is stdout.")]
@@ -47,6 +58,14 @@ Decode = Annotated[
     str | None, Option(metavar="auto|PROFILE.toml", help="How a detector's outputs are decoded. [default: auto]")
 ]
 MaxDiff = Annotated[float | None, Option(help="Exit 1 above this absolute difference of the outputs.")]
+
+Isolate = Annotated[
+    bool,
+    Option(
+        "--isolate", callback=in_a_process_of_its_own, is_eager=True,
+        help="Run in a process of its own: where a library crashes or hangs on the model, that is one line.",
+    ),
+]  # fmt: skip
 
 # Parameter -> others: those of which one must be given with it, or those that mean nothing beside it.
 Rules = Mapping[str, tuple[str, ...]]

@@ -42,7 +42,7 @@ OWNERS: options.Rules = (
 )
 EXCLUDES: options.Rules = {
     "plan": RECIPE,
-    "dry_run": ("output", "verify", "calibrate"),
+    "dry_run": ("output", "external_data", "verify", "calibrate"),
     "steady": (*(key for key in RECIPE if key != "input"), "plan", "dry_run", "no_verify", "verify", "calibrate"),
 }
 
@@ -87,6 +87,9 @@ def rewrite(
     plan: Annotated[Path | None, Option(metavar="FILE", help="Apply a plan that --json wrote, edited or not.")] = None,
     dry_run: Annotated[bool, Option("--dry-run", help="Print the plan and write no model.")] = False,
     json_file: options.Json = None,
+    external_data: Annotated[
+        bool, Option("--external-data", help="Keep large weights in a file of their own beside OUT.onnx.")
+    ] = False,
     no_verify: Annotated[bool, Option("--no-verify", help="Skip the identity proof.")] = False,
     verify: Annotated[
         str | None, Option(metavar="DATA", help="Then verify before against after; a limit that fails writes nothing.")
@@ -122,6 +125,7 @@ def rewrite(
     force: Annotated[bool, Option("--force", help="Write a result that is not better.")] = False,
     verbose: Annotated[bool, Option("--verbose", help="One row per layer.")] = False,
     quiet: Annotated[bool, Option("-q", "--quiet", help="Print no table.")] = False,
+    isolate: options.Isolate = False,
 ) -> None:
     """Rewrite a model into its anti-aliased version and prove that every blur is in its place."""
     from aarewrite.model import model_file
@@ -153,10 +157,13 @@ def rewrite(
     resume = to_file.with_suffix(".steady.json") if to_file is not None else None
     writes.append(("what --steady measured", resume))
     options.check_files([("the input itself", loaded)], reads, [*writes, *options.data_files(loaded, destination)])
+    if external_data and str(destination) == STDOUT:
+        raise UsageError("--external-data with -o -: there is no place beside stdout", "give a file")
     if steady is not None and destination is not None:
         write_steadiest(
             loaded, steady, destination, json_file, resume, budget=budget, minutes=minutes, labels=labels,
             preprocess=preprocess, limit=limit, seed=seed, input_shapes=how["input_shapes"], force=force, show=show,
+            external_data=external_data,
         )  # fmt: skip
         return
     edited = None if plan is None else _read_plan(plan)
@@ -207,7 +214,7 @@ def rewrite(
         page = options.html_page(measured, report)
     with text_output(report, page), text_output(json_file, json.dumps(found, indent=2) + "\n"):
         if destination is not None:
-            (model_file.save if changed else model_file.copy_unchanged)(rewritten if changed else loaded, destination)
+            model_file.save(rewritten if changed else loaded, destination, not changed, external_data)
     if show and destination is not None:
         typer.echo(printable(f"wrote {destination}") + ("" if changed else ", equal to the input: nothing to rewrite"))
         if result.plan.rewrites and calibrated is None:

@@ -33,6 +33,7 @@ def write_steadiest(
     input_shapes: Mapping[str, Sequence[int]] | None,
     force: bool,
     show: bool,
+    external_data: bool,
 ) -> None:
     """Choose by measurement, print the frontier, write the choice; what was measured lies in `resume` meanwhile."""
     from aarewrite.calibration.steady import MINUTES, steady
@@ -57,7 +58,7 @@ def write_steadiest(
             hint = "give more images, a larger --budget or --minutes"
             more = "" if found.model is None else ", or --force, which writes it all the same"
             raise CheckFailed(found.failures[0], f"nothing was written: {hint}{more}")
-        model_file.save(model_file.load(found.model), target)
+        model_file.save(model_file.load(found.model), target, outside=external_data)
     if resume is not None:
         resume.unlink(missing_ok=True)
     if show:

@@ -43,6 +43,7 @@ def stream(
     ] = None,
     dry_run: Annotated[bool, Option("--dry-run", help="Print the table and write no model.")] = False,
     json_file: options.Json = None,
+    isolate: options.Isolate = False,
 ) -> None:
     """Make a windowed model one that is fed new samples alone and keeps what it already computed, with proof."""
     from aarewrite.model import model_file

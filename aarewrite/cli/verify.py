@@ -92,6 +92,7 @@ def verify(
     pairs: Annotated[
         int, Option("--crop-pairs", help="Pairs of views an image for the consistency; the paper has 1.", max=MOST)
     ] = 1,
+    isolate: options.Isolate = False,
 ) -> None:
     """Measure how shift-invariant a model is, and how its numbers compare with another's."""
     from aarewrite.model.model_file import load, recorded

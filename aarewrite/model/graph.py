@@ -130,12 +130,11 @@ class GraphEditor:
 
     def constant_shape(self, tensor: Tensor) -> tuple[int, ...] | None:
         """Shape of a constant tensor without reading its data, None where it is not one."""
+        while len(tensor.inputs) == 1 and tensor.inputs[0].op in SHAPE_KEEPING and self.is_constant(tensor):
+            tensor = tensor.inputs[0].inputs[0]
         source = self._initializers.get(tensor.name) if isinstance(tensor, gs.Constant) else None
         if source is not None:
             return tuple(source.dims)
-        maker = tensor.inputs[0] if len(tensor.inputs) == 1 else None
-        if maker is not None and maker.op in SHAPE_KEEPING and self.is_constant(tensor):
-            return self.constant_shape(maker.inputs[0])
         value = self.constant_value(tensor)
         return None if value is None else value.shape
 
@@ -279,12 +278,12 @@ class GraphEditor:
 
     def insert_after(self, scope: Scope, anchor: Node, nodes: Sequence[Node]) -> None:
         """Insert new nodes directly behind `anchor`."""
-        index = _index(scope.nodes, anchor) + 1
+        index = _place(scope, anchor) + 1
         scope.nodes[index:index] = nodes
 
     def insert_before(self, scope: Scope, anchor: Node, nodes: Sequence[Node]) -> None:
         """Insert new nodes directly in front of `anchor`."""
-        index = _index(scope.nodes, anchor)
+        index = _place(scope, anchor)
         scope.nodes[index:index] = nodes
 
     def replace(self, scope: Scope, old: Sequence[Node], new: Node, output: Tensor) -> None:
@@ -296,7 +295,7 @@ class GraphEditor:
 
     def remove(self, scope: Scope, node: Node) -> None:
         """Remove a node from its scope and disconnect it."""
-        del scope.nodes[_index(scope.nodes, node)]
+        del scope.nodes[_place(scope, node)]
         node.inputs.clear()
         node.outputs.clear()
 
@@ -425,6 +424,13 @@ def _same(attribute: onnx.AttributeProto, value: object) -> bool:
     current = onnx.helper.get_attribute_value(attribute)
     current = current.decode() if isinstance(current, bytes) else current
     return bool(list(current) == list(value) if isinstance(value, list | tuple) else current == value)
+
+
+def _place(scope: Scope, node: Node) -> int:
+    """Where a node of a scope is now: looked for from where it was read on, for a model may have many."""
+    near = min(scope.positions.get(id(node), 0), len(scope.nodes))
+    indices = chain(range(near, len(scope.nodes)), range(near - 1, -1, -1))
+    return next(k for k in indices if scope.nodes[k] is node)
 
 
 def _index(items: Sequence[object], wanted: object) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import filecmp
+import hashlib
 import io
 import json
 import os
@@ -33,6 +34,8 @@ from aarewrite.outputs import copy, write_bytes
 
 SET_ASIDE_BYTES = 1024  # smaller tensors stay in the skeleton: shapes, pads and taps are read from there
 OLDEST_OPSET = 7
+LARGEST_FILE = 2**31 - 1  # bytes that protobuf reads
+PAGE = 4096  # bytes: where data begins on a page, it can be mapped into memory
 
 
 @dataclass
@@ -127,12 +130,12 @@ def load(source: str | os.PathLike[str] | onnx.ModelProto | Model) -> Model:
     try:
         with path.open("rb") as stream:
             model = _read(stream, path.stat().st_size)
+        model.folder, model.path = path.parent, path
+        return _checked(model, str(path))
     except (DecodeError, wire.WireError, UnicodeDecodeError):
         raise CannotHandle(f"{path}: not a readable ONNX model", "the file may be truncated; export again") from None
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
-    model.folder, model.path = path.parent, path
-    return _checked(model, str(path))
 
 
 def _read(stream: BinaryIO, size: int) -> Model:
@@ -185,19 +188,51 @@ def _sizes_that_are_none(proto: onnx.ModelProto) -> Iterator[onnx.TensorShapePro
     return (size for size in sizes if size.dim_value <= 0 and size.HasField("dim_value"))
 
 
-def save(model: Model, path: Path, unchanged: bool = False) -> None:
+def save(model: Model, path: Path, unchanged: bool = False, outside: bool = False) -> None:
     """Write the complete model to `path`, atomically; "-" is stdout. Where it is `unchanged`, its file as it is.
 
     External data files of the original are left where they are when `path` is in the same folder, and
-    copied beside the new file otherwise. Errors as of `data_files_to_bring` and `write_bytes`.
+    copied beside the new file otherwise. With `outside`, large weights go to a data file of their own beside it, named
+    after what it holds: an earlier output keeps its own.
+
+    Raises:
+        UsageError: As of `data_files_to_bring` and `write_bytes`; or the file would have more than protobuf's 2 GB.
     """
     for source, target in data_files_to_bring(model, path).items():
         target.parent.mkdir(parents=True, exist_ok=True)
         copy(source, target)
+    if outside and model.weights:
+        model, name, pieces = _outside(model, path.name)
+        if not (path.parent / name).exists():
+            write_bytes(path.parent / name, pieces)
+        unchanged = False
     if unchanged and model.path is not None:
         copy(model.path, path)
     else:
-        write_bytes(path, model.serialised())
+        pieces = model.serialised()
+        if sum(map(len, pieces)) > LARGEST_FILE:
+            raise UsageError(f"{path}: more than the 2 GB that protobuf takes", "add --external-data")
+        write_bytes(path, pieces)
+
+
+def _outside(model: Model, name: str) -> tuple[Model, str, list[bytes]]:
+    """The model with the weights set aside in a data file, that file's name, and its bytes in pieces."""
+    proto, pieces, offset = deepcopy(model.proto), list[bytes](), 0
+    digest = hashlib.sha256()
+    stubs = [tensor for tensor in proto.graph.initializer if external.is_stub(tensor)]
+    for tensor in stubs:
+        data = model.weights[tensor.name]
+        pieces += [bytes(-offset % PAGE), data]
+        offset += -offset % PAGE
+        digest.update(data)
+        entries = {"offset": str(offset), "length": str(len(data))}
+        for entry in tensor.external_data:
+            entry.value = entries.get(entry.key, entry.value)
+        offset += len(data)
+    name = f"{name}.{digest.hexdigest()[:12]}.data"
+    for tensor in stubs:
+        next(entry for entry in tensor.external_data if entry.key == "location").value = name
+    return Model(proto, folder=model.folder, path=model.path), name, pieces
 
 
 def copy_unchanged(model: Model, path: Path) -> None:

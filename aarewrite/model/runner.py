@@ -88,6 +88,8 @@ class Model:
         self.inputs = tuple(_input_spec(value, layout, self.label) for value in self.session.get_inputs())
         # sequences and maps, such as those of a ZipMap, are not measured
         self.output_names = tuple(v.name for v in self.session.get_outputs() if v.type.startswith("tensor("))
+        if not self.output_names:
+            raise CannotHandle(f"{self.label}: none of its outputs is a tensor", "take a model before its ZipMap")
         self.constants: dict[str, Array] = {}  # inputs that are the same for every sample
 
     def twin(self, source: ModelLike, provider: str, label: str = "", profile: Path | None = None) -> Model:

@@ -96,7 +96,7 @@ def open_session(model: Model, optimise: bool = False) -> Session:
             options.add_external_initializers([tensor.name for tensor in stubs], values)
         try:
             data = proto.SerializeToString()
-            session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+            session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"], enable_fallback=False)
             session.read_in_place = arrays, values  # they must live as long as it does
             found: Session = session
             return found
@@ -129,7 +129,7 @@ def plain_session(
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profile)
     content = str(model) if isinstance(model, Path) else model.SerializeToString()
-    session: Session = ort.InferenceSession(content, options, providers=list(providers))
+    session: Session = ort.InferenceSession(content, options, providers=list(providers), enable_fallback=False)
     return session
 
 

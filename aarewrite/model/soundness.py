@@ -60,6 +60,7 @@ def _problems(proto: onnx.ModelProto) -> Iterator[str]:
     yield from _wrong_names(proto.graph, ())
     for tensor in external.tensors(proto):
         yield from _wrong_size(tensor)
+    yield from _wrong_windows(proto)
     yield from _wrong_nodes(proto.graph.node, versions)
     for function in proto.functions:
         inputs = [onnx.ValueInfoProto(name=name) for name in function.input]
@@ -203,15 +204,31 @@ def _wrong_nodes(nodes: Iterable[onnx.NodeProto], versions: dict[str, int]) -> I
         operator = _operator(node.op_type, versions.get(domain, 0), domain)
         if operator is not None:
             yield from _not_of_its_operator(node, operator)
-        for attribute in node.attribute:
-            if attribute.name in WINDOWS and domain in ("", "com.microsoft"):
-                values = attribute.ints if attribute.type == KIND.INTS else [attribute.i]
-                if attribute.type in (KIND.INT, KIND.INTS) and not attribute.ref_attr_name:
-                    yield from (
-                        f"{_label(node)}: {attribute.name} of {value}"
-                        for value in values
-                        if not 0 < value <= LARGEST_WINDOW
-                    )
+
+
+def _wrong_windows(proto: onnx.ModelProto) -> Iterator[str]:
+    """Windows, strides and groups that are nothing, be they handed to a function: onnx before 1.22 divides by them."""
+    called = {(function.domain, function.name) for function in proto.functions}
+    parameters = {*WINDOWS}  # attributes that become one of them
+    inside = [a for f in proto.functions for node in external.with_bodies(f.node) for a in node.attribute]
+    while more := {a.ref_attr_name for a in inside if a.name in parameters and a.ref_attr_name} - parameters:
+        parameters |= more
+    given = [
+        (f"function {function.name!r}", attribute)
+        for function in proto.functions
+        for attribute in function.attribute_proto
+    ]
+    for node in external.nodes(proto):
+        is_call = (node.domain, node.op_type) in called
+        if is_call or node.domain in (*DEFAULT_DOMAIN, "com.microsoft"):
+            known = parameters if is_call else WINDOWS
+            given += [(_label(node), attribute) for attribute in node.attribute if attribute.name in known]
+    for label, attribute in given:
+        values = attribute.ints if attribute.type == KIND.INTS else [attribute.i]
+        if attribute.type in (KIND.INT, KIND.INTS) and attribute.name in parameters and not attribute.ref_attr_name:
+            wrong = next((value for value in values if not 0 < value <= LARGEST_WINDOW), None)
+            if wrong is not None:
+                yield f"{label}: {attribute.name} of {wrong}"
 
 
 @dataclass(frozen=True)

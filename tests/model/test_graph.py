@@ -316,3 +316,15 @@ def test_a_node_takes_over_what_another_wrote() -> None:
     assert ops(made) == ["Abs"]
     assert run(made, x=weight(1, 2, 4))[0].min() >= 0
     assert editor.home(first) is editor.scopes[0]
+
+
+def test_a_constant_behind_any_number_of_nodes() -> None:
+    """An exporter may chain thousands of them: nothing is looked up by recursion."""
+    model = build("(float[1, 2, 8, 8] x) => (float[] y) { y = Conv<strides = [2, 2]>(x, w) }", w=weight(2, 2, 3, 3))
+    chain = [helper.make_node("Identity", [f"w{k}" if k else "w"], [f"w{k + 1}"]) for k in range(1500)]
+    model.graph.node[0].input[1] = "w1500"
+    conv = copy.deepcopy(model.graph.node[0])
+    del model.graph.node[:]
+    model.graph.node.extend([*chain, conv])
+    editor = GraphEditor(load(model))
+    assert editor.constant_shape(editor.scopes[0].nodes[-1].inputs[1]) == (2, 2, 3, 3)

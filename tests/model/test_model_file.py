@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
+from command import aa, failed, files
 from reference import build, relative_difference, run, weight
 
 import aarewrite
+from aarewrite.errors import UsageError
 from aarewrite.model.model_file import copy_unchanged, load, save
 
 POOL = "[pool] y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>"
@@ -232,3 +238,94 @@ def test_saved_model_loads_again(tmp_path: Path) -> None:
     save(result.rewritten, tmp_path / "out.onnx")
     assert (tmp_path / "out.onnx").read_bytes() == complete
     assert np.isfinite(run(onnx.load(tmp_path / "out.onnx"), x=weight(1, 2, 9, 9))[0]).all()
+
+
+def test_large_weights_in_a_file_of_their_own(tmp_path: Path) -> None:
+    original = load(model())
+    (tmp_path / "a").mkdir()
+    save(original, tmp_path / "a" / "m.onnx", outside=True)
+    (data,) = set(files(tmp_path / "a")) - {"m.onnx"}
+    assert re.fullmatch(r"m\.onnx\.[0-9a-f]{12}\.data", data)
+    again = load(tmp_path / "a" / "m.onnx")
+    onnx.checker.check_model(tmp_path / "a" / "m.onnx")
+    found = {tensor.name: again.array(tensor) for tensor in again.proto.graph.initializer}
+    for tensor in original.proto.graph.initializer:
+        assert np.array_equal(found[tensor.name], original.array(tensor))
+    offsets = [
+        int(entry.value)
+        for tensor in again.proto.graph.initializer
+        for entry in tensor.external_data
+        if entry.key == "offset"
+    ]
+    assert len(offsets) == len(original.weights)
+    assert all(offset % 4096 == 0 for offset in offsets)
+    before = (tmp_path / "a" / "m.onnx").read_bytes()
+    save(original, tmp_path / "a" / "m.onnx", outside=True)
+    assert (tmp_path / "a" / "m.onnx").read_bytes() == before
+    assert files(tmp_path / "a") == {"m.onnx", data}
+
+
+def test_other_weights_leave_the_data_of_an_earlier_output_alone(tmp_path: Path) -> None:
+    save(load(model()), tmp_path / "m.onnx", outside=True)
+    (first,) = files(tmp_path) - {"m.onnx"}
+    content = (tmp_path / first).read_bytes()
+    other = load(model())
+    other.weights = {name: bytes(reversed(data)) for name, data in other.weights.items()}
+    save(other, tmp_path / "m.onnx", outside=True)
+    assert len(files(tmp_path)) == 3
+    assert (tmp_path / first).read_bytes() == content
+
+
+def test_a_file_larger_than_protobuf_reads_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aarewrite.model.model_file.LARGEST_FILE", 1000)
+    with pytest.raises(UsageError, match=r"more than the 2 GB that protobuf takes; add --external-data"):
+        save(load(model()), tmp_path / "m.onnx")
+    assert not files(tmp_path)
+    save(load(model()), tmp_path / "m.onnx", outside=True)
+
+
+def test_the_command_keeps_weights_beside_its_output(tmp_path: Path) -> None:
+    onnx.save(model(), tmp_path / "m.onnx")
+    assert aa(tmp_path / "m.onnx", "-q", "--external-data").status == 0
+    assert aa(tmp_path / "m.onnx", "-q", "-o", tmp_path / "inside.onnx").status == 0
+    x = weight(1, 2, 9, 9)
+    answers = [
+        ort.InferenceSession(tmp_path / name, providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+        for name in ("m.aa.onnx", "inside.onnx")
+    ]
+    assert np.array_equal(*answers)
+    failed(aa(tmp_path / "m.onnx", "-q", "--external-data", "-o", "-"), 2, "no place beside stdout")
+
+
+def test_more_than_2_gb_are_rewritten_and_proven_in_little_memory(tmp_path: Path) -> None:
+    """A table of 2.4 GB, all zeros that the disk does not hold, in two files; both models and the twin share it."""
+    pytest.importorskip("resource")
+    net = build(
+        """(float[1, 2, 16, 16] x, int64[1] i) => (float[1, 2, 8, 8] y, float[1, 1024] row, float[1, 1024] other) {
+            a = Relu(x)
+            y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(a)
+            row = Gather(table, i)
+            other = Gather(more, i)
+        }""",
+        table=np.zeros((1, 1024), np.float32), more=np.zeros((1, 1024), np.float32),
+    )  # fmt: skip
+    rows = 293_000
+    for tensor, name in zip(net.graph.initializer, ("first.bin", "second.bin"), strict=True):
+        tensor.ClearField("raw_data")
+        tensor.dims[0] = rows
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in (("location", name), ("offset", "0"), ("length", str(rows * 4096))):
+            tensor.external_data.add(key=key, value=value)
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(rows * 4096)
+    onnx.save(net, tmp_path / "m.onnx")
+    code = (
+        "import resource, sys; from pathlib import Path;"
+        "from aarewrite.rewriting.pipeline import rewrite; from aarewrite.model.model_file import save;"
+        "found = rewrite(sys.argv[1]); assert found.changed and found.proof.passed;"
+        "save(found.rewritten, Path(sys.argv[2])); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "m.onnx"), str(tmp_path / "out.onnx")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 700_000  # kB
+    assert (tmp_path / "out.onnx").stat().st_size < 10_000

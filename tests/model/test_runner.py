@@ -46,3 +46,12 @@ def test_only_tensors_are_measured_and_only_those_asked_for() -> None:
     found = model.run({"x": x}, ["z"])
     assert found.keys() == {"z"}
     np.testing.assert_array_equal(found["z"], np.abs(x))
+
+
+def test_a_model_that_gives_no_tensor_at_all():
+    model = build(
+        "(float[N, 2] x) => (seq(map(int64, float)) y) { y = ai.onnx.ml.ZipMap<classlabels_int64s = [3, 5]>(x) }",
+        imports=', "ai.onnx.ml" : 3',
+    )
+    with pytest.raises(CannotHandle, match="none of its outputs is a tensor"):
+        Model(model)

@@ -94,8 +94,29 @@ def test_functions_that_nobody_can_write_out() -> None:
 def test_a_function_is_looked_into() -> None:
     with pytest.raises(CannotHandle, match="node 'y': nothing makes its input 'gone'"):
         load(functions("y = f.A(x)", function("A", "y = Relu(gone)")))
+    body = "[p] y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(x)"
+    model = functions("y = f.A(x)", function("A", body))
+    model.functions[0].node[0].attribute[1].ints[0] = 0
     with pytest.raises(CannotHandle, match="node 'p': strides of 0"):
-        load(functions("y = f.A(x)", function("A", "[p] y = MaxPool<kernel_shape = [2, 2], strides = [0, 0]>(x)")))
+        load(model)
+
+
+def test_a_stride_of_0_that_is_handed_to_a_function() -> None:
+    """Through two of them; and by default."""
+    inner = function("A", "y = MaxPool<kernel_shape = [2, 2], strides: ints = @s>(x)", parameters="<s>")
+    model = functions(
+        "[call] y = f.B<t = [2, 2]>(x)", function("B", "y = f.A<s: ints = @t>(x)", parameters="<t>"), inner
+    )
+    load(model)
+    model.graph.node[0].attribute[0].ints[1] = 0
+    with pytest.raises(CannotHandle, match="node 'call': t of 0"):
+        load(model)
+    default = onnx.helper.make_attribute("t", [0, 2])
+    del model.functions[0].attribute[:]
+    model.functions[0].attribute_proto.append(default)
+    model.graph.node[0].ClearField("attribute")
+    with pytest.raises(CannotHandle, match="function 'B': t of 0"):
+        load(model)
 
 
 CONV = "(float[1, 2, 8, 8] x) => (float[] y) { y = Conv(x, w) }"

@@ -26,6 +26,12 @@ PROTOCOL_WORDS = {
     "circular": "what leaves at one border enters at the opposite one, by whole pixels",
     "fractional": "as circular, by fractions of a pixel",
 }
+HEADLINES = {"relative_error": "relative error", "aligned_error": "error after scale and shift"}
+MAP_TITLES = {
+    "aligned_error": "error after scale and shift", "scale_change": "scale off by", "agreement": "same class",
+    "boundary": "boundary moves by, px", "vanished": "components that vanish", "appeared": "that appear",
+    "relative_error": "relative error",
+}  # fmt: skip
 MOVES = {1: ("in time",), 2: ("vertically", "sideways")}
 
 
@@ -44,6 +50,7 @@ def render_html(report: VerifyReport) -> str:
         "corruption_rows": [(r, kind) for r in report.corruptions for kind in r.kinds],
         "camera_rows": [(r, near, far) for r in report.camera for near, far in r.rows],
         "metrics": [(result.model, point) for result in report.metrics for point in result.points],
+        "map_head": _map_head(report),
         "frames": _frames(report),
         "shown_flips": SHOWN_FLIPS,
         "flip_groups": _flip_groups(report),
@@ -90,14 +97,20 @@ def _curves(report: VerifyReport) -> list[tuple[str, str, Markup]]:
         if line.points:
             groups.setdefault((d.protocol, d.protocol), []).append(line)
     for m in report.maps:
-        line = _series(report, m.model, [], ((p.distance, p.relative_error) for p in m.points))
-        groups.setdefault((f"{m.output}, {m.protocol}", m.protocol), []).append(line)
+        found = ((p.distance, getattr(p, m.headline)) for p in m.points)
+        line = _series(report, m.model, [], ((distance, mean) for distance, mean in found if mean))
+        if line.points:
+            groups.setdefault((f"{m.output}, {m.protocol}", m.protocol), []).append(line)
 
     def chart(lines: list[charts.Series]) -> Markup:
-        if report.maps:
-            return charts.line_chart(lines, ("pixels moved", "relative error"), _from_zero(lines), "{:.2g}".format)
+        if report.maps and report.maps[0].headline != "agreement":
+            return charts.line_chart(
+                lines, ("pixels moved", HEADLINES[report.maps[0].headline]), _from_zero(lines), "{:.2g}".format
+            )
         floor = math.floor(10 * min(low for line in lines for _, _, low, _ in line.points)) / 10
-        kept = "boxes that both crops have" if report.detections else "pictures that keep their answer"
+        kept = "pictures that keep their answer"
+        if report.detections or report.maps:
+            kept = "boxes that both crops have" if report.detections else "pixels with the same class"
         return charts.line_chart(lines, ("pixels moved", kept), (floor, 1.0), _percent)
 
     return [(name, PROTOCOL_WORDS[protocol], chart(lines)) for (name, protocol), lines in groups.items()]
@@ -126,6 +139,11 @@ def _flip_groups(report: VerifyReport) -> list[tuple[str, list[object]]]:
         (title, [told(flip) for flip in report.flips if tuple(a != b for a, b in flip.classes) == pattern])
         for pattern, title in titles.items()
     ]
+
+
+def _map_head(report: VerifyReport) -> dict[str, str]:
+    """The measures of maps that there are, by their fields."""
+    return {k: title for k, title in MAP_TITLES.items() if any(getattr(r.total, k) for r in report.maps)}
 
 
 def _frames(report: VerifyReport) -> list[tuple[str, str, list[tuple[str, list[Markup]]]]]:

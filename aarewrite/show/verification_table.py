@@ -14,6 +14,13 @@ from aarewrite.verification.statistics import Difference, Mean, Proportion
 
 SHOWN_ODD = 10  # samples that could not be read, or only after something was done
 
+MAP_TITLES = {
+    "aligned_error": "aligned error", "scale_change": "scale off by", "agreement": "same class",
+    "boundary": "boundary px", "vanished": "vanish", "appeared": "appear", "relative_error": "relative error",
+    "psnr": "PSNR dB", "cosine": "cosine",
+}  # fmt: skip
+MAP_FORMATS = {"relative_error": ".4g", "psnr": ".1f", "cosine": ".5f", "boundary": ".2f"}
+
 
 def print_report(report: VerifyReport) -> None:
     """Print what was applied, the figures of every protocol, layers, parity, notes and failures."""
@@ -237,15 +244,25 @@ def _changes(report: VerifyReport, out: Terminal) -> None:
 
 
 def _maps(report: VerifyReport, out: Terminal) -> None:
-    titles = ("model", "output", "protocol", "shift", "relative error", "PSNR dB", "same class", "cosine", "n")
+    """Only the measures that a task has."""
+    for r in report.maps:
+        if not r.signal:
+            out.say(
+                f"{r.output} of {r.model}, {r.protocol}: no signal in {r.n} samples: constant, however moved", hang=2
+            )
+    measured = [result for result in report.maps if result.signal]
+    figures = {name: title for name, title in MAP_TITLES.items() if any(getattr(r.total, name) for r in measured)}
+    flicker = any(result.flicker for result in measured)
+    titles = ["model", "output", "protocol", "shift", *figures.values(), *["flicker"] * flicker, "n"]
     rows = [
         (
-            r.model, r.output, r.protocol, f"{p.direction} {p.distance:g}", f"{p.relative_error.value:.4g}",
-            _number(p.psnr, ".1f"), _number(p.agreement, ".4f"), _number(p.cosine, ".5f"), str(r.n),
+            r.model, r.output, r.protocol, "all" if p is r.total else f"{p.direction} {p.distance:g}",
+            *(_number(getattr(p, name), MAP_FORMATS.get(name, ".4f")) for name in figures),
+            *[_number(r.flicker if p is r.total else None, ".4f")] * flicker, str(r.images),
         )
-        for r in report.maps for p in r.points
+        for r in measured for p in (r.total, *r.points)
     ]  # fmt: skip
-    out.table(titles, rows, heads=3, apart=True)
+    out.table(titles, rows, heads=3, drop=("PSNR dB", "n", "relative error"), apart=True)
 
 
 def _metrics(report: VerifyReport, out: Terminal) -> None:

@@ -6,29 +6,34 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
-from aarewrite.data.arrays import Array, Offset, window
+from aarewrite.data.arrays import Array, Offset
 from aarewrite.data.geometry import Geometry, Sample
-from aarewrite.data.views import Views, fourier_shift
+from aarewrite.data.views import Views
 from aarewrite.errors import AarewriteError, CannotHandle, UsageError
 from aarewrite.model.index import open_graph
 from aarewrite.model.runner import Model
 from aarewrite.model.value_sizes import free_axes
 from aarewrite.verification.detect import find_profile
 from aarewrite.verification.engine import Result, ShiftStudy
+from aarewrite.verification.masks import boundary_distance, unpaired_components
 from aarewrite.verification.profiles import Profile
 from aarewrite.verification.protocols import ShiftPlan
+from aarewrite.verification.registration import register
 from aarewrite.verification.statistics import Mean
 from aarewrite.verification.strides import Ratios, path_ratios, ratio_of_sizes
 
-TASKS = ("classify", "dense", "detect", "metric", "vector")
-MEASURES = ("relative_error", "psnr", "agreement", "cosine")  # fields of `MapPoint`
+DENSE = ("dense", "depth", "image", "segment")  # tasks whose outputs are maps
+TASKS = (*DENSE, "classify", "detect", "metric", "vector")
+FLAT = 1e-6  # a map whose range is no larger than this share of its magnitude is constant
 ALL_SHIFTS = ("all", 0.0)  # stands for a direction and distance
+Key = tuple[int, str, str, tuple[str, float]]  # model, output, measure, and direction and distance
 PSNR_CAP = 200.0  # dB, stands for "identical": a mean over images needs a finite number
 
 
@@ -50,14 +55,24 @@ class MapGrid:
 
 @dataclass(frozen=True)
 class MapPoint:
-    """Errors at one shift, means over images."""
+    """What one shift does, means over images; None where a task does not have the measure, or nothing was seen."""
 
     direction: str
     distance: float
-    relative_error: Mean  # ||shifted back - unshifted|| / ||unshifted|| in the common region
-    psnr: Mean | None = None  # dB, peak = range of the unshifted output (200 where identical); None for vectors
-    agreement: Mean | None = None  # share of pixels with the same class; None without class maps
-    cosine: Mean | None = None  # cosine similarity; None for maps
+    relative_error: Mean | None = None  # ||shifted back - unshifted|| / ||unshifted|| in the common region
+    psnr: Mean | None = None  # dB, peak = range of the unshifted output (200 where identical); not of vectors
+    agreement: Mean | None = None  # share of pixels with the same class
+    cosine: Mean | None = None  # cosine similarity of vectors
+    # Of depth: as `relative_error` to the mean, after the scale and shift that fit best; and |that scale - 1|
+    aligned_error: Mean | None = None
+    scale_change: Mean | None = None
+    # Of masks: mean distance of boundaries, px of the output; components that only one of both has
+    boundary: Mean | None = None
+    vanished: Mean | None = None
+    appeared: Mean | None = None
+
+
+MEASURES = tuple(entry.name for entry in fields(MapPoint) if entry.name not in ("direction", "distance"))
 
 
 @dataclass(frozen=True)
@@ -68,7 +83,21 @@ class MapResult(Result):
     task: str
     points: tuple[MapPoint, ...]
     pixel_agreement: Mean | None
-    relative_error: Mean
+    relative_error: Mean | None
+    total: MapPoint  # over all shifts
+    # What changes from one frame of a pan to the next: relative error, of masks the share of pixels
+    flicker: Mean | None
+    images: int  # whose output is not constant, whatever the shift; only they count, and with 0 there is no signal
+
+    @property
+    def signal(self) -> bool:
+        """Whether anything was seen that could be steady."""
+        return self.images > 0
+
+    @property
+    def headline(self) -> str:
+        """The measure that says most, a field of `MapPoint`."""
+        return {"depth": "aligned_error", "segment": "agreement"}.get(self.task, "relative_error")
 
 
 def find_grid(
@@ -118,7 +147,7 @@ class Task:
 
     name: str  # one of `TASKS`
     why: str  # how it was found, for the report
-    grids: tuple[MapGrid, ...]  # the outputs; for all but `dense` entries with empty axes
+    grids: tuple[MapGrid, ...]  # the outputs; for all tasks but `DENSE` entries with empty axes
     profile: Profile | None = None  # how a detector is decoded
     selected: frozenset[str] = frozenset()  # outputs whose size depends on values, left out but for a detector
 
@@ -154,6 +183,8 @@ def infer_task(
     numbers = [name for name, a in outputs.items() if a.dtype.kind in "fiu"]
     ranks = (2, 2 + len(geometry.size))  # (N, K) or (N, K, 1, 1); other ranks are lists, of anchors for example
     classes = [n for n in numbers if outputs[n].ndim in ranks and outputs[n].shape[1] == outputs[n].size >= 2]
+    single = [grid for grid in grids if outputs[grid.output].size == _pixels(grid, outputs[grid.output])]
+    masks = [grid for grid in grids if grid.class_axis is not None or outputs[grid.output].dtype.kind in "iu"]
     # wide integers are indices, of what a detector selects for example
     scores = [n for n in classes if outputs[n].dtype.kind == "f" or outputs[n].dtype.itemsize == 1]
     guess = "metric" if len(model.image_inputs) == 2 else "dense" if grids else "classify" if scores else "vector"
@@ -174,20 +205,24 @@ def infer_task(
     why += f"; without {left}, whose size depends on values" if left and not profile else ""
     concerned = {
         "classify": (scores or classes)[:1],
-        "dense": [grid.output for grid in grids],
         "metric": numbers[:1] if len(model.image_inputs) == 2 else [],
         "vector": numbers,
         "detect": list(model.output_names) if profile else [],
-    }[task]
+    }.get(task, [])
+    of_maps = {"dense": grids, "image": grids, "depth": single, "segment": masks or single}.get(task, ())
     if profile:
         why += f", decoded by profile {profile.name}"
-    if concerned:
-        concerns = grids if task == "dense" else tuple(MapGrid(name, (), (), None) for name in concerned)
+    if concerned or of_maps:
+        concerns = tuple(of_maps) or tuple(MapGrid(name, (), (), None) for name in concerned)
         return Task(task, why, concerns, profile, selected)
     raise CannotHandle(
         f"{model.label}: no output fits task {task} (outputs: {listing})",
         f"set --task {', '.join(TASKS[:-1])} or {TASKS[-1]}",
     )
+
+
+def _pixels(grid: MapGrid, output: Array) -> int:
+    return math.prod(output.shape[axis] for axis in grid.axes)
 
 
 def _of_graph(model: Model, size: Sequence[int]) -> tuple[frozenset[str], dict[str, Ratios]]:
@@ -201,10 +236,9 @@ def _of_graph(model: Model, size: Sequence[int]) -> tuple[frozenset[str], dict[s
 
 
 class MapStudy(ShiftStudy):
-    """Compares every shifted output with the centre's; keeps only the centre's outputs of the image in work.
+    """Compares every shifted output with the centre's, and with the one before on the same pan; keeps only these.
 
-    `grids` are each model's maps; one with empty `axes` is compared as a vector. Maps are shifted by multiples of the
-    output's step. `task` is `dense` or `vector`.
+    `grids` are each model's maps; one with empty `axes` is compared as a vector. `task` is one of `DENSE`, or `vector`.
     """
 
     def __init__(
@@ -213,17 +247,13 @@ class MapStudy(ShiftStudy):
         super().__init__(plan, views, models)
         self._grids, self._task = grids, task
         self._centre: Sequence[dict[str, Array]] = ()
-        self._image = defaultdict[tuple[int, str, str], list[float]](list)  # model, output, measure; of the one in work
+        self._last: Sequence[dict[str, Array]] = ()  # of the pan
+        self._image = defaultdict[Key, list[float]](list)  # of the one in work
+        self._varies = dict[tuple[int, str], bool]()  # whether an output of it is not always the same constant
         step = math.lcm(*(grid.step for per_model in grids for grid in per_model))
-        if step > 1 and plan.protocol != "fractional":
+        if step > 1 and plan.protocol != "fractional":  # shifts below the stride, and by it
             reach = plan.geometry.reach if plan.protocol == "crop" else min(plan.geometry.size) // 2
-            if step > reach:
-                raise CannotHandle(
-                    f"the output's stride is {step} px, the canvas leaves {reach} px around the centre",
-                    "give larger samples, or use --protocol circular",
-                )
-            largest = min(max(int(plan.distances[-1]), step), reach)
-            self.lines = plan.lines(range(step, largest + 1, step))
+            self.lines = plan.lines(sorted({*plan.distances, min(step, reach)}))
 
     def receive(self, sample: Sample, number: int, results: Sequence[dict[str, Array]]) -> None:
         """Take every model's outputs for one view."""
@@ -231,75 +261,147 @@ class MapStudy(ShiftStudy):
         if number == 0:
             self._centre = results
             return
-        for m, (grids, base, shifted) in enumerate(zip(self._grids, self._centre, results, strict=True)):
+        direction, distance = self.lines[offset]
+        front = self.plan.step(direction, distance - self.plan.distances[0])  # the frame before, if it was seen
+        first = front == self.plan.centre
+        last = self._centre if first else self._last if front in self.lines else ()
+        unit = self.plan.step(direction, self.plan.distances[0])
+        for m, grids in enumerate(self._grids):
             for grid in grids:
-                pair = self._align(base[grid.output], shifted[grid.output], grid, offset)
-                for measure, value in _compare(*pair, grid, self._task).items():
-                    self.note((m, grid.output, measure, self.lines[offset]), value)
-                    self._image[m, grid.output, measure].append(value)
+                base, moved = self._centre[m][grid.output], results[m][grid.output]
+                key = m, grid.output
+                self._varies[key] = self._varies.get(key, False) or self._differ(base, moved, grid)
+                for measure, value in self._compare(base, moved, grid, offset).items():
+                    self._image[*key, measure, self.lines[offset]].append(value)
+                    self._image[*key, measure, ALL_SHIFTS].append(value)
+                if last and grid.axes:
+                    found = self._compare(last[m][grid.output], moved, grid, unit, of_pan=True)
+                    self._image[*key, "flicker", ALL_SHIFTS] += found.values()
+        self._last = results
 
     def finish(self, sample: Sample) -> None:
-        """Note the image once over all of its shifts, too: they are not independent."""
-        for key, values in self._image.items():
-            self.note((*key, ALL_SHIFTS), values)
+        """Note the image, and once over all of its shifts: they are not independent."""
+        for (m, output, measure, line), values in self._image.items():
+            if self._varies[m, output]:
+                self.note((m, output, measure, line), values)
+        for key, varies in self._varies.items():
+            self.note((*key, "varies"), varies)
         self._image.clear()
+        self._varies.clear()
 
-    def _align(self, base: Array, shifted: Array, grid: MapGrid, offset: Offset) -> tuple[Array, Array]:
-        """Shift the shifted output back and cut both to what they share (arrays of one row each)."""
-        if not grid.axes:
-            return base, shifted
-        moves = [Fraction(shift) * ratio for ratio, shift in zip(grid.ratio, offset, strict=True)]
-        if self.views.circular:
-            for axis, moved in zip(grid.axes, moves, strict=True):
-                shifted = np.roll(shifted, int(moved), axis) if moved.denominator == 1 else _roll(shifted, moved, axis)
-            return base, shifted
-        corner = [int(moved) for moved in moves]
-        shared = [base.shape[axis] - lost for axis, lost in zip(grid.axes, corner, strict=True)]
-        return window(base, grid.axes, corner, shared), window(shifted, grid.axes, [0] * len(corner), shared)
+    def _differ(self, base: Array, moved: Array, grid: MapGrid) -> bool:
+        """Whether two outputs are anything but the same constant."""
+        if self._task == "segment":
+            base, moved = _classes(base, grid, base), _classes(moved, grid, base)
+        values = np.concatenate((base.reshape(-1), moved.reshape(-1))).astype(np.float64)
+        return bool(np.ptp(values) > FLAT * np.abs(values).max())
+
+    def _compare(
+        self, base: Array, moved: Array, grid: MapGrid, offset: Offset, of_pan: bool = False
+    ) -> dict[str, float]:
+        """Every measure of a pair of outputs, `offset` apart; `of_pan`: only the one that flicker is told by."""
+        moves = [Fraction(shift) * ratio for ratio, shift in zip(grid.ratio, offset, strict=False)]
+        if self._task == "segment":
+            return _compare_masks(*self._masks(base, moved, grid, moves), of_pan)
+        base, moved = register(base, moved, grid.axes, moves, self.views.circular)
+        first, second = base.astype(np.float64), moved.astype(np.float64)
+        norms = float(np.linalg.norm(first)), float(np.linalg.norm(second))
+        # Zeros that do not stay so have an error of 1
+        found = {"relative_error": float(np.linalg.norm(second - first)) / (norms[0] or norms[1] or 1.0)}
+        if of_pan:
+            return found
+        if self._task == "vector":
+            product = norms[0] * norms[1]
+            return found | {"cosine": float((first * second).sum()) / product if product else 1.0}
+        mse, peak = float(((second - first) ** 2).mean()), float(np.ptp(first)) or float(np.ptp(second))
+        found["psnr"] = PSNR_CAP if mse == 0 else min(PSNR_CAP, 10 * math.log10(max(peak**2, 1e-300) / mse))
+        if self._task == "depth":
+            found |= _aligned(first, second)
+        elif grid.class_axis is not None and self._task == "dense":
+            masks = base.argmax(grid.class_axis), moved.argmax(grid.class_axis)
+            if np.ptp(np.stack(masks)):  # one class throughout says nothing
+                found["agreement"] = float((masks[0] == masks[1]).mean())
+        return found
+
+    def _masks(self, base: Array, moved: Array, grid: MapGrid, moves: Sequence[Fraction]) -> tuple[Array, Array]:
+        """The classes of two outputs, in the part that both show."""
+        if base.dtype.kind in "iu" and any(move.denominator > 1 for move in moves):  # a map a class can be interpolated
+            numbers = np.union1d(base, moved)
+            several = [(numbers.reshape(-1, *(1,) * base.ndim) == one).astype(np.float32) for one in (base, moved)]
+            pair = register(several[0], several[1], [axis + 1 for axis in grid.axes], moves, self.views.circular)
+            first, second = (numbers[one.argmax(0)] for one in pair)
+            return first, second
+        pair = register(base, moved, grid.axes, moves, self.views.circular)
+        return _classes(pair[0], grid, base), _classes(pair[1], grid, base)
 
     def results_of(self, m: int) -> Sequence[MapResult]:
         """Return what was found of model m, one result an output."""
         return [self._result(m, grid) for grid in self._grids[m]]
 
     def _result(self, m: int, grid: MapGrid) -> MapResult:
-        def measured(shift: Hashable) -> dict[str, Mean]:
-            keys = {measure: (m, grid.output, measure, shift) for measure in MEASURES}
-            return {measure: self.tally.mean(key) for measure, key in keys.items() if key in self.tally.values}
+        def point(line: tuple[str, float]) -> MapPoint:
+            keys = {measure: (m, grid.output, measure, line) for measure in MEASURES}
+            found: dict[str, Any] = {
+                name: self.tally.mean(key) for name, key in keys.items() if key in self.tally.values
+            }
+            return replace(MapPoint(*line), **found)
 
-        total = measured(ALL_SHIFTS)
+        varies, flicker = self.tally.values[m, grid.output, "varies"], (m, grid.output, "flicker", ALL_SHIFTS)
+        total, nothing = point(ALL_SHIFTS), Mean.of([])
+        has_classes = self._task == "segment" or (self._task == "dense" and grid.class_axis is not None)
         return MapResult(
-            *self.head(m, _describe(self.plan, grid, self._task), total["relative_error"].n),
+            *self.head(m, _describe(self.plan, grid, self._task), len(varies)),
             grid.output,
             self._task,
-            tuple(MapPoint(name, d, **measured((name, d))) for name, d in self.lines.values()),
-            total.get("agreement"),
-            total["relative_error"],
+            tuple(map(point, self.lines.values())),
+            (total.agreement or nothing) if has_classes else None,
+            None if self._task == "segment" else total.relative_error or nothing,
+            total,
+            self.tally.mean(flicker) if flicker in self.tally.values else None,
+            int(sum(varies)),
         )
 
 
-def _roll(values: Array, shift: Fraction, axis: int) -> Array:
-    spectrum = np.fft.fft(values.astype(np.float64), axis=axis)
-    return fourier_shift(spectrum, (-float(shift),), (axis,))
+def _classes(values: Array, grid: MapGrid, like: Array) -> Array:
+    """The class of each pixel: the highest score's, the number itself, or whether a single value is in favour.
 
-
-def _compare(base: Array, shifted: Array, grid: MapGrid, task: str) -> dict[str, float]:
-    found = {}
+    A single value is when it is at least one half where those of `like` are probabilities, else 0.
+    """
     if grid.class_axis is not None:
-        same = base.argmax(grid.class_axis) == shifted.argmax(grid.class_axis)
-        found["agreement"] = float(same.mean())
-    elif np.issubdtype(base.dtype, np.integer) and base.dtype == shifted.dtype:
-        found["agreement"] = float((base == shifted).mean())
-    first, second = base.astype(np.float64), shifted.astype(np.float64)
-    norm = float(np.linalg.norm(first))
-    error = float(np.linalg.norm(second - first))
-    found["relative_error"] = error / norm if norm else (0.0 if error == 0 else math.inf)
-    if task == "vector":
-        product = norm * float(np.linalg.norm(second))
-        found["cosine"] = float((first * second).sum()) / product if product else 1.0
-    else:
-        mse, peak = float(((second - first) ** 2).mean()), float(np.ptp(first))
-        found["psnr"] = PSNR_CAP if mse == 0 else min(PSNR_CAP, 10 * math.log10(max(peak**2, 1e-300) / mse))
+        scores: Array = values.argmax(grid.class_axis)
+        return scores
+    if values.dtype.kind in "iu":
+        return values
+    probabilities = like.min() >= 0 and like.max() <= 1
+    favour: Array = values >= (0.5 if probabilities else 0)
+    return favour
+
+
+def _compare_masks(first: Array, second: Array, of_pan: bool) -> dict[str, float]:
+    agreement = float((first == second).mean())
+    if of_pan:
+        return {"changed": 1 - agreement}
+    found = {"agreement": agreement}
+    flat = [mask.reshape([extent for extent in mask.shape if extent > 1]) for mask in (first, second)]
+    if flat[0].ndim == 2:
+        vanished, appeared = unpaired_components(*flat)
+        found |= {"vanished": vanished, "appeared": appeared}
+        if (away := boundary_distance(*flat)) is not None:
+            found["boundary"] = away
     return found
+
+
+def _aligned(first: Array, second: Array) -> dict[str, float]:
+    """What is left of a depth map when another one is scaled, by 0 or more, and shifted to fit it best (least squares).
+
+    The solution is that of a line through the pairs of values: the scale is their covariance by a variance.
+    """
+    wanted, given = first - first.mean(), second - second.mean()
+    norms = float((wanted**2).sum()), float((given**2).sum())
+    scale = max(0.0, float((wanted * given).sum()) / norms[1]) if norms[1] else float(norms[0] == 0)
+    left = float(((wanted - scale * given) ** 2).sum())
+    error = math.sqrt(left / norms[0]) if norms[0] else float(norms[1] > 0)
+    return {"aligned_error": error, "scale_change": abs(scale - 1)}
 
 
 def _describe(plan: ShiftPlan, grid: MapGrid, task: str) -> str:
@@ -307,4 +409,5 @@ def _describe(plan: ShiftPlan, grid: MapGrid, task: str) -> str:
     if task == "vector":
         return f"{where}; outputs compared as they are, not shifted back"
     stride = "x".join(str(1 / ratio) for ratio in grid.ratio)
-    return f"{where}; shifted back by the output's stride ({stride}), common region"
+    finer = ", fractions of its pixels by band-limited interpolation" if grid.step > 1 else ""
+    return f"{where}; shifted back by the output's stride ({stride}){finer}, common region"

@@ -292,11 +292,12 @@ def test_maps_have_their_error_over_distance() -> None:
     page = page_of(report)
     assert "What happens to the output when the input moves?" in next(page.root.all("h1")).text
     head, *rows = page.sections["In short"].table()
-    assert head == ["model", "output", "protocol", "relative error", "pixels with the same class"]
+    assert head == ["model", "output", "protocol", "same class", "relative error", "flicker of a pan", "pictures"]
     assert [row[:3] for row in rows] == [["net", "y", "crop"], ["net", "y", "circular"]]
     for row, result in zip(rows, report.maps, strict=True):
         error = result.relative_error
-        assert row[3] == f"{error.value:.4f} ({error.low:.4f} to {error.high:.4f})"
+        assert row[4] == f"{error.value:.4f} ({error.low:.4f} to {error.high:.4f})"
+        assert row[-1] == "3 of 3"
     assert len(list(page.sections["Error over distance"].all("svg"))) == 2
     assert "How far can it move?" not in page.sections
 

@@ -68,9 +68,11 @@ def test_maps_share_their_names(narrow: None, tmp_path: Path) -> None:
     lines = aa("verify", tmp_path / "a_network_with_a_long_file_name.onnx", "--data", "synthetic:2").out.splitlines()
     assert max(map(len, lines)) <= 80
     start = lines.index("model a_network_with_a_long_file_name.onnx, output")
-    assert lines[start - 1].split() == ["shift", "relative", "error", "PSNR", "dB", "same", "class", "cosine", "n"]
+    assert lines[start - 1].split() == [
+        "shift", "same", "class", "relative", "error", "PSNR", "dB", "flicker", "n",
+    ]  # fmt: skip
     assert lines[start + 1] == "  a_map_with_a_rather_long_name_of_its_own, protocol crop"
-    assert [line.split()[0] for line in lines[start + 2 : start + 5]] == ["horizontal", "vertical", "diagonal"]
+    assert [line.split()[0] for line in lines[start + 2 : start + 4]] == ["all", "horizontal"]
 
 
 def camera_report(tmp_path: Path, nets: list[Path], *arguments: object) -> tuple[list[str], dict[str, Any]]:
@@ -150,3 +152,29 @@ def test_a_detector_that_finds_nothing_has_no_signal(tmp_path: Path) -> None:
     assert done.status == 0
     assert "d.onnx: no signal in 1 samples" in done.out
     assert "consistency" not in done.out
+
+
+def test_maps_show_the_measures_of_their_task(narrow: None, tmp_path: Path) -> None:
+    net = "d (float[N,1,16,16] x) => (float[N,1,16,16] y) { m = GlobalAveragePool(x) y = Mul(x, m) }"
+    onnx.save(parse(net), tmp_path / "d.onnx")
+    titles = {
+        "depth": ["aligned error", "scale off by", "PSNR dB", "flicker"],
+        "segment": ["same class", "boundary px", "vanish", "appear", "flicker"],
+        "image": ["relative error", "PSNR dB", "flicker"],
+    }
+    for task, shown in titles.items():
+        done = aa("verify", tmp_path / "d.onnx", "--data", "synthetic:2", "--task", task, "--max-shift", "1")
+        lines = done.out.splitlines()
+        assert max(map(len, lines)) <= 80
+        head = next(line for line in lines if "shift  " in line)
+        assert all(title in head for title in shown), head
+        assert next(line for line in lines if "all  " in line)
+
+
+def test_a_constant_map_has_no_signal(tmp_path: Path) -> None:
+    net = "c (float[N,1,16,16] x) => (float[N,1,16,16] y) <float[1] zero = {0}> { y = Mul(x, zero) }"
+    onnx.save(parse(net), tmp_path / "c.onnx")
+    done = aa("verify", tmp_path / "c.onnx", "--data", "synthetic:2", "--report", tmp_path / "c.html")
+    assert "y of c.onnx, crop: no signal in 2 samples" in done.out
+    assert "relative error" not in done.out
+    assert "no signal in 2 samples" in (tmp_path / "c.html").read_text()

@@ -70,7 +70,10 @@ def verify(
     min_consistency: options.MinConsistency = None,
     min_near: Annotated[float | None, Option(help="Exit 1 below this near agreement (0..1) under the camera.")] = None,
     max_diff: options.MaxDiff = None,
-    task: Annotated[str | None, Option(help="classify, dense, detect, metric or vector; inferred by default.")] = None,
+    task: Annotated[
+        str | None,
+        Option(help="classify, dense, depth, detect, embed, image, metric, segment or vector; inferred by default."),
+    ] = None,
     decode: options.Decode = None,
     margin: Annotated[float, Option(help="Detections count this far inside what two crops share, px.", min=0)] = 0,
     size: Annotated[str | None, Option(help="Input size where the model leaves it open: 224 or 240x320.")] = None,

@@ -96,6 +96,9 @@ def _curves(report: VerifyReport) -> list[tuple[str, str, Markup]]:
         line = _series(report, d.model, [], ((p.distance, p.consistency) for p in d.points if p.consistency.n))
         if line.points:
             groups.setdefault((d.protocol, d.protocol), []).append(line)
+    for e in report.embeddings:
+        line = _series(report, e.model, [(0.0, 0.0, 0.0, 0.0)], ((p.distance, p.drift) for p in e.points))
+        groups.setdefault((e.protocol, e.protocol), []).append(line)
     for m in report.maps:
         found = ((p.distance, getattr(p, m.headline)) for p in m.points)
         line = _series(report, m.model, [], ((distance, mean) for distance, mean in found if mean))
@@ -107,6 +110,8 @@ def _curves(report: VerifyReport) -> list[tuple[str, str, Markup]]:
             return charts.line_chart(
                 lines, ("pixels moved", HEADLINES[report.maps[0].headline]), _from_zero(lines), "{:.2g}".format
             )
+        if report.embeddings:
+            return charts.line_chart(lines, ("pixels moved", "1 - cosine"), _from_zero(lines), "{:.2g}".format)
         floor = math.floor(10 * min(low for line in lines for _, _, low, _ in line.points)) / 10
         kept = "pictures that keep their answer"
         if report.detections or report.maps:

@@ -43,6 +43,7 @@ def print_report(report: VerifyReport) -> None:
         _corruptions,
         _classification,
         _detections,
+        _embeddings,
         _changes,
         _maps,
         _metrics,
@@ -235,6 +236,40 @@ def _detections(report: VerifyReport, out: Terminal) -> None:
     if not any(row[-1] for row in points):
         titles, points = titles[:-1], [row[:-1] for row in points]
     out.table(titles, points, heads=1, drop=("score", "deaths", "births"), apart=True)
+
+
+def _embeddings(report: VerifyReport, out: Terminal) -> None:
+    rows = []
+    for r in report.embeddings:
+        if not r.signal:
+            out.say(f"{r.output} of {r.model}: no signal in {r.n} samples: all have the same embedding", hang=2)
+            continue
+        rows.append((
+            r.model, r.protocol, f"{r.drift.value:.4g}", f"{r.apart.value:.4g}", f"{100 * r.drift_of_apart:.1f} %",
+            _share(r.neighbour), _share(r.found), str(r.n),
+        ))  # fmt: skip
+    if rows:
+        out.print()
+        titles = ("model", "protocol", "drift", "images apart", "drift of apart", "same neighbour", "finds itself", "n")
+        out.figures(titles, rows)
+    points = [
+        (
+            r.model, r.protocol, f"{p.direction} {p.distance:g}", f"{p.drift.value:.4g}", _share(p.neighbour),
+            _share(p.found),
+        )
+        for r in report.embeddings if r.signal for p in r.points
+    ]  # fmt: skip
+    out.table(("model", "protocol", "shift", "drift", "same neighbour", "finds itself"), points, heads=2, apart=True)
+    for r in report.embeddings:
+        if r.index and r.signal:
+            out.say(
+                f"index of {report.against}, {r.protocol}: {r.model} finds {_share(r.index.found)} of its images, "
+                f"moved {_share(r.index.found_moved)}; same neighbour {_share(r.index.neighbour)}; "
+                f"embeddings {r.index.drift.value:.4g} apart",
+                hang=2,
+            )
+        elif r.model == report.model and report.against in {other.model for other in report.embeddings}:
+            out.say(f"index of {report.against}: embeddings of another size, it does not serve", hang=2)
 
 
 def _changes(report: VerifyReport, out: Terminal) -> None:

@@ -141,7 +141,7 @@ def find_profile(
             return choose_profile(AUTO, outputs, size, label)
         listing = ", ".join(f"{name} {array.shape}" for name, array in outputs.items() if is_list(array))
         reason = f"{label}: {listing} lists predictions; compared as a vector they say nothing"
-        raise CannotHandle(reason, "use --task detect with --decode")
+        raise CannotHandle(reason, "use --task detect with --decode, or --task embed for tokens")
     return None
 
 

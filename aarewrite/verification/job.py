@@ -34,6 +34,7 @@ from aarewrite.verification.camera import CameraStudy, OwnPairsStudy
 from aarewrite.verification.classify import ClassifyStudy
 from aarewrite.verification.corruptions import CorruptionStudy
 from aarewrite.verification.detect import ANY_STRIDE, DetectStudy
+from aarewrite.verification.embed import EmbedStudy
 from aarewrite.verification.engine import BATCH, BLOCK, Study, run_studies
 from aarewrite.verification.maps import MapStudy, Task, infer_task
 from aarewrite.verification.metric import MetricStudy
@@ -371,6 +372,8 @@ def _study(plan: ShiftPlan, setup: Setup, tasks: Sequence[Task], margin: float, 
         return ClassifyStudy(plan, views, labels, outputs, setup.data, threshold)
     if tasks[0].name == "metric":
         return MetricStudy(plan, views, labels, outputs)
+    if tasks[0].name == "embed":
+        return EmbedStudy(plan, views, labels, outputs, len(setup.data))
     if profiles := [task.profile for task in tasks if task.profile]:
         return DetectStudy(plan, views, labels, profiles, setup.data.names, margin)
     return MapStudy(plan, views, labels, [task.grids for task in tasks], tasks[0].name)

@@ -30,7 +30,7 @@ from aarewrite.verification.statistics import Mean
 from aarewrite.verification.strides import Ratios, path_ratios, ratio_of_sizes
 
 DENSE = ("dense", "depth", "image", "segment")  # tasks whose outputs are maps
-TASKS = (*DENSE, "classify", "detect", "metric", "vector")
+TASKS = (*DENSE, "classify", "detect", "embed", "metric", "vector")
 FLAT = 1e-6  # a map whose range is no larger than this share of its magnitude is constant
 ALL_SHIFTS = ("all", 0.0)  # stands for a direction and distance
 Key = tuple[int, str, str, tuple[str, float]]  # model, output, measure, and direction and distance
@@ -207,6 +207,7 @@ def infer_task(
         "classify": (scores or classes)[:1],
         "metric": numbers[:1] if len(model.image_inputs) == 2 else [],
         "vector": numbers,
+        "embed": [name for name in numbers if outputs[name].size >= 2][:1],
         "detect": list(model.output_names) if profile else [],
     }.get(task, [])
     of_maps = {"dense": grids, "image": grids, "depth": single, "segment": masks or single}.get(task, ())

@@ -16,6 +16,7 @@ from aarewrite.verification.camera import CameraResult, PairsResult
 from aarewrite.verification.classify import Classification, Flip, FlipCounts
 from aarewrite.verification.corruptions import CorruptionResult
 from aarewrite.verification.detect import DetectResult, Frames
+from aarewrite.verification.embed import EmbedResult
 from aarewrite.verification.engine import Result
 from aarewrite.verification.equivariance import LayerResult
 from aarewrite.verification.job import OddSample
@@ -56,6 +57,7 @@ class VerifyReport:
     classification: tuple[Classification, ...] = ()  # per protocol (`crop`, `circular`, `fractional`) and model
     changes: tuple[Difference, ...] = ()  # per protocol, the paired change of consistency from `against` to the model
     detections: tuple[DetectResult, ...] = ()  # per protocol and model (detect task)
+    embeddings: tuple[EmbedResult, ...] = ()  # per protocol and model (embed task)
     frames: tuple[Frames, ...] = ()  # the images whose detections a shift upset most
     maps: tuple[MapResult, ...] = ()  # per protocol, model and output (dense and vector tasks)
     metrics: tuple[MetricResult, ...] = ()  # per model (metric task)
@@ -89,6 +91,7 @@ class VerifyReport:
             *self.corruptions,
             *self.classification,
             *self.detections,
+            *self.embeddings,
             *self.maps,
             *self.metrics,
         )

@@ -19,6 +19,7 @@ from aarewrite.verification.camera import CameraResult, PairsResult
 from aarewrite.verification.classify import Classification, ClassifyStudy
 from aarewrite.verification.corruptions import CorruptionResult, loss
 from aarewrite.verification.detect import DetectResult, DetectStudy
+from aarewrite.verification.embed import EmbedResult, EmbedStudy
 from aarewrite.verification.engine import Result
 from aarewrite.verification.equivariance import LayerResult, measure_layers
 from aarewrite.verification.job import VERSIONS, Asked, Job, open_job
@@ -182,6 +183,7 @@ def conclude(job: Job) -> VerifyReport:
     spoilt = tuple(result for result in results if isinstance(result, CorruptionResult))
     classifiers = [study for _, studies in job.rounds for study in studies if isinstance(study, ClassifyStudy)]
     detectors = [study for _, studies in job.rounds for study in studies if isinstance(study, DetectStudy)]
+    embedders = [study for _, studies in job.rounds for study in studies if isinstance(study, EmbedStudy)]
     report = VerifyReport(
         setup.models[0].label, setup.against_label, kind, job.tasks[0].why, setup.data.description,
         len(job.measured[0]), setup.recipe.describe(), f"{setup.spec.name}: {setup.spec.describe()}",
@@ -190,7 +192,10 @@ def conclude(job: Job) -> VerifyReport:
         pairs=tuple(result for result in results if isinstance(result, PairsResult)),
         corruptions=spoilt,
         classification=tuple(result for result in results if isinstance(result, Classification)),
-        changes=tuple(change for found in (classifiers, detectors) for study in found for change in study.changes()),
+        changes=tuple(
+            change for found in (classifiers, detectors, embedders) for study in found for change in study.changes()
+        ),
+        embeddings=tuple(result for result in results if isinstance(result, EmbedResult)),
         detections=tuple(result for result in results if isinstance(result, DetectResult)),
         frames=tuple(frames for study in detectors for frames in study.frames),
         maps=tuple(result for result in results if isinstance(result, MapResult)),
@@ -277,7 +282,8 @@ def _failures(report: VerifyReport, min_consistency: float | None, min_near: flo
     shares = [(r.model, f"{r.protocol} consistency", r.consistency) for r in report.classification]
     agree = [(r.model, f"{r.protocol} pixel agreement of {r.output!r}", r.pixel_agreement) for r in report.maps]
     boxes = [(r.model, f"{r.protocol} consistency of detections", r.consistency) for r in report.detections]
-    of_all = (*shares, *agree, *boxes)
+    same = [(r.model, f"{r.protocol} share of nearest neighbours that stay", r.neighbour) for r in report.embeddings]
+    of_all = (*shares, *agree, *boxes, *same)
     measured = [(what, found.value) for model, what, found in of_all if found and model == report.model]
     if not measured:
         reason = f"--min-consistency: task {report.task} has no classes to be consistent"

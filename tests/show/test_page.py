@@ -452,3 +452,15 @@ def test_certificates_and_how_sure_models_are(compared: VerifyReport) -> None:
     counts = compared.classification[0].confidence.histogram
     assert rows[0][3] == " ".join(map(str, counts))
     assert sum(counts) == compared.n
+
+
+def test_embeddings_show_their_neighbours_and_the_index() -> None:
+    net = parse("e (float[N,1,16,16] x) => (float[N,256] y) { y = Flatten(x) }")
+    report = before_after(net, net, "synthetic:4", task="embed", max_shift=2)
+    sections = page_of(report).sections
+    head, *rows = sections["In short"].table()
+    assert [row[0] for row in rows] == ["after", "before"]
+    share = 100 * report.embeddings[0].drift_of_apart
+    assert float(rows[0][head.index("share of that")].rstrip("%")) == pytest.approx(share, abs=0.05)
+    assert "An index built with before and asked with after finds 100% of its pictures" in sections["In short"].text
+    assert len(list(sections["How far does it move?"].all("svg"))) == 1

@@ -178,3 +178,17 @@ def test_a_constant_map_has_no_signal(tmp_path: Path) -> None:
     assert "y of c.onnx, crop: no signal in 2 samples" in done.out
     assert "relative error" not in done.out
     assert "no signal in 2 samples" in (tmp_path / "c.html").read_text()
+
+
+def test_embeddings_show_drift_neighbours_and_the_index(narrow: None, tmp_path: Path) -> None:
+    net = "e (float[N,1,16,16] x) => (float[N,256] y) { y = Flatten(x) }"
+    for name in ("a", "b"):
+        onnx.save(parse(net), tmp_path / f"{name}.onnx")
+    request = ["verify", tmp_path / "a.onnx", "--against", tmp_path / "b.onnx", "--data", "synthetic:4"]
+    done = aa(*request, "--task", "embed", "--max-shift", "1")
+    assert done.status == 0
+    assert max(map(len, done.out.splitlines())) <= 80
+    for words in ("drift of apart", "same neighbour", "finds itself"):
+        assert words in done.out
+    assert "index of b.onnx, crop: a.onnx finds 100.0 % [51.0, 100.0] of its images" in done.words
+    assert "nearest neighbours that stay against b.onnx: +0.00 points" in done.words

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from aarewrite.errors import UsageError
+from aarewrite.notebook import Record, Tabular
 from aarewrite.options import Json, read
 from aarewrite.passes import DEFAULT, SITE_PASSES, STAGE_PASSES
 from aarewrite.passes.contract import Frames, Match, SitePass, StagePass
@@ -74,7 +75,7 @@ REPORTED = (
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Tabular):
     """Every site of a model with its decision, and every other aliasing source with its reason."""
 
     recipe: Recipe  # the one it was made with
@@ -133,6 +134,21 @@ class Plan:
             return taken[0].says(planned.site)
         form = f"kept: {planned.reason}" if planned.match is None else planned.do.says(planned.site, planned.match)
         return "; ".join((form, *planned.notes, *(stage.says(planned.site) for stage in stages)))
+
+    def records(self) -> list[Record]:
+        """Its sites, a row each."""
+        return [
+            {
+                "scope": one.site.scope, "node": one.site.node, "op": one.site.op, "action": one.action,
+                "says": self.says(one), "macs": one.macs and one.macs[0], "macs_after": one.macs and one.macs[1],
+            }
+            for one in self.sites
+        ]  # fmt: skip
+
+    def caption(self) -> str:
+        """How many sites are rewritten, and the cost."""
+        cost = "" if self.cost is None else f", {self.cost:.2f}x the multiply-accumulates"
+        return f"recipe {self.recipe.name}: {len(self.rewrites)} of {len(self.sites)} sites{cost}"
 
     def to_dict(self) -> Json:
         """Plain values for JSON; `aarewrite.rewrite(model, plan=values)` reads them back."""

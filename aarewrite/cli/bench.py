@@ -22,6 +22,7 @@ def bench(
     rounds: Annotated[int | None, Option(help="How many.", min=2, show_default="what takes 10 s, 11 to 300")] = None,
     input: options.InputShapes = None,
     json: options.Json = None,
+    quiet: options.Quiet = False,
     isolate: options.Isolate = False,
 ) -> None:
     """Time a model on random input, beside another in interleaved rounds, and say which operators take the time."""
@@ -37,7 +38,7 @@ def bench(
     found = measure(
         first, *rest, threads=threads, provider=provider, rounds=rounds, input_shapes=options.parse_inputs(input)
     )
-    if json != STDOUT:
+    if not quiet and json != STDOUT:
         print_bench(found)
     with text_output(json, json_text.dumps(found.to_dict(), indent=2) + "\n"):
         pass

@@ -23,6 +23,7 @@ def inspect(
         Option(metavar="RUNTIME", help="List what it does not take of the model, too: portable, ort-cpu, ..."),
     ] = None,
     isolate: options.Isolate = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """List every site and every other aliasing source, with what `aligned` would do or the reason why not."""
     from aarewrite.model import model_file
@@ -34,7 +35,7 @@ def inspect(
     options.check_files([("the input itself", loaded)], {}, [("--json", json_file)])
     shapes = options.parse_inputs(input)
     lacking = None if target is None else unsupported(with_input_shapes(loaded, shapes), target)
-    tell_plan(pipeline.plan(loaded, input_shapes=shapes), json_file, json_file != STDOUT, lacking)
+    tell_plan(pipeline.plan(loaded, input_shapes=shapes), json_file, not quiet and json_file != STDOUT, lacking)
 
 
 def tell_plan(plan: Plan, json_file: str | None, show: bool, lacking: list[str] | None = None) -> None:

@@ -30,6 +30,7 @@ def in_a_process_of_its_own(wanted: bool) -> None:
 
 
 ModelFile = Annotated[Path, Argument(metavar="MODEL.onnx", help="The model to read.")]
+Quiet = Annotated[bool, Option("-q", "--quiet", help="Print no table and no progress.")]
 Json = Annotated[str | None, Option("--json", metavar="FILE|-", help="Write everything found as JSON; - is stdout.")]
 InputShapes = Annotated[
     list[str] | None, Option(metavar="NAME:1x3x224x224", help="Shape of an input that the model leaves open.")
@@ -176,11 +177,11 @@ def parse_names(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def deliver(found: VerifyReport, json: str | None, report: Path | None) -> None:
-    """Print a report, write it where it is asked for, and raise its failures."""
+def deliver(found: VerifyReport, json: str | None, report: Path | None, quiet: bool = False) -> None:
+    """Print a report if not `quiet`, write it where it is asked for, and raise its failures."""
     from aarewrite.show.verification_table import print_report
 
-    if STDOUT not in (json, str(report)):
+    if not quiet and STDOUT not in (json, str(report)):
         print_report(found)
     with text_output(report, html_page(found, report)), text_output(json, found.to_json()):
         pass

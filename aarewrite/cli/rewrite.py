@@ -124,7 +124,7 @@ def rewrite(
     hold_out: Annotated[float, Option(help="Share of samples to judge by.", show_default="1/3")] = 1 / 3,
     force: Annotated[bool, Option("--force", help="Write a result that is not better.")] = False,
     verbose: Annotated[bool, Option("--verbose", help="One row per layer.")] = False,
-    quiet: Annotated[bool, Option("-q", "--quiet", help="Print no table.")] = False,
+    quiet: options.Quiet = False,
     isolate: options.Isolate = False,
 ) -> None:
     """Rewrite a model into its anti-aliased version and prove that every blur is in its place."""
@@ -180,7 +180,7 @@ def rewrite(
         calibrated = calibrate_model(
             loaded, calibrate, recipe=recipe_name, **how, plan=edited, verify=not no_verify, strength=strength,
             minutes=minutes, budget=budget, max_disagreement=max_disagreement, crops=crops, limit=limit, seed=seed,
-            hold_out=hold_out, labels=labels, preprocess=preprocess, progress=True,
+            hold_out=hold_out, labels=labels, preprocess=preprocess, progress=not quiet,
         )  # fmt: skip
         result, changed, found = calibrated.rewritten, True, calibrated.report
         rewritten = model_file.load(calibrated.model)
@@ -205,7 +205,8 @@ def rewrite(
             loaded.self_contained(), rewritten.self_contained(), verify, names=(name, model.name), labels=labels,
             preprocess=preprocess, provider=provider, protocols=options.parse_names(protocol), max_shift=max_shift,
             layers=layers, decode=decode, limit=limit, seed=seed, min_consistency=min_consistency, max_diff=max_diff,
-            plan=plan_rows(result.plan), trials=found["calibration"]["trials"] if calibrated else (), progress=True,
+            plan=plan_rows(result.plan), trials=found["calibration"]["trials"] if calibrated else (),
+            progress=not quiet,
         )  # fmt: skip
         found["verification"] = measured.to_dict()
         if show:

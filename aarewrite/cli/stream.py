@@ -43,6 +43,7 @@ def stream(
     ] = None,
     dry_run: Annotated[bool, Option("--dry-run", help="Print the table and write no model.")] = False,
     json_file: options.Json = None,
+    quiet: options.Quiet = False,
     isolate: options.Isolate = False,
 ) -> None:
     """Make a windowed model one that is fed new samples alone and keeps what it already computed, with proof."""
@@ -55,7 +56,7 @@ def stream(
     writes = [("-o", target), ("--json", json_file), *options.data_files(loaded, target)]
     options.check_files([("the input itself", loaded)], {"--verify": verify}, writes)
     shapes = options.parse_inputs(input)
-    show = STDOUT not in (json_file, str(target))
+    show = not quiet and STDOUT not in (json_file, str(target))
     if target is None:
         planned = run.plan_stream(loaded, step, axis=axis, input_shapes=shapes, form=form)
         if show:
@@ -75,7 +76,7 @@ def stream(
 
 
 def verify_stream(
-    models: Sequence[Model], data: str | None, seed: int, json_file: str | None, max_diff: float | None
+    models: Sequence[Model], data: str | None, seed: int, json_file: str | None, max_diff: float | None, quiet: bool
 ) -> None:
     """What `aarewrite verify` does with a streaming model: compare it with its original over a long signal."""
     from aarewrite.show.stream_table import print_compared
@@ -86,7 +87,7 @@ def verify_stream(
             "a streaming model is verified beside the model it was made from", "add --against ORIGINAL.onnx"
         )
     found = compare(models[0], models[1], data, seed)
-    if json_file != STDOUT:
+    if not quiet and json_file != STDOUT:
         print_compared(found)
     with text_output(json_file, json.dumps(found.to_dict(), indent=2) + "\n"):
         pass

@@ -70,6 +70,7 @@ def verify(
     min_consistency: options.MinConsistency = None,
     min_near: Annotated[float | None, Option(help="Exit 1 below this near agreement (0..1) under the camera.")] = None,
     max_diff: options.MaxDiff = None,
+    quiet: options.Quiet = False,
     task: Annotated[
         str | None,
         Option(help="classify, dense, depth, detect, embed, image, metric, segment or vector; inferred by default."),
@@ -116,12 +117,15 @@ def verify(
         models.append(("the model of --against", load(against)))
     reads: dict[str, str | Path | None] = {
         "--data": data, "--pairs": own_pairs, "--against": against, "--labels": labels, "--preprocess": preprocess,
+        "--decode": decode,
     }  # fmt: skip
     writes = [("--json", json), ("--report", report), ("what was measured", resume)]
     options.check_files(models, reads, writes)
     if recorded(models[0][1], STREAM):
-        options.refuse_others(ctx, ("model", "against", "data", "seed", "json", "max_diff"), "for a streaming model")
-        verify_stream([loaded for _, loaded in models], data, seed, json, max_diff)
+        options.refuse_others(
+            ctx, ("model", "against", "data", "seed", "json", "max_diff", "quiet"), "for a streaming model"
+        )
+        verify_stream([loaded for _, loaded in models], data, seed, json, max_diff, quiet)
         return
     del models
     asked = Asked(
@@ -131,13 +135,13 @@ def verify(
         threshold=threshold, corruptions=kinds, layers=layers, heat_map=heat_map,
         limit=limit, seed=seed, task=task, decode=decode, margin=margin, size=sizes, batch=batch,
         batch_offsets=batch_offsets, pairs=pairs, min_consistency=min_consistency, min_near=min_near,
-        max_diff=max_diff, strict=strict, resume=resume, ray=ray, progress=True,
+        max_diff=max_diff, strict=strict, resume=resume, ray=ray, progress=not quiet,
     )  # fmt: skip
     try:
         if shard is None:
-            options.deliver(measure(asked), json, report)
+            options.deliver(measure(asked), json, report, quiet)
         else:
-            _write_part(asked, shard, str(json))
+            _write_part(asked, shard, str(json), quiet)
     except BaseException as error:
         if resume and resume.exists() and not isinstance(error, CheckFailed):
             typer.echo(f"note: {resume} holds what was measured; the same command goes on from there", err=True)
@@ -148,11 +152,11 @@ def verify(
             resume.unlink(missing_ok=True)
 
 
-def _write_part(asked: Asked, shard: str, file: str) -> None:
+def _write_part(asked: Asked, shard: str, file: str, quiet: bool) -> None:
     from aarewrite.verification.parts import measure_part
 
     part = measure_part(asked, shard)
     with text_output(file, part.to_json()):
         pass
-    if file != STDOUT:
+    if file != STDOUT and not quiet:
         typer.echo(f"wrote {file}: {len(part.found)} samples; add all {part.shards} up with aarewrite merge")

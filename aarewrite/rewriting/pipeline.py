@@ -15,6 +15,7 @@ import onnx
 from aarewrite import planning
 from aarewrite.errors import CheckFailed, UsageError
 from aarewrite.model.model_file import Model, load
+from aarewrite.notebook import Record, Tabular
 from aarewrite.options import Json
 from aarewrite.passes.contract import PLACEMENTS
 from aarewrite.planning import parse_plan
@@ -32,7 +33,7 @@ ModelSource = str | os.PathLike[str] | onnx.ModelProto | Model
 
 
 @dataclass
-class Result:
+class Result(Tabular):
     """What `rewrite` returns."""
 
     plan: planning.Plan  # every site with its decision
@@ -40,6 +41,14 @@ class Result:
     proof: Proof | None = None  # None where it was not asked for or nothing changed
     warnings: tuple[str, ...] = ()  # what the user should know, e.g. that the original is not valid ONNX
     lowered: tuple[Lowered, ...] = ()  # what form each blur with a Pad has now
+
+    def records(self) -> list[Record]:
+        """As `Plan.records`."""
+        return self.plan.records()
+
+    def caption(self) -> str:
+        """As `Plan.caption`, and whether it was proven."""
+        return self.plan.caption() + (", proven" if self.proof else "")
 
     @property
     def changed(self) -> bool:

@@ -232,6 +232,8 @@ def _checked(part: Part, values: Array) -> Array:
         raise ValueError(f"{values.shape[1]} values are no multiple of step = {part.step}")
     if not isinstance(part, Scores):
         return values
+    if part.background is not None and part.background >= values.shape[1]:
+        raise ValueError(f"background = {part.background} of {values.shape[1]} classes")
     if part.activation == "sigmoid":
         return _sigmoid(values)
     if part.activation == "softmax":

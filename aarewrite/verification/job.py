@@ -334,7 +334,7 @@ def _refuse_idle(given: Mapping[str, bool], where: str) -> None:
 
 def _protocols(asked: Sequence[str] | None, setup: Setup, kind: str, notes: list[str]) -> tuple[str, ...]:
     """The protocols asked for, each once, or those that suit: the camera's where it can be, and crops."""
-    why_not = setup.no_pictures if kind == "classify" else f"task {kind} has no classes to agree"
+    why_not = setup.no_pictures if kind == "classify" else f"task {kind} gives no single answer to agree"
     if asked is None:
         notes += [f"measured by crops alone, not under a camera: {why_not}"] if why_not else []
         return ("crop",) if why_not else ("camera", "crop")

@@ -6,12 +6,14 @@ The built-in ones are the files in `aarewrite/profiles/`, in the very format use
 from __future__ import annotations
 
 import tomllib
+import typing
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 from aarewrite.errors import UsageError
-from aarewrite.options import Table, option, read, share
+from aarewrite.options import Table, option, read, share, whole
+from aarewrite.texts import parsed, read_toml
 
 BUILT_IN = (
     "blazeface", "fastestdet", "fcos", "nms-rows", "nms-rows-batched", "nms-tensorflow", "scrfd", "ssd", "yolov3",
@@ -24,6 +26,12 @@ LAYOUTS = ("nac", "nca", "ac", "na", "nc", "nchw", "nhwc", "n(kc)hw", "nhw(kc)",
 BOX_CODES = ("corners", "corners-yx", "centre", "ssd", "offset", "distances", "yolox", "yolov3", "yolov5", "tanh")
 POINT_CODES = ("points", "offset", "cells", "ssd")
 UNITS = ("pixels", "relative")
+COUNTS = "a list of whole numbers of 1 or more"
+
+
+def rising(values: tuple[int, ...]) -> bool:
+    """Whether whole numbers of 0 or more grow."""
+    return sorted({-1, *values}) == [-1, *values]
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,7 @@ class Part:
     outputs: tuple[str, ...] = option(holds=bool, says="a list of names")  # or globs, any of which may fit
     layout: str = option("nac", choices=LAYOUTS)
     # First channel, and the one behind the last, by default the end; none given: all
-    channels: tuple[int, ...] = option((), holds=lambda c: len(c) < 3 and sorted(set(c)) == list(c), says="[from, to]")
+    channels: tuple[int, ...] = option((), holds=lambda c: rising(c) and len(c) < 3, says="[from, to]")
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,7 @@ class Scores(Part):
 
     activation: str = option("none", choices=("none", "sigmoid", "softmax"))  # that the graph lacks
     power: float = option(1.0, holds=lambda power: power > 0, says="above 0")
-    background: int | None = None  # the class that stands for nothing
+    background: int | None = whole(None)  # the class that stands for nothing
     distribution: bool = False  # each prediction's scores have to sum to 1
 
 
@@ -73,8 +81,9 @@ class Profile:
     classes: Part | None = None  # numbers of classes, where scores are one a row; None: the highest score says it
     boxes: Boxes | None = None  # None: the box around the keypoints
     keypoints: Points | None = None
-    strides: tuple[int, ...] = ()  # of the grids, px, finest first; none: predictions lie on no grid
-    per_cell: tuple[int, ...] = (1,)  # predictions a cell, one for all grids or one a grid
+    strides: tuple[int, ...] = option((), holds=lambda s: min(s, default=1) > 0, says=COUNTS)  # of the grids, px
+    # Predictions a cell, one number for all grids or one a grid
+    per_cell: tuple[int, ...] = option((1,), holds=lambda k: min(k, default=0) > 0, says=COUNTS)
     # Widths and heights, px, of each grid's anchors, for codes that need them
     anchors: tuple[tuple[tuple[float, ...], ...], ...] = ()
     offset: float = 0.0  # of a cell's reference point from its corner, cells
@@ -108,10 +117,7 @@ def load_profile(name_or_file: str) -> Profile:
     if not path.is_file():
         choices = f"{AUTO}, {', '.join(BUILT_IN)} or a TOML file"
         raise UsageError(f"--decode {name_or_file}: no such profile", f"use {choices}")
-    try:
-        return parse_profile(path.read_text("utf-8"), path.stem)
-    except UnicodeDecodeError:
-        raise UsageError(f"{path}: not a text file") from None
+    return _profile(read_toml(path), path.stem)
 
 
 def parse_profile(text: str, name: str) -> Profile:
@@ -120,11 +126,11 @@ def parse_profile(text: str, name: str) -> Profile:
     Raises:
         UsageError: The text is not TOML, has an unknown key or a wrong value, or lacks what its codes need.
     """
+    return _profile(typing.cast(Table, parsed(text, tomllib.loads, "TOML", f"profile {name}")), name)
+
+
+def _profile(table: Table, name: str) -> Profile:
     where = f"profile {name}"
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{where}: {error}") from None
     kinds = {"scores": Scores, "objectness": Scores, "classes": Part, "boxes": Boxes, "keypoints": Points}
     parts = {key: read(kind, table[key], f"{where}: [{key}]") for key, kind in kinds.items() if key in table}
     rest: Table = {"name": name} | {key: value for key, value in table.items() if key not in parts}

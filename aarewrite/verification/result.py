@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from aarewrite.errors import CheckFailed
+from aarewrite.notebook import Record, Tabular, estimate, figures
 from aarewrite.options import Json
 from aarewrite.verification.camera import CameraResult, PairsResult
 from aarewrite.verification.classify import Classification, Flip, FlipCounts
@@ -37,7 +38,7 @@ class CircularClaim:
 
 
 @dataclass(frozen=True)
-class VerifyReport:
+class VerifyReport(Tabular):
     """Everything a verification found. Each tuple of results holds the model first, `--against` second."""
 
     model: str
@@ -96,6 +97,24 @@ class VerifyReport:
             *self.metrics,
         )
         return tuple(dict.fromkeys(result.protocol for result in results))
+
+    def records(self) -> list[Record]:
+        """Every figure with its interval, a row each: of which model, protocol, output, condition and shift."""
+        results = (
+            self.camera, self.pairs, self.classification, self.detections, self.embeddings, self.maps, self.metrics,
+            self.layers,
+        )  # fmt: skip
+        found = [row for kind in results for result in kind for row in figures(result)]
+        return found + [{"model": self.model} | estimate(change, change.name) for change in self.changes]
+
+    def headlines(self) -> list[Record]:
+        """The records that are of no single shift, nor of a layer."""
+        return [row for row in self.records() if not row.get("distance") and "node" not in row]
+
+    def caption(self) -> str:
+        """What was measured, on what, and what failed."""
+        against = f" against {self.against}" if self.against else ""
+        return "; ".join((f"{self.model}{against}, {self.task}, on {self.data}", *self.failures))
 
     def raise_for_failures(self) -> None:
         """Raise the first failure of a check or a limit as `CheckFailed`."""

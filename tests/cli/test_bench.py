@@ -54,3 +54,8 @@ def test_usage_errors(path: Path, tmp_path: Path) -> None:
 @pytest.mark.skipif(cuda_available(), reason="this onnxruntime has a CUDA provider")
 def test_cuda_without_one(path: Path) -> None:
     failed(aa("bench", path, "--provider", "cuda"), 3, "no CUDAExecutionProvider in onnxruntime")
+
+
+def test_quiet_prints_nothing(path: Path, tmp_path: Path) -> None:
+    assert aa("bench", path, "-q", "--rounds", 2, "--json", tmp_path / "b.json") == (0, "", "")
+    assert json.loads((tmp_path / "b.json").read_text())

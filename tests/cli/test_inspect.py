@@ -53,3 +53,8 @@ def test_given_sizes_are_those_that_a_runtime_sees(tmp_path: Path) -> None:
     assert "slices maps of known sizes alone" in aa("inspect", tmp_path / "m.onnx", "--target", "coreml").words
     done = aa("inspect", tmp_path / "m.onnx", "--target", "coreml", "--input", "x:1x2x8x8")
     assert "the runtime takes every node" in done.words
+
+
+def test_quiet_prints_nothing(path: Path, tmp_path: Path) -> None:
+    assert aa("inspect", path, "-q", "--json", tmp_path / "i.json") == (0, "", "")
+    assert json.loads((tmp_path / "i.json").read_text())["sites"]

@@ -163,3 +163,7 @@ def test_verify_of_the_signal_form_keeps_a_limit(net: Path) -> None:
     found = aa("verify", made, "--against", net, "--max-diff", 1e-6)
     assert found.status == 1
     assert "above --max-diff 1e-06" in found.err
+
+
+def test_quiet_prints_nothing(net: Path) -> None:
+    assert aa("stream", net, "--step", 4, *SHAPE, "--dry-run", "-q") == (0, "", "")

@@ -136,3 +136,20 @@ def test_a_long_run_that_is_stopped_goes_on(files, monkeypatch):
     assert invoke(files, "--json", files / "out.json").status == 0
     assert json.loads((files / "out.json").read_text())["n"] == 12
     assert not log.exists()
+
+
+def test_quiet_prints_nothing_and_still_judges(files):
+    done = invoke(files, "-q", "--json", files / "out.json", "--protocol", "crop")
+    assert done == (0, "", "")
+    assert json.loads((files / "out.json").read_text())["passed"] is True
+    failed(invoke(files, "--quiet", "--max-diff", "1e-9", "--against", files / "before.onnx"), 1, "differ")
+    assert invoke(files, "--json", "-", "--protocol", "crop").out == invoke(
+        files, "-q", "--json", "-", "--protocol", "crop"
+    ).out  # fmt: skip
+
+
+def test_a_profile_is_not_written_over(files, tmp_path):
+    profile = tmp_path / "profile.toml"
+    profile.write_text("[boxes]")
+    failed(invoke(files, "--decode", profile, "--json", profile), 2, "--json", "what --decode reads")
+    assert profile.read_text() == "[boxes]"

@@ -144,7 +144,7 @@ def test_what_is_no_picture_is_measured_by_crops_alone(net, tmp_path):
         assert any(f"not under a camera: {reason}" in note for note in report.notes)
         refused(2, f"--protocol camera: {reason}", "use crop", args=[net, "--data", data, "--protocol", "camera,crop"])
     report = verify(net, floats, task="vector")
-    assert any("task vector has no classes to agree" in note for note in report.notes)
+    assert any("task vector gives no single answer to agree" in note for note in report.notes)
     assert not verify(net, floats, protocols=["crop"]).notes
     grey = save(tmp_path / "bytes.npz", x=byte_stripes(3))
     assert verify(net, grey, preprocess="unit").protocols == ("camera", "crop")
@@ -166,7 +166,10 @@ def test_what_is_no_picture_is_measured_by_crops_alone(net, tmp_path):
         (["--protocol", "camera", "--crop-pairs", "2"], "--crop-pairs does nothing without crop, circular"),
         (["--protocol", "camera", "--max-shift", "2"], "--max-shift does nothing without crop, circular"),
         (["--task", "vector", "--conditions", "shift"], "--conditions does nothing for task vector"),
-        (["--task", "vector", "--protocol", "camera"], "--protocol camera: task vector has no classes to agree"),
+        (
+            ["--task", "vector", "--protocol", "camera"],
+            "--protocol camera: task vector gives no single answer to agree",
+        ),
     ],
 )
 def test_wrong_usage(colour_net, folder, options, word):

@@ -279,6 +279,7 @@ TWO = '[boxes]\noutputs = ["b"]\n[scores]\noutputs = ["s"]\n'
         (TWO.replace('"s"', '"short"'), "numbers of predictions differ: 3 of .scores., 9 of .boxes."),
         ("strides = [8]\nanchors = [[[1, 1], [2, 2]]]\n" + TWO, "2 anchors a cell"),
         (TWO + '[keypoints]\noutputs = ["b"]\nstep = 3', "4 values are no multiple of step = 3"),
+        (TWO.replace('"s"]', '"s"]\nbackground = 2'), "background = 2 of 2 classes"),
         (TWO.replace('"s"]', '"half"]\ndistribution = true'), "do not sum to 1"),
     ],
 )

@@ -212,8 +212,9 @@ def _detections(report: VerifyReport, out: Terminal) -> None:
         survives = "itself" if r.model == report.against else _share(r.survival) or "needs --against"
         rows.append((
             r.model, _share(r.consistency), survives, str(r.detections), f"{r.images} of {r.n}",
-            f"{r.births}/{r.deaths}", f"{r.instability.value:.4f}", f"{r.score_change.value:.4f}",
-            f"{r.jitter.value:.2f}/{r.largest_jitter:.2f} px", f"{100 * r.jitter_of_side.value:.1f} %",
+            f"{r.births}/{r.deaths}", _number(r.instability, ".4f"), _number(r.score_change, ".4f"),
+            f"{r.jitter.value:.2f}/{r.largest_jitter:.2f} px" if r.jitter.n else "-",
+            f"{100 * r.jitter_of_side.value:.1f} %" if r.jitter.n else "-",
         ))  # fmt: skip
     if rows:
         out.print()
@@ -228,7 +229,7 @@ def _detections(report: VerifyReport, out: Terminal) -> None:
     points: list[Sequence[str]] = [
         (
             r.model, f"{p.direction} {p.distance:g}", _share(p.consistency), str(p.births), str(p.deaths),
-            f"{p.instability.value:.4f}", f"{p.score_change.value:.4f}", f"{p.jitter.value:.2f}",
+            _number(p.instability, ".4f"), _number(p.score_change, ".4f"), _number(p.jitter, ".2f"),
             _number(p.points_jitter, ".2f"),
         )
         for r in report.detections if r.signal for p in r.points
@@ -351,4 +352,5 @@ def _share(value: Proportion | None) -> str:
 
 
 def _number(value: Mean | None, form: str) -> str:
-    return "" if value is None else format(value.value, form)
+    """The mean; a dash where there was nothing to take it of."""
+    return "" if value is None else format(value.value, form) if value.n else "-"

@@ -144,6 +144,8 @@ def test_detectors_show_consistency_beside_survival(narrow: None, tmp_path: Path
     assert re.split("  +", lines[at[0] + 1])[1:] == ["66.7 % [14.8, 95.8]", "itself"]
     assert "crop consistency of detections against all.onnx: -26.67 points" in done.words
     assert "needs --against" in aa(*request).words
+    (gone,) = [line for line in lines if line.startswith("horizontal 1") and " 0.0 %" in line]
+    assert gone.split()[-2:] == ["-", "-"]  # nothing is left to shake
 
 
 def test_a_detector_that_finds_nothing_has_no_signal(tmp_path: Path) -> None:

@@ -101,8 +101,8 @@ class VerifyReport(Tabular):
     def records(self) -> list[Record]:
         """Every figure with its interval, a row each: of which model, protocol, output, condition and shift."""
         results = (
-            self.camera, self.pairs, self.classification, self.detections, self.embeddings, self.maps, self.metrics,
-            self.layers,
+            self.camera, self.pairs, self.corruptions, self.classification, self.detections, self.embeddings, self.maps,
+            self.metrics, self.layers,
         )  # fmt: skip
         found = [row for kind in results for result in kind for row in figures(result)]
         return found + [{"model": self.model} | estimate(change, change.name) for change in self.changes]

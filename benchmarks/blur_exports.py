@@ -4,7 +4,8 @@
 
 Writes each network with both exporters, constants folded or not, batch and sizes static or not, reads every file with
 aarewrite, and tells where what is found differs from what the network says of itself: exit status 1. The modules are
-small ones of our own after the libraries' documentation: what counts is the form that reaches ONNX.
+small ones of our own after the libraries' documentation, what counts being the form that reaches ONNX; where timm and
+kornia are installed, their own layers too.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from aarewrite.sites.site import ExistingBlur
 
 Axes = tuple[int, ...]
 Expected = list[tuple[Axes, Axes, Axes, str, str]]  # of each blur in order: taps, strides, pads, their mode, placement
+Forms = dict[str, tuple[Callable[[], nn.Module], int, Expected]]  # network, spatial axes, its blurs
 
 # ---- the modules ---------------------------------------------------------------------------------------------
 
@@ -226,7 +228,7 @@ def strided(rank: int = 2) -> nn.Module:
     return (nn.Conv1d, nn.Conv2d)[rank - 1](8, 8, 3, stride=2, padding=1)
 
 
-FORMS: dict[str, tuple[Callable[[], nn.Module], int, Expected]] = {  # network, spatial axes, its blurs
+FORMS: Forms = {
     **{
         f"padded-{size}-{pad}": (
             lambda size=size, pad=pad: net(nn.MaxPool2d(2, 1), PaddedBlur(8, size, pad=pad)), 2,
@@ -262,6 +264,36 @@ FORMS: dict[str, tuple[Callable[[], nn.Module], int, Expected]] = {  # network, 
     ),
     "dense": (lambda: net(Dense(8)), 2, [((3, 3), (2, 2), (1, 1, 1, 1), "reflect", "after")]),
 }  # fmt: skip
+
+
+def of_libraries() -> Forms:
+    """The layers of timm and kornia themselves, where they are installed."""
+    found: Forms = {}
+    with contextlib.suppress(ImportError):
+        from timm.layers import BlurPool2d
+
+        found["timm-4"] = (
+            lambda: net(nn.MaxPool2d(2, 1), BlurPool2d(8, filt_size=4)), 2,
+            [((4, 4), (2, 2), (2, 2, 2, 2), "reflect", "after")],
+        )  # fmt: skip
+        found["timm-free"] = (
+            lambda: net(nn.MaxPool2d(2, 1), BlurPool2d()), 2, [((3, 3), (2, 2), (1, 1, 1, 1), "reflect", "after")]
+        )  # fmt: skip
+    with contextlib.suppress(ImportError):
+        from kornia.filters import BlurPool2D, GaussianBlur2d, MaxBlurPool2D
+
+        each = ((1, 5), (1, 1), (0, 2, 0, 2), "reflect", "before"), ((5, 1), (1, 1), (2, 0, 2, 0), "reflect", "before")
+        found |= {
+            "kornia-max": (lambda: net(MaxBlurPool2D(3)), 2, [((3, 3), (2, 2), (1, 1, 1, 1), "zero", "after")]),
+            "kornia-5": (lambda: net(BlurPool2D(5, 2)), 2, [((5, 5), (2, 2), (2, 2, 2, 2), "zero", "after")]),
+            "kornia-gaussian": (lambda: net(GaussianBlur2d((5, 5), (1.2, 1.2)), strided()), 2, list(each)),
+            "kornia-whole": (
+                lambda: net(GaussianBlur2d((5, 5), (1.2, 1.2), separable=False), strided()), 2,
+                [((5, 5), (1, 1), (2, 2, 2, 2), "reflect", "before")],
+            ),
+        }  # fmt: skip
+    return found
+
 
 # ---- exporting -----------------------------------------------------------------------------------------------
 
@@ -353,7 +385,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        for form, (make, rank, expected) in FORMS.items():
+        for form, (make, rank, expected) in (FORMS | of_libraries()).items():
             torch.manual_seed(0)
             network, x = make().eval(), torch.randn(2, 3, *[32] * rank)
             for way, options in exports(rank).items():

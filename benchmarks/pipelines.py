@@ -5,7 +5,8 @@
 Each network, with random weights, is exported by both of PyTorch's exporters and rewritten with proof; then each step
 is taken before the rewrite and after it, and the result compared with the float32 rewrite on the same input:
 
-- ONNX Runtime's static quantisation (QDQ, int8): relative error, root mean square
+- ONNX Runtime's static quantisation (QDQ, int8): relative error, root mean square, beside that of the original alone;
+  at most twice as much
 - float16, by ONNX Runtime's converter: likewise
 - onnxslim: largest difference over the largest value, at most 1e-4
 - the model that ONNX Runtime saves after its extended optimisations (com.microsoft nodes), as input: how many sites are
@@ -40,15 +41,17 @@ EXPORTERS: dict[str, dict[str, object]] = {
     "script": {"dynamo": False, "opset_version": 17},
     "dynamo": {"dynamo": True, "opset_version": 18, "external_data": False},
 }
-STEPS = ("int8 after", "int8 before", "fp16 after", "fp16 before", "slim after", "slim before", "ORT before")
-LARGEST = {
-    "int8 after": 0.3,
-    "int8 before": 0.3,
-    "fp16 after": 0.02,
-    "fp16 before": 0.02,
-    "slim after": 1e-4,
-    "slim before": 1e-4,
-}
+STEPS = (
+    "int8 alone",
+    "int8 after",
+    "int8 before",
+    "fp16 after",
+    "fp16 before",
+    "slim after",
+    "slim before",
+    "ORT before",
+)
+LARGEST = {"fp16 after": 0.02, "fp16 before": 0.02, "slim after": 1e-4, "slim before": 1e-4}
 ort.set_default_logger_severity(3)
 
 
@@ -131,6 +134,17 @@ def run(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
     return session.run(None, {given.name: x.astype(np.float16 if "float16" in given.type else np.float32)})[0]
 
 
+def settled(network: nn.Module) -> nn.Module:
+    """A network whose normalisations hold the statistics of noise: random weights alone let maps fade to nothing."""
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = None
+    with torch.no_grad():
+        for _ in range(2):
+            network.train()(torch.randn(4, 3, SIZE, SIZE))
+    return network.eval()
+
+
 def quantised(model: onnx.ModelProto, samples: list[np.ndarray], folder: Path) -> onnx.ModelProto:
     """QDQ in int8, scales from a few samples."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
@@ -192,7 +206,7 @@ def error(step: str, found: np.ndarray, expected: np.ndarray) -> float:
 def row(name: str, exporter: str, folder: Path) -> tuple[list[str], bool]:
     """The cells of a network and an exporter, and whether all is right."""
     torch.manual_seed(0)
-    network, x = NETWORKS[name]().eval(), torch.randn(1, 3, SIZE, SIZE)
+    network, x = settled(NETWORKS[name]()), torch.randn(1, 3, SIZE, SIZE)
     path = folder / f"{name}.{exporter}.onnx"
     with silence():
         torch.onnx.export(network, (x,), str(path), input_names=["x"], **EXPORTERS[exporter])
@@ -203,6 +217,9 @@ def row(name: str, exporter: str, folder: Path) -> tuple[list[str], bool]:
     expected = run(aligned, sample).astype(np.float64)
     cells = [f"{len(result.plan.rewrites)} of {len(result.plan.sites)}"]
     right = bool(np.isfinite(expected).all()) and expected.shape == plain.shape
+    with silence():
+        alone = error("int8", run(quantised(model, samples, folder), sample), plain)
+    cells.append(f"{alone:.1g}")
     steps: dict[str, Callable[[], onnx.ModelProto]] = {
         "int8 after": lambda: quantised(aligned, samples, folder),
         "int8 before": lambda: rewritten(quantised(model, samples, folder)),
@@ -216,7 +233,7 @@ def row(name: str, exporter: str, folder: Path) -> tuple[list[str], bool]:
             with silence():
                 off = error(step, run(make(), sample), expected)
             cells.append(f"{off:.1g}")
-            right &= off <= LARGEST[step]
+            right &= off <= LARGEST.get(step, 2 * alone)
         except Exception:
             cells.append("fails")
             right = False

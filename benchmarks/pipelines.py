@@ -6,7 +6,7 @@ Each network, with random weights, is exported by both of PyTorch's exporters an
 is taken before the rewrite and after it, and the result compared with the float32 rewrite on the same input:
 
 - ONNX Runtime's static quantisation (QDQ, int8): relative error, root mean square, beside that of the original alone;
-  at most twice as much
+  at most twice as much, and four times where the scales were measured before the rewrite
 - float16, by ONNX Runtime's converter: likewise
 - onnxslim: largest difference over the largest value, at most 1e-4
 - the model that ONNX Runtime saves after its extended optimisations (com.microsoft nodes), as input: how many sites are
@@ -233,7 +233,7 @@ def row(name: str, exporter: str, folder: Path) -> tuple[list[str], bool]:
             with silence():
                 off = error(step, run(make(), sample), expected)
             cells.append(f"{off:.1g}")
-            right &= off <= LARGEST.get(step, 2 * alone)
+            right &= off <= LARGEST.get(step, (4 if "before" in step else 2) * alone)
         except Exception:
             cells.append("fails")
             right = False

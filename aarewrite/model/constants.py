@@ -19,7 +19,9 @@ Dims = Sequence[int | str | None]
 RANDOM = frozenset((
     "Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike",
 ))  # fmt: skip
-CONTRACTING = frozenset(("Einsum", "Gemm", "MatMul"))  # evaluated where the product of their inputs' sizes is small
+CONTRACTING = frozenset(
+    ("Conv", "Einsum", "Gemm", "MatMul")
+)  # evaluated where the product of their inputs' sizes is small
 EVALUATED = CONTRACTING | frozenset((
     "Abs", "Acos", "Add", "And", "ArgMax", "ArgMin", "Asin", "Atan", "BitShift", "BlackmanWindow", "Cast", "CastLike",
     "Ceil", "Clip", "Concat", "ConstantOfShape", "Cos", "Cosh", "CumSum", "DequantizeLinear", "Div", "Equal", "Erf",

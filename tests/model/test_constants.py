@@ -54,10 +54,12 @@ def test_a_gaussian_from_its_sigma() -> None:
         ("n = ConstantOfShape<value = int64[1] {-1}>(zero) k = Concat<axis = 0>(n, a)", 17, [1, 2, 3]),
         ("c, k = Split<axis = 0>(a, lengths)", 13, [2, 3]),
         ("k = Where(b, a, back)", 17, [-1, 2, -1]),
+        ("k = Conv<pads = [1, 1]>(row, pair)", 17, [[[1.0, 3.0, 3.0, 1.0]]]),  # binomial taps from shorter ones
     ],
 )
 def test_any_operator_of_constants_has_a_value(text: str, opset: int, expected: object) -> None:
     known = {"a": np.array([1, 2, 3]), "zero": np.array([0]), "back": np.array([-1]), "first": np.array([0])}
+    known |= {"row": np.float32([[[1, 2, 1]]]), "pair": np.float32([[[1, 1]]])}
     known |= {"lengths": np.array([1, 2]), "b": np.array([False, True, False])}
     words = set(text.replace(",", " ").replace(")", " ").replace("(", " ").split())
     found = value(text, opset, **{name: given for name, given in known.items() if name in words})

@@ -2,13 +2,14 @@
 
     pip install -e '.[bench]' && python benchmarks/frontier.py --folder FOLDER [--models squeezenet ...]
     python benchmarks/frontier.py --folder FOLDER --table
+    python benchmarks/frontier.py --folder FOLDER --times
 
 Every candidate of `--steady` and the opt-in ones. Photographs are split into two halves: what is repaired is fitted to
 some of one half and judged on the other, then the other way round, so that all of them are judged once. Every figure
 is a paired change from the untouched model on the same views, with its 95 % interval over photographs. Sizes that a
 model leaves open are fixed, as for deployment: half a blur has a form without Pad only where they are known. What was
 measured lies in FOLDER and is not measured again; `--table` prints Markdown, and times every model anew (interleaved,
-medians): run it on an idle machine.
+medians): run it on an idle machine. `--times` times the candidates with the weights as they were, and measures nothing.
 """
 
 from __future__ import annotations
@@ -189,6 +190,25 @@ def table(key: str, folder: Path) -> list[str]:
     return [*lines, ""]
 
 
+def times(key: str, folder: Path) -> list[str]:
+    """What each candidate of a model costs: multiply-accumulates, and time on one thread and on two."""
+    subject = SUBJECTS[key]
+    setup = opened(subject, folder)
+    original, canvases = fixed(subject), from_setup(setup)
+    shapes = {canvases.input: (1, *setup.spec.shape(setup.geometry.size, channels=3))}
+    lines = [f"**{subject.title}**", "", "| candidate | MACs | one thread | two threads |", "|---|---|---|---|"]
+    for candidate in candidates():
+        made = build(candidate, original, None, shapes, RepairOptions(seed=SEED))
+        if isinstance(made, str):
+            continue
+        found = (
+            median(latency_ratio(original, made.model, canvases, threads=threads) for _ in range(3))
+            for threads in (1, 2)
+        )
+        lines.append(f"| {candidate.name} | {made.cost or 0:.2f}x | {' | '.join(f'{ratio:.2f}x' for ratio in found)} |")
+    return [*lines, ""]
+
+
 def paired(before: dict[str, list[float]], after: dict[str, list[float]], figure: str) -> Difference:
     """The paired change of one figure."""
     return difference(figure, before[figure], after[figure], SEED)
@@ -218,11 +238,12 @@ def main() -> None:
     parser.add_argument("--candidates", nargs="+", default=[])
     parser.add_argument("--pairs", type=int, default=PAIRS, help="of views near and far, and of crops, a photograph")
     parser.add_argument("--table", action="store_true")
+    parser.add_argument("--times", action="store_true")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     for key in options.models:
-        if options.table:
-            print("\n".join(table(key, options.folder)), flush=True)
+        if options.table or options.times:
+            print("\n".join((table if options.table else times)(key, options.folder)), flush=True)
         else:
             measure(key, options.folder, options.candidates, options.pairs)
 

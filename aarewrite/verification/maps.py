@@ -149,7 +149,7 @@ class Task:
     why: str  # how it was found, for the report
     grids: tuple[MapGrid, ...]  # the outputs; for all tasks but `DENSE` entries with empty axes
     profile: Profile | None = None  # how a detector is decoded
-    selected: frozenset[str] = frozenset()  # outputs whose size depends on values, left out but for a detector
+    selected: tuple[str, ...] = ()  # outputs whose size depends on values, left out but for a detector
 
 
 def infer_task(
@@ -174,7 +174,7 @@ def infer_task(
     shapes = [spec.shape(geometry.size, channels=3 if len(spec.axes) == 2 else 1) for spec in model.image_inputs]
     outputs = model.run(model.feed(np.ones((1, *shape), np.float32) for shape in shapes))
     selected, ratios = _of_graph(model, geometry.size)
-    left = ", ".join(sorted(selected))
+    left = ", ".join(selected)
     outputs = {name: array for name, array in outputs.items() if name not in selected}
     listing = ", ".join(f"{name} {array.shape}" for name, array in outputs.items())
     layout = model.image_inputs[0].layout
@@ -226,14 +226,14 @@ def _pixels(grid: MapGrid, output: Array) -> int:
     return math.prod(output.shape[axis] for axis in grid.axes)
 
 
-def _of_graph(model: Model, size: Sequence[int]) -> tuple[frozenset[str], dict[str, Ratios]]:
+def _of_graph(model: Model, size: Sequence[int]) -> tuple[tuple[str, ...], dict[str, Ratios]]:
     """The outputs whose size depends on values, and the ratios along the paths; nothing where the graph cannot be
     read."""
     try:
         graph = open_graph(model, size, weights=False)
     except AarewriteError:
-        return frozenset(), {}
-    return frozenset(free_axes(graph.proto, certain=True)), path_ratios(graph)
+        return (), {}
+    return tuple(sorted(free_axes(graph.proto, certain=True))), path_ratios(graph)
 
 
 class MapStudy(ShiftStudy):

@@ -171,7 +171,7 @@ def conclude(job: Job) -> VerifyReport:
     first = [setup.sample(i) for i in job.measured[0][:KEPT_SAMPLES]] if looked_at else []
     claims = _circular_claims(setup, job.protocols, notes)
     measured = _layers(setup, first, asked.heat_map, asked.progress, notes) if asked.layers else ()
-    selected = frozenset[str]().union(*(task.selected for task in job.tasks))
+    selected = {name for task in job.tasks for name in task.selected}
     parity, placement = _parity(setup, first, asked.provider, asked.max_diff, selected, notes)
     results: list[Result] = [
         result

@@ -53,7 +53,7 @@ def check_sound(proto: onnx.ModelProto, name: str) -> None:
 
 
 def _problems(proto: onnx.ModelProto) -> Iterator[str]:
-    yield from _recursion(proto.functions)
+    yield from unwritable(proto.functions)
     versions = _versions(proto.opset_import)
     if not proto.graph.output:
         yield "its graph has no output"
@@ -73,7 +73,8 @@ def _versions(imports: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
     return {("" if entry.domain in DEFAULT_DOMAIN else entry.domain): int(entry.version) for entry in imports}
 
 
-def _recursion(functions: Sequence[onnx.FunctionProto]) -> Iterator[str]:
+def unwritable(functions: Sequence[onnx.FunctionProto]) -> Iterator[str]:
+    """Why functions cannot be written out in the place of their calls: onnx's inliner may crash at these."""
     known = {(function.domain, function.name) for function in functions}
     if len(known) < len({(f.domain, f.name, f.overload) for f in functions}):
         known = set()  # overloads: which one is called is the call's to say

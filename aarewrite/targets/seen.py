@@ -13,6 +13,7 @@ import onnx.inliner
 from aarewrite.model.external import bodies
 from aarewrite.model.inference import infer
 from aarewrite.model.shapes import Dim
+from aarewrite.model.soundness import unwritable
 from aarewrite.model.types import DEFAULT_DOMAIN, Array
 
 NOT_STORED = onnx.TensorProto(data_location=onnx.TensorProto.EXTERNAL)
@@ -123,10 +124,8 @@ def seen_nodes(model: onnx.ModelProto) -> Iterator[Seen]:
 
 
 def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
-    try:
-        return onnx.inliner.inline_local_functions(model)
-    except onnx.checker.ValidationError:  # a function calls itself, which no runtime takes
-        return model
+    """With functions written out, but for those that cannot be, which no runtime takes."""
+    return model if any(unwritable(model.functions)) else onnx.inliner.inline_local_functions(model)
 
 
 def _of_graph(

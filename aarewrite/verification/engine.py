@@ -20,7 +20,7 @@ from aarewrite.verification.protocols import ShiftPlan
 from aarewrite.verification.records import Found, Note
 from aarewrite.verification.statistics import Tally
 
-BATCH = {"cpu": 16, "cuda": 64}  # see benchmarks/verify_throughput.py
+BATCH = {"cpu": 4, "cuda": 64}  # see benchmarks/verify_throughput.py
 BLOCK = 8  # samples that share batches; what is measured together, sent elsewhere or resumed, is whole blocks
 AHEAD = 3  # batches that are rendered before the model takes them
 Render = Callable[[int], tuple[Array, ...]]  # one array per model input for a view of a sample, by its number

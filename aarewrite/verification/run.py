@@ -104,7 +104,7 @@ def verify(
         decode: How a detector's outputs are decoded: a built-in profile's name, a TOML file or, by default, `auto`.
         margin: px by which the region is shrunk in which detections are compared.
         size: Spatial input size where the model leaves it open, px.
-        batch: Views a run; by default 8 on the CPU and 64 on CUDA.
+        batch: Views a run; by default 4 on the CPU and 64 on CUDA.
         batch_offsets: Samples that share their random offsets; 1 draws them for every sample.
         pairs: Pairs of random views a sample that the consistency is taken from; 1 is the paper's protocol.
         min_consistency: Fail when the model's consistency (pixel agreement for class maps) is lower, 0..1; under

@@ -20,6 +20,7 @@ ModelLike = str | Path | onnx.ModelProto
 
 EXECUTION_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
+MOST_FILLED = 2**16  # samples of a fixed batch, of which most are copies
 # n: batch, c: channels, the others are space; of each rank ONNX's own order first
 LAYOUTS = ("nl", "ncl", "nlc", "nchw", "nhwc", "ncdhw", "ndhwc")
 SHIFTABLE = frozenset(("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16"))
@@ -130,6 +131,8 @@ class Model:
         dtypes = {spec.name: spec.dtype for spec in self.image_inputs}
         n = len(next(iter(feeds.values())))
         step = self.batch or n
+        if step > max(n, MOST_FILLED):
+            raise CannotHandle(f"{self.label}: a fixed batch of {step}", "export it with a smaller or an open batch")
         filled = -(-n // step) * step  # a fixed batch is filled with copies; their results are dropped below
         cast = {name: array.astype(dtypes[name], copy=False) for name, array in feeds.items()}
         if filled > n:

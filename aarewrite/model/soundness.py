@@ -201,6 +201,9 @@ def _wrong_entries(tensor: onnx.TensorProto, what: str, needed: int) -> Iterator
 
 def _wrong_nodes(nodes: Iterable[onnx.NodeProto], versions: dict[str, int]) -> Iterator[str]:
     for node in external.with_bodies(nodes):
+        if not all(isinstance(text, str) for text in (node.name, node.op_type, node.domain)):
+            yield f"node {node.name!r}: its name, operator or domain is no UTF-8 text"
+            return
         domain = "" if node.domain in DEFAULT_DOMAIN else node.domain
         operator = _operator(node.op_type, versions.get(domain, 0), domain)
         if operator is not None:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 
 import numpy as np
 import onnx
@@ -32,6 +33,7 @@ DEFAULT_TARGET = "portable"
 FAST = (DEFAULT_TARGET, "ort-cpu")  # run on ONNX Runtime's CPU provider, which takes every form
 TARGET = "aarewrite.target"  # key of the metadata
 OPEN_SIZES = (8, 9, 11, 16)  # of maps, to prove a form at where their size is open
+LARGEST_PROVEN = 2**24  # samples of a map: larger ones keep the plain form, which needs no proof
 CHANNELS = 16  # to prove a form with: all are filtered alike
 IR = 8
 OLDEST_PAD_WITH_INPUTS = 11
@@ -95,6 +97,8 @@ def _form(blur: PaddedBlur, target: str) -> type[Lowering] | None:
     def taken(form: type[Lowering] | None, runtime: str) -> bool:
         return not unsupported(_alone(blur, blur.dtype, form), runtime)
 
+    if prod(n or 1 for n in blur.size) > LARGEST_PROVEN:
+        return None
     fitting = [form for form in LOWERINGS if form.fits(blur)]
     if target not in FAST:
         return next((form for form in (None, *fitting) if taken(form, target)), None)

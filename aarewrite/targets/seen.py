@@ -118,14 +118,17 @@ def expands(node: Seen) -> bool:
 def seen_nodes(model: onnx.ModelProto) -> Iterator[Seen]:
     """Every node that a runtime is left with: those of bodies and of functions' calls too, without what is computed
     from constants alone, which importers fold. They leave weights quantised."""
-    inlined = _inlined(model) if model.functions else model
-    opsets = {"" if entry.domain in DEFAULT_DOMAIN else entry.domain: entry.version for entry in inlined.opset_import}
-    yield from _of_graph(infer(inlined).graph, opsets, {}, {})
+    whole = _settled(model)
+    opsets = {"" if entry.domain in DEFAULT_DOMAIN else entry.domain: entry.version for entry in whole.opset_import}
+    yield from _of_graph(whole.graph, opsets, {}, {})
 
 
-def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
-    """With functions written out, but for those that cannot be, which no runtime takes."""
-    return model if any(unwritable(model.functions)) else onnx.inliner.inline_local_functions(model)
+def _settled(model: onnx.ModelProto) -> onnx.ModelProto:
+    """With its functions written out and types inferred; where functions cannot be written out, which no runtime takes
+    and onnx may crash at, as it is."""
+    if any(unwritable(model.functions)):
+        return model
+    return infer(onnx.inliner.inline_local_functions(model) if model.functions else model)
 
 
 def _of_graph(

@@ -55,3 +55,9 @@ def test_a_model_that_gives_no_tensor_at_all():
     )
     with pytest.raises(CannotHandle, match="none of its outputs is a tensor"):
         Model(model)
+
+
+def test_a_fixed_batch_that_nobody_fills_is_refused() -> None:
+    model = Model(build(f"(float[{2**40}, 2, 8, 8] x) => (float[] y) {{ y = Relu(x) }}"))
+    with pytest.raises(CannotHandle, match="a fixed batch of 1099511627776"):
+        model.run({"x": np.zeros((1, 2, 8, 8), np.float32)})

@@ -145,3 +145,8 @@ def test_float16_is_proven_in_float32() -> None:
     result = aarewrite.rewrite(model, target="coreml", verify=True)
     assert [one.form for one in result.lowered] == ["average pools"]
     assert result.lowered[0].comparisons[0].relative < 1e-6
+
+
+def test_a_map_too_large_to_prove_a_form_at_keeps_the_plain_one() -> None:
+    result = aarewrite.rewrite(padded((2**20, 2**20), (3, 3), (2, 2)), target="portable", verify=True)
+    assert [one.form for one in result.lowered] == [""]

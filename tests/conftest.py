@@ -1,12 +1,15 @@
 """What all tests share: numpy's linear algebra on one thread, for small matrices lose more than they gain on several;
-and a garbage collector that looks less often through the many small graphs."""
+a garbage collector that looks less often through the many small graphs; and interrupts, heard also where the suite was
+started in the background, which ignores them."""
 
 import gc
 import os
+import signal
 
 for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):  # read when numpy is imported
     os.environ.setdefault(name, "1")
 gc.set_threshold(200_000, 20, 20)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["shared_fixtures"]
 

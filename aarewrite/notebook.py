@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from html import escape
 from typing import TYPE_CHECKING
@@ -20,20 +21,20 @@ NAMES = (  # fields that say what figures beside them are of
 LEFT_OUT = ("n", "seed", "severity", "pairs", "margin")  # how it was measured, no figures
 
 
-class Tabular:
+class Tabular(ABC):
     """A report with a table."""
 
+    @abstractmethod
     def records(self) -> list[Record]:
         """Everything it found, a row each; rows need not have the same columns."""
-        raise NotImplementedError
 
     def headlines(self) -> list[Record]:
         """The rows that a notebook shows; by default all."""
         return self.records()
 
+    @abstractmethod
     def caption(self) -> str:
         """What stands above them, one line."""
-        raise NotImplementedError
 
     def to_dataframe(self) -> DataFrame:
         """`records` as a pandas DataFrame; `CannotHandle` where pandas is not installed."""

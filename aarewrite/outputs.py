@@ -22,7 +22,7 @@ from aarewrite.errors import UsageError
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # a module for mypy
 
 STDOUT = "-"
 PIECE = 1 << 20  # bytes

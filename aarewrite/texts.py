@@ -7,6 +7,7 @@ import tomllib
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 from aarewrite.errors import UsageError
 
@@ -26,8 +27,7 @@ def read_json(path: Path, hint: str = "correct the file") -> object:
 
 def read_toml(path: Path) -> dict[str, object]:
     """The table of a TOML file. Errors as of `read_json`."""
-    table: dict[str, object] = _read(path, tomllib.loads, "TOML", "correct the file")  # type: ignore[assignment]
-    return table
+    return cast("dict[str, object]", _read(path, tomllib.loads, "TOML", "correct the file"))  # TOML is a table
 
 
 def parsed(text: str, parse: Callable[[str], object], kind: str, where: str, hint: str = "correct it") -> object:

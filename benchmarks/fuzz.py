@@ -52,7 +52,7 @@ def outcome(path: Path, verified: bool) -> str:
 
 def _work(channel: multiprocessing.connection.Connection) -> None:
     import aarewrite.rewriting.pipeline
-    import aarewrite.verification  # noqa: F401
+    import aarewrite.verification  # noqa: F401  # before its memory is counted
 
     with open("/proc/self/statm") as file:
         taken = int(file.read().split()[0]) * resource.getpagesize()

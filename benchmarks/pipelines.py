@@ -18,20 +18,19 @@ Prints a table in Markdown; exit status 1 where a step fails or differs.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import logging
-import os
 import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 import torch
+from blur_exports import silence
 from torch import Tensor, nn
 
 import aarewrite
@@ -110,19 +109,6 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "vit_tiny": lambda: of_timm("vit_tiny_patch16_224"),
     "yolo-like": Detector,
 }  # fmt: skip
-
-
-@contextlib.contextmanager
-def silence() -> Iterator[None]:
-    """What the tools print, also from C++, is left out."""
-    kept, sink = [os.dup(1), os.dup(2)], os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(sink, 1), os.dup2(sink, 2)
-        yield
-    finally:
-        os.dup2(kept[0], 1), os.dup2(kept[1], 2)
-        for one in (*kept, sink):
-            os.close(one)
 
 
 def run(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:

@@ -187,7 +187,7 @@ def quantised() -> onnx.ModelProto:
     """The sample ResNet in int8, by ONNX Runtime's static quantisation on random input."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 
-    class Random(CalibrationDataReader):  # type: ignore[misc]
+    class Random(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
         def __init__(self) -> None:
             values = np.random.default_rng(0).standard_normal((8, 1, 1, 32, 32)).astype(np.float32)
             self.feeds = iter([{"input": value} for value in values])

@@ -32,7 +32,7 @@ class _Archive:
                 with file.open() as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
                     self.members = [member for member in tar if member.isfile()]
             except tarfile.ReadError:  # a compressed one is read forwards, and again from its start
-                self.tar = tarfile.open(fileobj=file.open(), mode="r:*")  # noqa: SIM115 lives as long as the data
+                self.tar = tarfile.open(fileobj=file.open(), mode="r:*")  # noqa: SIM115  # it lives as long as the data
                 self.members = [member for member in self.tar if member.isfile()]
         except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
             raise UsageError(f"{file.place}: not a readable tar ({error})", "repair or remove it") from None

@@ -21,7 +21,7 @@ TEXTS = {
 }
 
 
-class AntiAlias(Pass):  # type: ignore[misc]
+class AntiAlias(Pass):  # type: ignore[misc]  # Olive has no types
     """Anti-aliased downsampling, proven to be in its place."""
 
     @classmethod

@@ -139,7 +139,7 @@ def _streamed_input(source: Source, axis: str | int | None, given: Sequence[str]
             layout = likely_layout([d if isinstance(d, int) else None for d in shapes[name]])
             space = [k for k, letter in enumerate(layout) if letter not in "nc"]
             if space:
-                return name, max(space, key=lambda k, name=name: (_size(shapes[name][k]), k))  # type: ignore[misc]
+                return name, max((_size(shapes[name][k]), k) for k in space)[1]
         raise CannotHandle("no input has an axis of space or time", "name one with --axis INDEX")
     for name in wanted:
         for place, called in enumerate(source.axis_names[name]):

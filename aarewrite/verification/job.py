@@ -100,7 +100,7 @@ class Asked:
     def from_anywhere(self) -> Asked:
         """The same, with paths that do not depend on the folder one is in."""
         paths = {name: _absolute(getattr(self, name)) for name in PATHS}
-        return replace(self, **paths)  # type: ignore[arg-type]
+        return replace(self, **paths)  # type: ignore[arg-type]  # mypy does not see that PATHS are names of paths
 
 
 def _absolute(given: object) -> object:

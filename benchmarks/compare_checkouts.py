@@ -27,11 +27,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 TOML = {
     "a trous": 'last_stage = "a trous"\n',
-    "second phase": "second_phase = 8\n",
     "half before": 'strength = 0.5\nconv = "before"\nfirst_conv = true\n',
     "replaced pools": 'average_pool = "replace"\nunit_stride_max_pool = true\n',
 }
-MARKS = (("a trous", "action", "a trous"), ("second phase", "second_phase", True))
+MARKS = (("a trous", "action", "a trous"),)
 ONLY_AFTER = ("max_window", "keep_stride", "after")  # options of one placement
 FAULTS = {  # what may differ from the checkout before they were mended
     "ppocr_ch_PP-OCRv2_det_infer.onnx": "its sizes are written as -1 and were calculated with",
@@ -69,7 +68,6 @@ def normal(plan: dict[str, Any]) -> dict[str, Any]:
     plan = {key: value for key, value in plan.items() if key not in ("format", "aarewrite", "stages")}
     plan["stages"] = {word: sorted(nodes) for word, nodes in (marked | stages).items() if nodes}
     for entry in plan["sites"]:
-        entry.pop("second_phase", None)
         if not entry["scope"] and entry["node"] in plan["stages"].get("a trous", ()):
             entry |= {"action": "keep", "reason": "a trous"}
         for option in ONLY_AFTER if entry["placement"] != "after" else ():

@@ -15,7 +15,6 @@ from aarewrite.passes.dense_then_blur import DenseThenBlur
 from aarewrite.passes.fold_parameters import FoldParameters
 from aarewrite.passes.merge_box import MergeBox
 from aarewrite.passes.plain_blurs import PlainBlurs
-from aarewrite.passes.second_phase import SecondPhase
 from aarewrite.passes.views import PlainViews
 
 REGISTRY: tuple[type[SitePass] | type[StagePass] | type[GraphPass], ...] = (
@@ -27,7 +26,6 @@ REGISTRY: tuple[type[SitePass] | type[StagePass] | type[GraphPass], ...] = (
     BlurInput,
     DenseThenBlur,
     MergeBox,
-    SecondPhase,
     PlainViews,  # copies what the others made
     PhaseAnchor,  # in front of all
 )

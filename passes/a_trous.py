@@ -8,7 +8,6 @@ Source: Holschneider et al. 1989 (algorithme a trous); as in dilated ResNets, bu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
@@ -17,7 +16,7 @@ from aarewrite.model.graph import GraphEditor, Scope
 from aarewrite.model.shapes import Shapes
 from aarewrite.model.types import Node, in_default_domain, ints, text
 from aarewrite.options import option
-from aarewrite.passes.contract import Record, Rewritten, StagePass
+from aarewrite.passes.contract import Record, StagePass
 from aarewrite.sites.pooling import GLOBAL, SIZED_POOLS, covers_map
 from aarewrite.sites.reading import Reading
 from aarewrite.sites.regions import POINTWISE
@@ -67,7 +66,7 @@ class ATrous(StagePass):
         """Nothing behind these convs may depend on the size of the map."""
         _finer(reading, self.sites)
 
-    def apply(self, reading: Reading, rewritten: Sequence[Rewritten], twin: bool) -> tuple[Reading, Record]:
+    def apply(self, reading: Reading, twin: bool) -> tuple[Reading, Record]:
         """Dilate; the record holds the strides that are gone."""
         strides = {name: list(reading.places["", name].site.strides) for name in self.sites}
         return _finer(reading, self.sites, twin), strides

@@ -29,7 +29,7 @@ from aarewrite.errors import CannotHandle
 from aarewrite.model.graph import GraphEditor, Scope
 from aarewrite.model.types import Array, Node, Tensor
 from aarewrite.options import option, whole
-from aarewrite.passes.contract import Frames, Record, Rewritten, StagePass
+from aarewrite.passes.contract import Frames, Record, StagePass
 from aarewrite.passes.images import Image, images
 from aarewrite.sites.reading import Reading
 
@@ -120,7 +120,7 @@ class PhaseAnchor(StagePass):
         what = f"{image.tensor.name} ({image.layout}) {how} from one of {chosen} origins, which its content chooses"
         return (f"{what}{paste}",)
 
-    def apply(self, reading: Reading, rewritten: Sequence[Rewritten], twin: bool) -> tuple[Reading, Record]:
+    def apply(self, reading: Reading, twin: bool) -> tuple[Reading, Record]:
         """Put it in front of all that reads the image; in the twin every origin is the default one."""
         editor, main = reading.editor, reading.main
         image, first = self._image(reading), main.nodes[0]

@@ -53,13 +53,11 @@ class LowPass(ABC):
         strides: Per spatial axis.
         strength: How much of the filter is mixed with the identity, above 0 and up to 1.
         keeps_constants: Whether it adds nothing of its own at the border, so that a bias may stay in front of it.
-        moves_itself: Whether `move` makes its nodes sample elsewhere; else the pads of one with strides do.
     """
 
     names: ClassVar[tuple[int | str, ...]]
     takes_strength: ClassVar[tuple[int | str, ...]]
     keeps_constants: ClassVar[bool] = False
-    moves_itself: ClassVar[bool] = False
     strides: Axes
     strength: float
 
@@ -98,10 +96,6 @@ class LowPass(ABC):
     @abstractmethod
     def __str__(self) -> str:
         """The words of the table."""
-
-    def move(self, editor: GraphEditor, scope: Scope, copies: Sequence[Node], steps: Axes) -> None:
-        """Make copies of all its nodes sample `steps` samples further on; for filters that move themselves."""
-        assert not self.moves_itself, "a filter that moves itself says how"
 
     def filtering_node(self, nodes: Sequence[Node]) -> Node:
         """The one of its nodes that stands for the filter: the convolution, or the last one."""
@@ -297,7 +291,7 @@ class StagePass(ABC):
         """
 
     @abstractmethod
-    def apply(self, reading: Reading, rewritten: Sequence[Rewritten], twin: bool) -> tuple[Reading, Record]:
+    def apply(self, reading: Reading, twin: bool) -> tuple[Reading, Record]:
         """Do it; returns the graph to go on with and the record for the metadata. In the twin every value that the
         original computes is the original's."""
 
@@ -323,11 +317,6 @@ class StagePass(ABC):
     def earlier(cls, model: Model) -> dict[str, str]:
         """Nodes of the main graph that an earlier run of it made or relies on: they are kept, with this reason."""
         return {}
-
-    @classmethod
-    def cheaper(cls, asked: Asked) -> Sequence[Mapping[str, object]]:
-        """Options that cost less than those asked for, the dearest first; the last one leaves it out."""
-        return ()
 
     def fit(self, reading: Reading) -> Self | Skip:
         """It, or why it cannot begin at its sites."""

@@ -17,7 +17,6 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 
 from aarewrite.model.graph import GraphEditor, Scope
 from aarewrite.model.types import Node, Tensor
@@ -46,7 +45,6 @@ class Ideal(LowPass):
         cuts: The strides that it filters for.
         strides: What it samples by: the same, or 1.
         strength: As in the contract: the rest is plain subsampling.
-        offset: Position of the first sample.
         identity: The structural twin: it subsamples.
     """
 
@@ -54,12 +52,10 @@ class Ideal(LowPass):
     cuts: Axes
     strides: Axes
     strength: float
-    offset: Axes
     identity: bool = False
 
     names = takes_strength = ("ideal",)
     keeps_constants = True
-    moves_itself = True
 
     @classmethod
     def fit(cls, site: Site, do: SitePass, strides: Axes, mapped: Sizes) -> tuple[Self, bool, tuple[str, ...]] | Skip:
@@ -81,7 +77,7 @@ class Ideal(LowPass):
             why = f"would be a matrix of {x(mapped)} samples, over {LARGEST}: choose another --filter"
         if why:
             return Skip(f"the ideal filter {why}")
-        return cls(mapped, strides, strides, do.strength, (0,) * len(strides)), True, ()
+        return cls(mapped, strides, strides, do.strength), True, ()
 
     def output(self, size: Sizes) -> Sizes:
         """Spatial size of the filtered map."""
@@ -89,8 +85,8 @@ class Ideal(LowPass):
 
     def filtered(self) -> list[tuple[int, int, range]]:
         """The spatial axes that are filtered: which, samples in, and their positions that are kept."""
-        rows = enumerate(zip(self.size, self.cuts, self.strides, self.offset, strict=True))
-        return [(axis, n, range(begin, n, s)) for axis, (n, cut, s, begin) in rows if n is not None and cut > 1]
+        rows = enumerate(zip(self.size, self.cuts, self.strides, strict=True))
+        return [(axis, n, range(0, n, s)) for axis, (n, cut, s) in rows if n is not None and cut > 1]
 
     def matrices(self) -> list[tuple[int, F64]]:
         """The spatial axes that are filtered, each with its matrix of shape (samples out, samples in)."""
@@ -130,17 +126,6 @@ class Ideal(LowPass):
             add("QuantizeLinear", [source, *scaling])
         nodes[-1].outputs[0] = target
         return nodes
-
-    def move(self, editor: GraphEditor, scope: Scope, copies: Sequence[Node], steps: Axes) -> None:
-        """Give the copied MatMuls the matrices of other positions."""
-        moved, last = dataclasses.replace(self, offset=steps).matrices(), len(self.size) - 1
-        for node, (axis, values) in zip((node for node in copies if node.op == "MatMul"), moved, strict=True):
-            place = 1 if axis == last else 0
-            of = editor.constant_value(node.inputs[place])
-            assert of is not None, "its matrices are constants"
-            dtype = onnx.helper.np_dtype_to_tensor_dtype(of.dtype)
-            turned = values.T if axis == last else values
-            node.inputs[place] = editor.constant(scope, f"{node.name}/low_pass", turned, dtype)
 
     def macs(self, size: Sizes) -> int:
         """Of each axis in turn, every sample in for every sample out."""

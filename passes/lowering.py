@@ -1,8 +1,8 @@
 """Lowerings: other forms of a blur that is written as Pad and depthwise Conv, for runtimes that refuse or are slow at
 its Pad.
 
-Every rewrite writes its blurs in that one plain form, which is what the proof's twin, the second phase and the views
-work on. A lowering comes last and changes no value: it is a form, not a filter.
+Every rewrite writes its blurs in that one plain form, which is what the proof's twin and the views work on. A lowering
+comes last and changes no value: it is a form, not a filter.
 """
 
 from __future__ import annotations

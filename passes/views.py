@@ -23,7 +23,7 @@ from aarewrite.model.model_file import Model, recorded
 from aarewrite.model.shapes import TensorType
 from aarewrite.model.types import Node, Tensor, in_default_domain
 from aarewrite.options import option
-from aarewrite.passes.contract import Record, Rewritten, StagePass
+from aarewrite.passes.contract import Record, StagePass
 from aarewrite.passes.images import Image, images
 from aarewrite.sites.find import node_names
 from aarewrite.sites.reading import Reading
@@ -120,7 +120,7 @@ class PlainViews(StagePass):
         what = f"views of {image.tensor.name} ({image.layout}), moved by {moved}, are averaged"
         return (f"{what}: {', '.join(where)}{size}",)
 
-    def apply(self, reading: Reading, rewritten: Sequence[Rewritten], twin: bool) -> tuple[Reading, Record]:
+    def apply(self, reading: Reading, twin: bool) -> tuple[Reading, Record]:
         """Copy what the image reaches, once per further view, and average; in the twin nothing is moved. The record
         holds the names of the operators that sample and of their copies."""
         editor, main = reading.editor, reading.main

@@ -94,7 +94,7 @@ def test_wrong_edits_name_the_node(
         {"format": 3, "sites": []},
         {"format": 2, "sites": [], "stages": 3},
         {"format": 2, "sites": [], "stages": [{"do": "sharpen", "sites": ["conv1"]}]},
-        {"format": 2, "sites": [], "stages": [{"do": "second phase", "sites": "conv1"}]},
+        {"format": 2, "sites": [], "stages": [{"do": "a trous", "sites": "conv1"}]},
         {"format": 1},
         {"format": 1, "sites": {}},
         {"format": 1, "sites": [3]},

@@ -27,7 +27,7 @@ def test_what_the_built_in_recipes_say() -> None:
         "dense",
         "blur-first",
     )
-    assert calibrated == aligned.with_options(name="calibrated", strength=0.5, second_phase=2)
+    assert calibrated == aligned.with_options(name="calibrated", strength=0.5)
     assert (zhang.filter, zhang.average_pool, zhang.halve_stem, zhang.max_window) == (4, "replace", True, 0)
     assert resnet == zhang.with_options(name="zhang2019-resnet", max_window=2)
     assert (timm.filter, timm.pad_rule, timm.shortcut, timm.average_pool) == (3, "symmetric", "keep", "keep")

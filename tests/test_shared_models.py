@@ -7,11 +7,8 @@ from pathlib import Path
 
 import onnx
 import pytest
-from stages import begins
 
 import aarewrite
-from aarewrite.calibration.budget import plan_within
-from aarewrite.recipe import load_recipe
 
 ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("AAREWRITE_SHARED", ROOT.parent / "shared")) / "models"
@@ -91,44 +88,3 @@ def test_model_is_rewritten_and_proven_and_a_second_run_changes_nothing(path: Pa
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared models are not here")
 def test_every_shared_model_has_its_expectation() -> None:
     assert {path.name for path in SHARED.glob("*.onnx")} <= EXPECTED.keys()
-
-
-# what the second phase of `calibrated` begins at, by stride of the map, or the note's reason
-SECOND_PHASES = {
-    "cifar10_resnet20_ts_op11.onnx": "it joins both phases with a map of one",  # shortcuts that subsample by a Slice
-    "deeplab_v3_mnv2_tf.onnx": "it joins both phases with a map of one",  # image pooling beside the map
-    "mobilenet_v1_025_128_tf_qdq_uint8.onnx": "its map is quantised",
-    "mobilenet_v2_tv_fp32.onnx": "Conv_0_quant",
-    "resnet18_ktb_small_ts_op13.onnx": "/conv1/Conv",
-    "silero_vad_16k_op15.onnx": "an If, Loop or Scan reads it",
-    "squeezenet_fp16_winml.onnx": "conv1_1",
-    "yunet_n_dynamic.onnx": "the output is a map",
-    "mobilenet.onnx": "node_Conv_274",
-    "vgg.onnx": "/6/MaxPool",
-}
-
-
-@pytest.mark.parametrize("path", [p for p in models() if p.name in SECOND_PHASES], ids=lambda path: path.name)
-def test_second_phases_on_real_models(path: Path) -> None:
-    plan = aarewrite.plan(path, "calibrated")
-    expected = SECOND_PHASES[path.name]
-    if begins(plan, "second phase"):
-        assert begins(plan, "second phase") == (expected,)
-        result = aarewrite.rewrite(path, plan=plan)
-        assert result.proof is not None
-        assert result.proof.passed
-        assert not aarewrite.plan(result.model, "calibrated").changes
-    else:
-        assert expected in plan.warnings[0]
-
-
-@pytest.mark.parametrize(
-    ("budget", "start"), [(None, "Conv_0_quant"), (2.0, "Conv_13_quant"), (1.5, "Conv_129_quant"), (1.1, None)]
-)
-def test_a_second_phase_begins_as_early_as_the_budget_allows(budget: float | None, start: str | None) -> None:
-    path = SHARED / "mobilenet_v2_tv_fp32.onnx"
-    if not path.exists():
-        pytest.skip("the shared models are not here")
-    plan, note = plan_within(path, load_recipe("calibrated"), {}, budget)
-    assert begins(plan, "second phase")[:1] == ((start,) if start else ())
-    assert bool(note) == (budget is not None)

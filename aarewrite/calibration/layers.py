@@ -55,8 +55,8 @@ class Layer:
     target: str  # the tensor it makes in the original model
     weight: str  # name of the constant that holds the weights
     bias: str  # name of the constant that holds the bias; empty when there is none
-    # Places of the nodes that read the bias, or could: the layer itself or the Add behind a MatMul, then their copies
-    # in a second phase; empty when there is none
+    # Places of the nodes that read the bias, or could: the layer itself or the Add behind a MatMul, then their
+    # copies for further views; empty when there is none
     bias_nodes: tuple[int, ...]
     group: int = 1  # groups of a Conv, else 1
     # The other operand of the Add that the output goes to, in the rewritten model; empty when there is none that is
@@ -116,7 +116,7 @@ def find_layers(
 
 
 def _twins(original: onnx.ModelProto, rewritten: onnx.ModelProto) -> tuple[dict[int, int], dict[int, list[int]]]:
-    """The places of the rewritten model's nodes in the original; and the copies of layers in a second phase, which
+    """The places of the rewritten model's nodes in the original; and the copies of layers for further views, which
     read the weights of the first and are repaired with it: their places by that of the layer.
 
     Nodes are known by their labels, an unnamed layer whose output took another name still by its weights.

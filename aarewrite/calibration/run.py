@@ -140,12 +140,11 @@ def calibrate(
         model: Path or ModelProto; never changed.
         data: Folder of images or an .npz, as for `aarewrite.verify`, but no synthetic noise; no labels are needed.
         recipe: What is done, as for `aarewrite.rewrite`.
-        strength: 0..1, how much of the blur is mixed with the identity; "auto" searches strength, filter, placement, a
-            last stage a trous and a second phase per site. None: the recipe's where it is a file or `Recipe`, else 0.5.
+        strength: 0..1, how much of the blur is mixed with the identity; "auto" searches strength, filter, placement
+            and a last stage a trous per site. None: the recipe's where it is a file or `Recipe`, else 0.5.
         minutes: Time that the search may take; what it found by then is taken. None: until all is tried.
         budget: Largest cost: "1.15x" of the original's multiply-accumulates and of its latency as measured here, or
-            "120MMAC" in all. A recipe's second phase begins later, or not at all, where it would be over it; without a
-            budget it may cost 2.25x.
+            "120MMAC" in all.
         max_disagreement: Largest share of crops with another class than the original's, 0..1.
         crops: Random crops of each sample to fit on.
         limit: Use only the first so many samples.
@@ -199,7 +198,7 @@ def calibrate(
                 "allow more with --max-disagreement or --budget, or give more images",
             )
         plan = variants.plan(found.chosen)
-    rewritten = rewrite_within(original, asked, options, limit_cost, latency_of, plan, verify)
+    rewritten = rewrite_within(original, asked, options, limit_cost, plan, verify)
     if not rewritten.changed:
         raise UsageError(
             "nothing to calibrate: no site is rewritten", "see aarewrite inspect, or choose another recipe"

@@ -85,7 +85,7 @@ def apply_plan(planned: planning.Plan, reading: Reading, twin: bool = False) -> 
                 if type(stage) is kind:
                     for name in stage.sites if stage.at_sites else ():
                         _place(reading, "", name)
-                    reading, records[stage.key] = stage.apply(reading, rewritten, twin)
+                    reading, records[stage.key] = stage.apply(reading, twin)
         elif not sites_done:  # all site passes at once, in the graph's order
             origins, sites_done = _apply_sites(planned, reading, rewritten, twin), True
     if not twin:

@@ -63,7 +63,7 @@ def make_plan(
         elif found is not None:
             stages.append(found)
             if kind.takes_sites:  # the next stage sees the graph that this one leaves
-                graph, _ = found.apply(graph, (), False)
+                graph, _ = found.apply(graph, False)
     return _assemble(reading, recipe, choices, stages, notes)
 
 
@@ -89,7 +89,7 @@ def replan(reading: Reading, draft: Draft) -> tuple[Plan, Model]:
             unkept = [node for (scope, node), (_, why) in draft.sites.items() if not (scope or why)]
             if blurred := [node for node in unkept if node in stage.sites]:
                 raise UsageError(f"plan: {blurred[0]}: blurred, and part of the stage {stage.name!r}", "choose one")
-            graph, _ = found.apply(graph, (), False)
+            graph, _ = found.apply(graph, False)
     return _assemble(reading, draft.recipe, choices, stages, [])
 
 

@@ -11,7 +11,6 @@ from aarewrite import rewrite
 from aarewrite.calibration.choices import PlanVariants
 from aarewrite.calibration.layers import find_layers
 from aarewrite.calibration.search import Choice
-from aarewrite.errors import UsageError
 from aarewrite.recipe import Recipe
 
 
@@ -36,7 +35,6 @@ def test_a_block_and_its_shortcut_are_one_site(variants: PlanVariants) -> None:
         "before, f=3, strength 1",
         "before, f=3, strength 0.5",
         "a trous",
-        "second phase",
     ]
 
 
@@ -61,9 +59,7 @@ def test_costs_are_relative_and_ordered(variants: PlanVariants) -> None:
     after = cost_of(variants, chosen(variants, "second", "after, f=3, strength 1"))
     trous = cost_of(variants, chosen(variants, "second", "a trous"))
     assert leave == 1.0
-    twice = cost_of(variants, chosen(variants, "second", "second phase"))
     assert 1.0 < before < after < trous < 4.0
-    assert 1.0 < twice < trous
 
 
 def test_a_trous_leaves_nothing_to_blur_there(variants: PlanVariants) -> None:
@@ -74,17 +70,7 @@ def test_a_trous_leaves_nothing_to_blur_there(variants: PlanVariants) -> None:
 def test_filters_are_offered_where_asked_for() -> None:
     labels = [choice.label for choice in PlanVariants(two_stages(), filters=(3, 5)).choices("second")]
     assert "before, f=5, strength 1" in labels
-    assert len(labels) == 8
-
-
-def test_a_second_phase_is_offered_where_it_can_be_and_excludes_another() -> None:
-    variants = PlanVariants(two_stages(), options={"first_conv": True})
-    built, _ = variants.build(chosen(variants, "first", "second phase"))
-    assert built.graph == rewrite(two_stages(), Recipe(conv="keep", second_phase=2)).model.graph
-    with pytest.raises(UsageError, match="behind another second phase"):
-        cost_of(variants, {site: variants.choices(site)[-1] for site in ("first", "second")})
-    maps = PlanVariants(two_stages("pooled = Relu (sum)"), options={"first_conv": True})
-    assert "second phase" not in [choice.label for choice in maps.choices("first")]
+    assert len(labels) == 7
 
 
 def test_what_begins_at_an_input_is_no_choice_and_stays() -> None:

@@ -72,12 +72,12 @@ def test_a_normalisation_with_computed_statistics_leaves_the_layer_without_surro
     assert (layer.scale, layer.shift, layer.low) == (None, None, -math.inf)
 
 
-def test_the_copies_of_a_second_phase_belong_to_their_layer() -> None:
-    rewritten = rewrite(two_stages(), Recipe(conv="before", shortcut="conv", second_phase=4)).model
+def test_the_copies_for_further_views_belong_to_their_layer() -> None:
+    rewritten = rewrite(two_stages(), Recipe(conv="before", shortcut="conv", views="2")).model
     found = by_name(two_stages(), rewritten)
     assert set(found) == {"second", "shortcut", "inner"}
     for name, layer in found.items():
-        assert [rewritten.graph.node[place].output[0] for place in layer.bias_nodes[1:]] == [f"{name}/phase2"]
+        assert [rewritten.graph.node[place].output[0] for place in layer.bias_nodes[1:]] == [f"{name}/view2"]
 
 
 def shared(net: Net) -> None:

@@ -115,17 +115,17 @@ def test_shared_weights_are_left_alone_with_the_reason() -> None:
     np.testing.assert_array_equal(stored(repaired, "branch1.w"), stored(rewritten, "branch1.w"))
 
 
-def test_both_phases_get_the_same_new_weights_and_biases() -> None:
-    """The second phase reads the weights of the first; a conv without a bias gets one in both."""
+def test_all_views_get_the_same_new_weights_and_biases() -> None:
+    """The second view reads the weights of the first; a conv without a bias gets one in both."""
     original = two_stages()
-    rewritten = rewrite(original, Recipe(conv="before", shortcut="conv", second_phase=4)).model
+    rewritten = rewrite(original, Recipe(conv="before", shortcut="conv", views="2")).model
     repaired, layers = repair(original, rewritten, noise(8, 3, 17, 17, batches=6))
     assert {layer.name for layer in layers} == {"second", "shortcut", "inner"}
     assert all(layer.repaired for layer in layers)
     assert all(layer.own_after <= layer.own_before for layer in layers)
     nodes = {node.output[0]: node for node in repaired.graph.node}
     for layer in layers:
-        first, copy = nodes[layer.name], nodes[f"{layer.name}/phase2"]
+        first, copy = nodes[layer.name], nodes[f"{layer.name}/view2"]
         assert len(first.input) == 3
         assert list(first.input[1:]) == list(copy.input[1:])
         assert (stored(repaired, first.input[1]) != stored(rewritten, first.input[1])).any()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import onnx
 import pytest
 from command import aa
 from reference import Array, build, dense, node, ops, relative_difference, run, weight
-from stages import begins, two_stages, values
+from stages import begins, two_stages
 
 import aarewrite
 from aarewrite.calibration.choices import PlanVariants
@@ -90,8 +89,12 @@ def test_constants_pass_unchanged_and_cosines_up_to_what_the_stride_holds() -> N
 
 
 def test_the_proof_catches_a_sample_beside_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    twin = Ideal.twin
-    monkeypatch.setattr(Ideal, "twin", lambda self: replace(twin(self), offset=(1,)))
+    filtered = Ideal.filtered
+
+    def beside(self: Ideal) -> list[tuple[int, int, range]]:
+        return [(axis, n, range(1, n, kept.step)) for axis, n, kept in filtered(self)]
+
+    monkeypatch.setattr(Ideal, "filtered", beside)
     with pytest.raises(aarewrite.CheckFailed, match="identity proof failed at tensor 'y'"):
         aarewrite.rewrite(pool("16", "2"), IDEAL)
 
@@ -299,80 +302,6 @@ def test_equal_sites_share_their_matrices() -> None:
     assert ops(result.model).count("MatMul") == 4
     added = {tensor.name for tensor in result.model.graph.initializer} - {"w1", "w2", "w3", "w4"}
     assert len(added) == 2
-
-
-def test_the_second_phase_samples_the_filtered_maps_half_a_stride_away() -> None:
-    recipe = Recipe(filter="ideal", second_phase=4)
-    model, x = two_stages(size=16), weight(1, 3, 16, 16)
-    result = aarewrite.rewrite(model, recipe)
-    assert result.proof is not None
-    assert result.proof.passed
-    assert begins(result.plan, "second phase") == ("second", "shortcut")
-    act = values(model, "act", x)
-    branch = np.maximum(dense("Conv", act, (3, 3), [(1, 1)] * 2, w=weights(model, "w2")), 0)
-    for name, phase in (("second_act", 0), ("second_act/phase2", 1)):
-        low = ideal(branch, (2, 2), (1, 1))[:, :, phase::2, phase::2]
-        assert relative_difference(values(result.model, name, x), low) < 1e-5
-    low = ideal(act, (2, 2), (1, 1))[:, :, 1::2, 1::2]
-    moved = dense("Conv", low, (1, 1), [(0, 0)] * 2, w=weights(model, "w3"))
-    assert relative_difference(values(result.model, "shortcut/phase2", x), moved) < 1e-5
-    copies = json.loads(next(p.value for p in result.model.metadata_props if p.key == "aarewrite.second_phase"))
-    assert all(node(result.model, copy).op_type == "MatMul" for copy in copies.values())
-    alone = aarewrite.rewrite(model, Recipe(filter="ideal"))
-    counts = [[ops(one.model).count(op) for op in ("Conv", "MatMul")] for one in (alone, result)]
-    assert counts == [[4, 4], [6, 8]]  # the dense conv in front of the filter is shared
-    again = aarewrite.rewrite(result.model, recipe)
-    assert not again.changed
-
-
-def weights(model: onnx.ModelProto, name: str) -> Array:
-    return onnx.numpy_helper.to_array(next(t for t in model.graph.initializer if t.name == name))
-
-
-def test_a_second_phase_in_place_of_a_pooling_and_along_three_axes() -> None:
-    average = build(
-        """(float[1, 3, 16, 12] x) => (float[] y) {
-        [pool] a = AveragePool<kernel_shape = [2, 2], strides = [2, 2]>(x)
-        b = Conv(a, w)
-        y = GlobalAveragePool(b)
-    }""",
-        w=weight(4, 3, 1, 1),
-    )
-    result = aarewrite.rewrite(average, Recipe(filter="ideal", average_pool="replace", second_phase=2))
-    x = weight(1, 3, 16, 12)
-    both = [ideal(x, (2, 2), (1, 1))[:, :, phase::2, phase::2].mean((2, 3)) for phase in (0, 1)]
-    expected = np.einsum("oi,ni->no", weight(4, 3, 1, 1)[:, :, 0, 0], np.mean(both, axis=0))
-    np.testing.assert_allclose(run(result.model, x=x)[0][:, :, 0, 0], expected, atol=1e-5)
-    model = build(
-        """(float[1, 2, 8, 12, 6] x) => (float[] y) {
-        [pool] a = MaxPool<kernel_shape = [1, 1, 1], strides = [2, 3, 2]>(x)
-        b = Relu(a)
-        y = GlobalAveragePool(b)
-    }"""
-    )
-    deep = aarewrite.rewrite(model, Recipe(filter="ideal", second_phase=2))
-    assert deep.proof is not None
-    assert deep.proof.passed
-    cube = weight(1, 2, 8, 12, 6)
-    low = ideal(cube, (2, 3, 2), (1, 1, 1))[:, :, 1::2, 1::3, 1::2]
-    assert relative_difference(values(deep.model, "a/phase2", cube), low) < 1e-5
-
-
-def test_a_second_phase_where_constants_are_nodes() -> None:
-    """Before IR version 4 an initializer would have to be an input as well."""
-    model = build(
-        """(float[1, 2, 16, 12] x) => (float[] y) {
-        [pool] a = MaxPool<kernel_shape = [1, 1], strides = [2, 2]>(x)
-        b = Relu(a)
-        y = GlobalAveragePool(b)
-    }""",
-        ir=3,
-        opset=8,
-    )
-    result = aarewrite.rewrite(model, Recipe(filter="ideal", second_phase=2))
-    x = weight(1, 2, 16, 12)
-    both = [np.maximum(ideal(x, (2, 2), (1, 1))[:, :, i::2, i::2], 0).mean((2, 3)) for i in (0, 1)]
-    np.testing.assert_allclose(run(result.model, x=x)[0][:, :, 0, 0], np.mean(both, axis=0), atol=1e-6)
 
 
 def test_in_front_of_a_stage_a_trous() -> None:

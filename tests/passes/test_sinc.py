@@ -8,8 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto
-from reference import Array, build, dense, initializer, ops, qdq, relative_difference, run, weight
-from stages import two_stages, values
+from reference import Array, build, dense, ops, qdq, relative_difference, run, weight
 
 import aarewrite
 from aarewrite.passes.sinc import WindowedSinc, sinc_taps
@@ -126,18 +125,6 @@ def test_quantised_maps_are_kept_and_what_is_dequantised_is_filtered_in_float() 
     expected = dense("Conv", rounded, (1, 1), [(0, 0)] * 2, w=weight(4, 3, 1, 1))
     assert relative_difference(run(made, q=q)[0], expected) < 0.02  # a step where a half is rounded elsewhere
     assert not any(tensor.data_type == TensorProto.INT8 for tensor in made.graph.initializer)
-
-
-def test_the_second_phase_samples_between() -> None:
-    recipe = Recipe(name="test", filter="sinc7", second_phase=4)
-    model, x = two_stages(size=16), weight(1, 3, 16, 16)
-    result = aarewrite.rewrite(model, recipe)
-    proven(result)
-    act = values(model, "act", x)
-    branch = np.maximum(dense("Conv", act, (3, 3), [(1, 1)] * 2, w=initializer(model, "w2")), 0)
-    low = filtered(branch, (2, 2), every=1)[:, :, 1::2, 1::2]
-    assert relative_difference(values(result.model, "second_act/phase2", x), low) < 1e-5
-    assert not aarewrite.rewrite(result.model, recipe).changed
 
 
 def test_row_record_and_a_second_run() -> None:

@@ -275,13 +275,13 @@ def test_an_output_that_the_image_does_not_reach_is_left() -> None:
 
 
 def test_it_costs_a_run_per_view_and_copies_what_the_others_made() -> None:
-    once = aarewrite.plan(two_stages(), Recipe(last_stage="a trous", second_phase=2))
-    plan = aarewrite.plan(two_stages(), Recipe(last_stage="a trous", second_phase=2, views="2"))
-    assert [stage.name for stage in plan.stages] == ["a trous", "second phase", "views"]
+    once = aarewrite.plan(two_stages(), Recipe(last_stage="a trous"))
+    plan = aarewrite.plan(two_stages(), Recipe(last_stage="a trous", views="2"))
+    assert [stage.name for stage in plan.stages] == ["a trous", "views"]
     assert begins(plan, "views") == ("x",)
     assert once.macs_after is not None
     assert plan.macs_after == 2 * once.macs_after
-    for recipe in (Recipe(first_conv=True), Recipe(first_conv=True, last_stage="a trous", second_phase=2)):
+    for recipe in (Recipe(first_conv=True), Recipe(first_conv=True, last_stage="a trous")):
         model = rewritten(two_stages(), recipe)
         x = noise(1, 3, 17, 17)
         both = rewritten(two_stages(), recipe.with_options(views="1,0 -2,3"))
@@ -289,7 +289,7 @@ def test_it_costs_a_run_per_view_and_copies_what_the_others_made() -> None:
 
 
 def test_a_second_run_changes_nothing() -> None:
-    recipe = Recipe(first_conv=True, second_phase=4, views="2")
+    recipe = Recipe(first_conv=True, views="2")
     once = aarewrite.rewrite(two_stages(), recipe)
     twice = aarewrite.rewrite(once.model, recipe)
     assert once.changed

@@ -246,10 +246,9 @@ def test_a_site_that_the_plan_does_not_name_is_kept(model: onnx.ModelProto) -> N
     assert (first.site.node, first.action, first.reason) == ("pool1", "keep", "not in the plan")
 
 
-@pytest.mark.parametrize("do", ["a trous", "second phase"])
-def test_a_stage_that_cannot_be_done_is_taken_out(do: str, model: onnx.ModelProto) -> None:
-    table = aarewrite.plan(model).to_dict() | {"stages": [{"do": do, "sites": ["relu"]}]}
-    with pytest.raises(aarewrite.UsageError, match=f"plan: {do}: .*; take the stage out of the plan"):
+def test_a_stage_that_cannot_be_done_is_taken_out(model: onnx.ModelProto) -> None:
+    table = aarewrite.plan(model).to_dict() | {"stages": [{"do": "a trous", "sites": ["relu"]}]}
+    with pytest.raises(aarewrite.UsageError, match=r"plan: a trous: .*; take the stage out of the plan"):
         read_plan(model, table)
 
 

@@ -4,6 +4,7 @@ opset. The benchmark of this name takes all of the node tests; these are those o
 from __future__ import annotations
 
 import importlib
+import pkgutil
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ OPERATORS = (
     "averagepool", "bernoulli", "compress", "conv", "convinteger", "convtranspose", "deformconv", "depthtospace",
     "dequantizelinear", "dropout", "gather", "globalaveragepool", "globalmaxpool", "lppool", "maxpool", "maxunpool",
     "nonmaxsuppression", "nonzero", "pad", "qlinearconv", "quantizelinear", "resize", "sequence_map", "slice",
-    "spacetodepth", "stft", "unique", "upsample", "if_", "loop", "scan",
+    "spacetodepth", "stft", "unique", "upsample", "if", "loop", "scan",
 )  # fmt: skip
 PROVEN, UNCHANGED = "rewritten and proven", "unchanged"
 
@@ -41,8 +42,9 @@ def node_models() -> Iterator[onnx.ModelProto]:
     package = importlib.import_module(NODES)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # numpy's, of what the tests calculate
-        for name in OPERATORS:
-            importlib.import_module(f"{NODES}.{name}")
+        for _, name, _ in pkgutil.iter_modules(package.__path__):
+            if name.rstrip("_") in OPERATORS:  # what is a keyword of Python has an underscore in newer versions of onnx
+                importlib.import_module(f"{NODES}.{name}")
     yield from (case.model for case in package._NodeTestCases)
 
 

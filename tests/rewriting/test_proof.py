@@ -13,7 +13,9 @@ from reference import build, weight
 import aarewrite
 from aarewrite import filters
 from aarewrite.model.model_file import Model, load
+from aarewrite.model.runtime import Session
 from aarewrite.rewriting import pipeline
+from aarewrite.rewriting import proof as proof_module
 from aarewrite.rewriting.apply import applied
 from aarewrite.rewriting.pipeline import claim
 from aarewrite.rewriting.proof import Claim, Proof, prove
@@ -228,6 +230,19 @@ def test_a_rewritten_model_that_does_not_run_is_a_failed_check() -> None:
     broken = tampered(rewritten, lambda proto: proto.graph.node[0].attribute.add(name="group", type=2, i=7) and None)
     with pytest.raises(aarewrite.CheckFailed, match="the rewritten model"):
         prove(original, twin, broken, claimed)
+
+
+def test_what_the_runtime_does_to_the_original_as_well_is_no_failed_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = proof_module._session
+
+    def refusing(model: Model, optimise: bool = False) -> Session:
+        if optimise:
+            raise aarewrite.CannotHandle("ONNX Runtime refuses the model: two nodes with same node name (conv)")
+        return plain(model)
+
+    monkeypatch.setattr(proof_module, "_session", refusing)
+    with pytest.raises(aarewrite.CannotHandle, match=r"^the original, optimised: .* same node name"):
+        prove(*parts(strided()))
 
 
 def test_a_rewritten_model_of_another_shape_is_a_failed_check() -> None:

@@ -111,8 +111,8 @@ def test_prose_breaks_between_words_and_shortens_what_is_longer_than_a_line() ->
     screen.out.say(f"largest difference 1e-07, in {name}", "data  ", "bold", hang=6)
     assert screen.lines == ["data  largest difference", "      1e-07, in", "      /encoder/.../Conv_0"]
     pipe = Screen(None)
-    pipe.out.say(f"in {name} " * 9)
-    assert pipe.lines == [f"in {name} " * 9]
+    pipe.out.say(" ".join([f"in {name}"] * 9))
+    assert pipe.lines == [" ".join([f"in {name}"] * 9)]
 
 
 def test_no_colour_means_no_escapes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -271,7 +271,7 @@ def test_a_twin_that_does_not_run_is_reported_without_a_traceback() -> None:
         "(float[1, 1, 4] x) => (float[] y) "
         "{ [pool] y = MaxPool<kernel_shape = [3], strides = [2], dilations = [3]>(x) }"
     )
-    with pytest.raises(aarewrite.CheckFailed, match=r"the twin does not run: .* dimension is negative"):
+    with pytest.raises(aarewrite.CheckFailed, match=r"the twin does not run: .* MaxPool node"):
         aarewrite.rewrite(model)
 
 

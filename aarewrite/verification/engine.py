@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from aarewrite.verification.statistics import Tally
 BATCH = {"cpu": 4, "cuda": 64}  # see benchmarks/verify_throughput.py
 BLOCK = 8  # samples that share batches; what is measured together, sent elsewhere or resumed, is whole blocks
 AHEAD = 3  # batches that are rendered before the model takes them
+MOST_RUNS = 4  # batches that run at a time on the CPU: each holds a batch's activations
+Answers = Sequence[dict[str, Array]]  # every model's outputs for a batch, by name
 Render = Callable[[int], tuple[Array, ...]]  # one array per model input for a view of a sample, by its number
 
 
@@ -156,14 +159,15 @@ def run_studies(
     advance: Callable[[int], None] = lambda views: None,
     outputs: Sequence[Sequence[str]] = (),
     workers: int = 2,
+    runs: int = 1,
 ) -> Iterator[Found]:
     """Feed the views of samples to all models, `batch` at a time, and yield what the studies noted of each sample. The
     studies are given the `outputs` of each model, or every one.
 
-    Samples are loaded once and their views rendered, a few batches ahead, while the models run. Batches hold views of
-    the same `BLOCK` samples: what is found does not depend on which other blocks are measured here. `advance` is called
-    with the number of views done, for a progress bar. `workers` threads load and as many render; with 0 all is done in
-    turn, on one core.
+    Samples are loaded once, their views rendered and `runs` batches at a time run in the background, while the studies
+    take what is done, in the samples' order. Batches hold views of the same `BLOCK` samples: what is found does not
+    depend on which other blocks are measured here. `advance` is called with the number of views done, for a progress
+    bar. `workers` threads load and as many render; with 0 all is done in turn, on one core.
 
     Raises:
         CannotHandle: A model refuses the views, or an output has no batch axis.
@@ -191,12 +195,29 @@ def run_studies(
             while taken := list(islice(block, batch)):
                 yield taken
 
-    for waiting, stacked in prefetch(_stacked, batches(), workers, AHEAD):
-        for study, sample in _run(models, waiting, stacked, outputs or [()] * len(models)):
+    def answered(rendered: tuple[list[_Request], list[Array]]) -> Answers:
+        return _run(models, rendered[1], outputs or [()] * len(models))
+
+    stacked = prefetch(_stacked, batches(), workers, AHEAD)
+    for (waiting, _), answers in prefetch(answered, stacked, runs if workers else 0, 2 * runs):
+        for study, sample in _received(waiting, answers):
             if study is studies[-1]:
                 yield Found(sample.index, sample.remark, [each.noted() for each in studies])
         advance(len(waiting))
     yield from unread
+
+
+def share_cores(provider: str, threads: int) -> tuple[int, int]:
+    """How many batches run at a time, and the threads of an operator for each, 0: as many as cores; `threads` as of
+    `verify`.
+
+    Batches that run side by side on few threads wait for each other less than the threads of one operator do.
+    """
+    if threads or provider == "cuda":
+        return 1, threads
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    runs = min(cores, MOST_RUNS)
+    return runs, max(1, cores // runs)
 
 
 def _stacked(requests: Sequence[_Request]) -> list[Array]:
@@ -204,11 +225,9 @@ def _stacked(requests: Sequence[_Request]) -> list[Array]:
     return [np.stack(arrays) for arrays in zip(*views, strict=True)]
 
 
-def _run(
-    models: Sequence[Model], requests: Sequence[_Request], stacked: Sequence[Array], names: Sequence[Sequence[str]]
-) -> Iterator[tuple[Study, Sample]]:
-    """Run a batch and hand back its outputs; yield study and sample at each sample's last view."""
-    n = len(requests)
+def _run(models: Sequence[Model], stacked: Sequence[Array], names: Sequence[Sequence[str]]) -> Answers:
+    """Every model's outputs for a batch."""
+    n = len(stacked[0])
     outputs = [model.run(model.feed(stacked), wanted) for model, wanted in zip(models, names, strict=True)]
     for model, found in zip(models, outputs, strict=True):
         for name, array in found.items():
@@ -217,6 +236,12 @@ def _run(
                     f"{model.label}: output {name!r} of shape {array.shape} has no batch axis for {n} inputs",
                     "use --batch 1",
                 )
+    return outputs
+
+
+def _received(requests: Sequence[_Request], outputs: Answers) -> Iterator[tuple[Study, Sample]]:
+    """Hand back a batch's outputs, view by view; yield study and sample at each sample's last view."""
+    n = len(requests)
     for j, request in enumerate(requests):
         rows = [{name: a[j : j + 1] if n > 1 else a for name, a in found.items()} for found in outputs]
         request.study.receive(request.sample, request.number, rows)

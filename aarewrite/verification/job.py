@@ -35,7 +35,7 @@ from aarewrite.verification.classify import ClassifyStudy
 from aarewrite.verification.corruptions import CorruptionStudy
 from aarewrite.verification.detect import ANY_STRIDE, DetectStudy
 from aarewrite.verification.embed import EmbedStudy
-from aarewrite.verification.engine import BATCH, BLOCK, Study, run_studies
+from aarewrite.verification.engine import BATCH, BLOCK, Study, run_studies, share_cores
 from aarewrite.verification.maps import MapStudy, Task, infer_task
 from aarewrite.verification.metric import MetricStudy
 from aarewrite.verification.protocols import PROTOCOLS, ShiftPlan, plan_shifts
@@ -167,11 +167,13 @@ class Job:
         unlike = any(m.batch == 1 for m in models) if profiles else any(m.constants for m in models)
         one_by_one = unlike or any(profile.unbatched for profile in profiles)
         batch = self.asked.batch or (1 if one_by_one else min(_room(self.setup), BATCH[models[0].provider]))
+        runs, _ = share_cores(models[0].provider, self.asked.threads)
         for number, keys in groupby((key for block in blocks for key in block), lambda key: key[0]):
             where, studies = self.rounds[number]
             load = partial(_strictly, where) if self.asked.strict else where.sample
             read = [[grid.output for grid in task.grids] for task in self.tasks]
-            for found in run_studies(models, load, (i for _, i in keys), studies, batch, advance, read, workers):
+            samples = (i for _, i in keys)
+            for found in run_studies(models, load, samples, studies, batch, advance, read, workers, runs):
                 yield replace(found, round=number)
 
     def count(self, found: Iterable[Found]) -> None:
@@ -250,7 +252,7 @@ def open_job(asked: Asked) -> Job:
     setup = open_setup(
         asked.model, own if own and alone else asked.data or "synthetic", against=asked.against, names=asked.names,
         provider=asked.provider, preprocess=asked.preprocess, labels=asked.labels, limit=asked.limit, seed=asked.seed,
-        size=asked.size, threads=asked.threads,
+        size=asked.size, threads=share_cores(asked.provider, asked.threads)[1],
     )  # fmt: skip
     if asked.batch is not None and asked.batch > _room(setup):
         largest = f"the largest for views of this size is {_room(setup)}"

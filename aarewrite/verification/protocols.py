@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from aarewrite.data.arrays import Offset
 from aarewrite.data.geometry import Geometry
@@ -59,8 +60,12 @@ class ShiftPlan:
 
     def offsets(self, i: int) -> tuple[Offset, ...]:
         """Return every offset image i is viewed at, each once, the centre first."""
-        lines, pairs = self.lines(self.distances), itertools.chain(*self.pairs(i))
-        return tuple(dict.fromkeys((self.centre, *lines, *self.neighbourhood(), *pairs)))
+        return tuple(dict.fromkeys((*self._of_every_image, *itertools.chain(*self.pairs(i)))))
+
+    @cached_property
+    def _of_every_image(self) -> tuple[Offset, ...]:
+        """Asked for at every view."""
+        return (self.centre, *self.lines(self.distances), *self.neighbourhood())
 
 
 def plan_shifts(

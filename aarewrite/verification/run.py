@@ -119,7 +119,8 @@ def verify(
             same models, samples and options, the run goes on from it.
         ray: Address of a Ray cluster whose workers measure, `auto` for one that was started here, `local` for one that
             is started for this run.
-        threads: Of one operator, 0: as many as cores; with 1 all is done on one core.
+        threads: Of one operator; 0: up to four batches run side by side and share the cores; with 1 all is done on one
+            core.
         progress: Show progress bars on stderr when it is a terminal.
 
     Returns:

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import tracemalloc
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pytest
 from small_nets import COLOUR, circular_classifier, parse, phase_classifier, save, stripes
 
 from aarewrite.data import folders
 from aarewrite.data.geometry import Geometry, Sample
 from aarewrite.data.sources import open_data
 from aarewrite.data.views import Views
+from aarewrite.errors import CannotHandle
 from aarewrite.verification import verify
 from aarewrite.verification.classify import ClassifyStudy
+from aarewrite.verification.engine import run_studies, share_cores
+from aarewrite.verification.job import Asked, open_job
 from aarewrite.verification.protocols import plan_shifts
+from aarewrite.verification.records import Found
+
+SUMMED = """
+    net (float[N, 1, 16, 16] x) => (float[1, 4] y) <int64[2] shape = {-1, 4}, int64[1] first = {0}>
+    {
+        rows = Reshape(x, shape)
+        y = ReduceSum(rows, first)
+    }
+"""
 
 
 def test_every_image_is_decoded_once(folder, monkeypatch):
@@ -43,6 +57,33 @@ def test_memory_does_not_grow_with_the_number_of_samples():
     few, many = peak(24), peak(192)
     canvases = (192 - 24) * 73 * 73 * 4  # bytes that would be held if samples were kept
     assert many - few < canvases / 4  # the two threads that decode make the peak vary by some 0.3 MB
+
+
+def test_batches_that_run_side_by_side_find_the_same_in_the_same_order(tmp_path):
+    data = save(tmp_path / "stripes.npz", x=stripes(21))
+    job = open_job(Asked(phase_classifier(), data, names=("net", ""), max_shift=2, batch=3))
+    load, studies = job.setup.sample, job.rounds[0][1]
+
+    def found(**how: int) -> list[Found]:
+        return list(run_studies(job.setup.models, load, range(21), studies, 3, **how))
+
+    in_turn = found(workers=0)
+    assert [one.index for one in in_turn] == list(range(21))
+    assert found(runs=1) == found(runs=3) == in_turn
+
+
+def test_a_model_that_refuses_in_the_background_ends_the_run(tmp_path):
+    data = save(tmp_path / "stripes.npz", x=stripes(9))
+    with pytest.raises(CannotHandle, match=r"net: output 'y' of shape \(1, 4\) has no batch axis for 4 inputs"):
+        verify(parse(SUMMED), data, names=("net", ""), task="vector")
+
+
+@pytest.mark.parametrize(("cores", "shared"), [(1, (1, 1)), (2, (2, 1)), (4, (4, 1)), (7, (4, 1)), (16, (4, 4))])
+def test_the_cores_are_shared_by_batches_before_they_are_by_an_operator(monkeypatch, cores, shared):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)), raising=False)
+    assert share_cores("cpu", 0) == shared
+    assert share_cores("cpu", 3) == (1, 3)
+    assert share_cores("cuda", 0) == (1, 0)
 
 
 def test_fixed_batch_gives_the_same_numbers(tmp_path):

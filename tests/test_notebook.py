@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import builtins
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import onnx
 import pytest
 from command import small_net
 from small_nets import blurred_classifier, detector, grid_profile, phase_classifier, save, scene, stripes, subsample_map
 
 import aarewrite
+from aarewrite.calibration.exposures import Changes
+from aarewrite.calibration.judge import Drift, Verdict
+from aarewrite.calibration.layers import LayerRepair
+from aarewrite.calibration.run import Calibrated, Calibration
+from aarewrite.calibration.search import Trial
+from aarewrite.calibration.steady import Row, Steady
 from aarewrite.errors import CannotHandle
 from aarewrite.notebook import Record, Tabular, figures
+from aarewrite.timing.bench import Bench, OperatorTime, Timed
+from aarewrite.timing.rounds import Spread
 from aarewrite.verification import VerifyReport, before_after, verify
-from aarewrite.verification.statistics import Mean, Proportion
+from aarewrite.verification.statistics import Difference, Mean, Proportion
 
 
 @pytest.fixture
@@ -108,6 +117,77 @@ def test_a_rewrite_shows_its_sites(tmp_path):
     assert result.records() == result.plan.records()
     assert "<caption>recipe aligned: 1 of 2 sites, " in result._repr_html_()
     assert "MaxPool stride 1x1" in result.plan._repr_html_()
+
+
+def difference(name: str, before: float, after: float) -> Difference:
+    return Difference(name, before, after, after - before - 1, after - before + 1, 0.01, 40)
+
+
+def test_a_benchmark_shows_times_ratio_and_operators():
+    spread = Spread(2.0, (1.5, 2.5), (1.9, 2.1))
+    after, before = (Timed(name, spread, {"x": (1, 3, 8, 8)}) for name in ("after.onnx", "before.onnx"))
+    conv, node = OperatorTime("Conv", (1, 2), (0.5, 1.25)), OperatorTime("stem (Conv)", (1, 1), (0.5, 0.75))
+    found = Bench("cpu", 1, 15, after, before, spread, spread, (conv,), (node,))
+    assert found.headlines() == [
+        {"model": "after.onnx", "measure": "milliseconds", "value": 2.0, "low": 1.9, "high": 2.1},
+        {"model": "before.onnx", "measure": "milliseconds", "value": 2.0, "low": 1.9, "high": 2.1},
+        {"model": "after.onnx", "measure": "ratio", "value": 2.0, "low": 1.9, "high": 2.1},
+        {"model": "before.onnx", "measure": "ratio", "value": 2.0, "low": 1.9, "high": 2.1},
+        {"op": "Conv", "measure": "milliseconds", "value": 1.25, "before": 0.5},
+    ]
+    assert found.records()[5:] == [{"node": "stem (Conv)", "measure": "milliseconds", "value": 0.75, "before": 0.5}]
+    assert "<caption>after.onnx against before.onnx, cpu, threads 1, 15 rounds, medians<" in found._repr_html_()
+    alone = Bench("cuda", 0, 15, after, None, None, None, (conv,), ())
+    assert alone.records()[1:] == [{"op": "Conv", "measure": "milliseconds", "value": 1.25}]
+    assert alone.caption() == "after.onnx, cuda, threads all, 15 rounds, medians"
+
+
+def test_the_steadiest_version_shows_its_candidates():
+    changes = Changes(difference("near", 80, 82), difference("far", 70, 74), None)
+    best = Row("half blur", 1.05, 1.1, changes)
+    found = Steady((best, Row("ideal", reason="no")), best, None, changes, (40, 30, 30), "9 <b>", "unit", ("dear",))
+    wide, ideal, confirmed = found.headlines()
+    assert wide == {
+        "candidate": "half blur", "cost": 1.05, "latency": 1.1, "near": "+2.00 [+1.00, +3.00]",
+        "far": "+4.00 [+3.00, +5.00]", "found": "better",
+    }  # fmt: skip
+    assert ideal == {"candidate": "ideal", "cost": None, "latency": None, "found": "no"}
+    assert confirmed["found"] == "on other images"
+    assert "<caption>chose half blur on 9 &lt;b&gt;; changes in points; dear</caption>" in found._repr_html_()
+    far = {"measure": "far", "value": 4, "low": 3, "high": 5, "n": 40, "p": 0.01}
+    of = {"candidate": "half blur"}
+    assert [of | {"images": images} | far for images in ("compared", "confirmed")] == [
+        row for row in found.records() if row["measure"] == "far"
+    ]
+    assert {"candidate": "half blur", "measure": "latency", "value": 1.1} in found.records()
+
+
+def test_a_calibration_shows_its_judgement(tmp_path):
+    verdict = Verdict(10, "crop", 5, difference("far", 70, 72), difference("near", 80, 81), 0.9)
+    layer, trial = (
+        LayerRepair("c1", "Conv", 0.5, 0.25, 0.5, 0.2, 0.1),
+        Trial((("c1", "1/2"),), 1.1, 0.8, 0.05, True, ""),
+    )
+    rewritten = aarewrite.rewrite(small_net(tmp_path / "net.onnx"))
+    outcome = Calibration(onnx.ModelProto(), (layer,), 20, 10, verdict, None, (("0,0 1,1", verdict),))
+    found = Calibrated(outcome, rewritten, "30 images", "unit", (trial,), failures=("no better",))
+    far = {"before": 70, "after": 72, "measure": "far", "value": 2, "low": 1, "high": 3, "n": 40, "p": 0.01}
+    rows = found.headlines()
+    assert rows[0] == far
+    assert rows[2] == {"against": "two views, 0,0 1,1"} | far
+    assert rows[4:] == [
+        {"measure": "agreement", "value": 0.9}, {"measure": "cost", "value": rewritten.plan.cost}
+    ]  # fmt: skip
+    more = found.records()[len(rows) :]
+    assert {"name": "c1", "measure": "after", "value": 0.25} in more
+    assert {"tried": "c1: 1/2", "measure": "noise", "value": 0.8} in more
+    assert "<caption>1 of 1 layers repaired on 20 samples of 30 images, judged on 10 held out; no better<" in (
+        found._repr_html_()
+    )
+    moved = replace(found, outcome=replace(outcome, verdict=None, beside=(), drift=Drift(0.5, 0.25, 0.1, (1, 1))))
+    assert moved.headlines()[:2] == [
+        {"measure": "drift", "before": 0.5, "after": 0.25, "value": -0.25}, {"measure": "apart", "value": 0.1}
+    ]  # fmt: skip
 
 
 def test_without_pandas_the_next_step_is_said(report, monkeypatch):

@@ -24,6 +24,7 @@ from aarewrite.data.canvases import Canvases, from_setup
 from aarewrite.data.setup import open_setup
 from aarewrite.errors import CannotHandle, UsageError
 from aarewrite.model.model_file import load
+from aarewrite.notebook import Record, Tabular, estimate, figures
 from aarewrite.options import Json
 from aarewrite.passes.low_passes import FILTERS
 from aarewrite.planning import Plan
@@ -52,7 +53,7 @@ class Calibration:
 
 
 @dataclass(frozen=True)
-class Calibrated:
+class Calibrated(Tabular):
     """What `calibrate` returns."""
 
     outcome: Calibration  # the repaired model, what was done to each layer, and the judgement on samples held out
@@ -65,6 +66,41 @@ class Calibrated:
     latency: float | None = None  # measured latency relative to the original's, None where it is not limited
     # Why the result should not be used, one line each; empty when it is better within its limits
     failures: tuple[str, ...] = ()
+
+    def records(self) -> list[Record]:
+        """The judgement's figures, a row each, then those of every layer and of what the search tried."""
+        layers: list[Record] = [row for one in self.outcome.layers for row in figures(one)]
+        tried: list[Record] = [
+            {"tried": ", ".join(": ".join(pair) for pair in trial.chosen), **row}
+            for trial in self.trials
+            for row in figures(trial)
+        ]
+        return self.headlines() + layers + tried
+
+    def headlines(self) -> list[Record]:
+        """The judgement on samples held out, what is beside it, and the cost."""
+        verdict, drift = self.outcome.verdict, self.outcome.drift
+        judged: list[tuple[Record, Verdict]] = [({}, verdict)] if verdict else []
+        judged += [({"against": f"two views, {moves}"}, against) for moves, against in self.outcome.beside]
+        found: list[Record] = [
+            {**of, "before": one.before, "after": one.after, **estimate(one, one.name)}
+            for of, against in judged
+            for one in against.measures
+        ]
+        if verdict:
+            found.append({"measure": "agreement", "value": verdict.agreement})
+        if drift:
+            moved: Record = {"before": drift.before, "after": drift.after, "value": drift.after - drift.before}
+            found += [{"measure": "drift"} | moved, {"measure": "apart", "value": drift.apart}]
+        costs = (("cost", self.cost), ("latency", self.latency))
+        return found + [{"measure": name, "value": ratio} for name, ratio in costs if ratio is not None]
+
+    def caption(self) -> str:
+        """What was repaired and judged on what, and what speaks against the result."""
+        outcome = self.outcome
+        repaired = f"{sum(layer.repaired for layer in outcome.layers)} of {len(outcome.layers)} layers repaired"
+        on = f"on {outcome.fitted} samples of {self.data}, judged on {outcome.judged} held out"
+        return "; ".join((f"{repaired} {on}", *self.failures))
 
     @property
     def model(self) -> onnx.ModelProto:

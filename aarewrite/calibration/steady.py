@@ -26,13 +26,14 @@ from aarewrite.data.canvases import Canvases, from_setup
 from aarewrite.data.setup import open_setup
 from aarewrite.errors import CannotHandle, UsageError
 from aarewrite.model.model_file import load
+from aarewrite.notebook import Record, Tabular, estimate
 from aarewrite.options import Json
 from aarewrite.outputs import write_bytes
 from aarewrite.progress import Bar, progress_bar
 from aarewrite.rewriting.pipeline import ModelSource
 from aarewrite.texts import read_json
 from aarewrite.verification.plausible import preprocessing_doubt
-from aarewrite.verification.statistics import BETTER, judgement
+from aarewrite.verification.statistics import BETTER, Difference, judgement
 from aarewrite.version import __version__
 
 FIT, COMPARE = 0.4, 0.3  # shares of the images; the rest confirms
@@ -73,7 +74,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Steady:
+class Steady(Tabular):
     """What `steady` returns."""
 
     rows: tuple[Row, ...]  # every candidate, in the order in which they were tried
@@ -84,6 +85,32 @@ class Steady:
     data: str  # what images, one line
     preprocess: str  # what was applied to them, one line
     failures: tuple[str, ...]  # why nothing should be written; empty where the gain is confirmed
+
+    def records(self) -> list[Record]:
+        """Every figure of every candidate, a row each, and the choice's on the images that confirm."""
+        found: list[Record] = []
+        for row in self.rows:
+            of: Record = {"candidate": row.name}
+            ratios = (("cost", row.cost), ("latency", row.latency))
+            found += [of | {"measure": name, "value": ratio} for name, ratio in ratios if ratio is not None]
+            found += [of | {"images": "compared"} | estimate(one, one.name) for one in _each(row.changes)]
+        choice: Record = {"candidate": self.chosen.name if self.chosen else "", "images": "confirmed"}
+        return found + [choice | estimate(one, one.name) for one in _each(self.confirmed)]
+
+    def headlines(self) -> list[Record]:
+        """The candidates, a row each, and the choice as confirmed."""
+        found: list[Record] = [
+            {"candidate": row.name, "cost": row.cost, "latency": row.latency, **_told(row.changes), "found": row.says}
+            for row in self.rows
+        ]
+        if self.chosen and self.confirmed:
+            found.append({"candidate": self.chosen.name, **_told(self.confirmed), "found": "on other images"})
+        return found
+
+    def caption(self) -> str:
+        """What was chosen on which images, and what speaks against it."""
+        chosen = f"chose {self.chosen.name}" if self.chosen else "none chosen"
+        return "; ".join((f"{chosen} on {self.data}; changes in points", *self.failures))
 
     def to_dict(self) -> Json:
         """Plain values for JSON."""
@@ -101,6 +128,15 @@ class Steady:
                 for row in self.rows
             ],
         }
+
+
+def _each(changes: Changes | None) -> list[Difference]:
+    found = (changes.near, changes.far, changes.top1) if changes else ()
+    return [one for one in found if one is not None]
+
+
+def _told(changes: Changes | None) -> Record:
+    return {one.name: one.says for one in _each(changes)}
 
 
 class _OutOfTime(Exception):

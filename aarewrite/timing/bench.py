@@ -19,6 +19,7 @@ from aarewrite.model.model_file import Model, load
 from aarewrite.model.profile import NodeTime, node_times
 from aarewrite.model.runner import EXECUTION_PROVIDERS, open_session
 from aarewrite.model.runtime import Session
+from aarewrite.notebook import Record, Tabular
 from aarewrite.options import Json
 from aarewrite.rewriting.random_inputs import IMAGE_SIZES, Feeds, accepted
 from aarewrite.timing.rounds import STOP_SPINNING, Spread, interleaved, ratios
@@ -53,7 +54,7 @@ class OperatorTime:
 
 
 @dataclass(frozen=True)
-class Bench:
+class Bench(Tabular):
     """What a benchmark found."""
 
     provider: str  # cpu or cuda
@@ -65,6 +66,36 @@ class Bench:
     noise: Spread | None  # the other's relative to itself, as a second session in the same rounds
     operators: tuple[OperatorTime, ...]  # what takes most first; beside another model, what adds most
     nodes: tuple[OperatorTime, ...]  # the same, node by node (`operator` is its name and operator)
+
+    def records(self) -> list[Record]:
+        """Times and their ratio, medians with their intervals, then operators and nodes."""
+        return self.headlines() + self._rows("node", self.nodes)
+
+    def headlines(self) -> list[Record]:
+        """The records that are of no single node."""
+        spreads = [(self.model.model, "milliseconds", self.model.milliseconds)]
+        if self.against and self.ratio and self.noise:
+            other = self.against.model
+            spreads += [(other, "milliseconds", self.against.milliseconds), (self.model.model, "ratio", self.ratio)]
+            spreads += [(other, "ratio", self.noise)]
+        found: list[Record] = []
+        for model, measure, spread in spreads:
+            low, high = spread.interval
+            found.append({"model": model, "measure": measure, "value": spread.median, "low": low, "high": high})
+        return found + self._rows("op", self.operators)
+
+    def _rows(self, what: str, times: Sequence[OperatorTime]) -> list[Record]:
+        return [
+            {what: one.operator, "measure": "milliseconds", "value": one.milliseconds[1]}
+            | ({"before": one.milliseconds[0]} if self.against else {})
+            for one in times
+        ]
+
+    def caption(self) -> str:
+        """What was timed, and how."""
+        against = f" against {self.against.model}" if self.against else ""
+        threads = self.threads or "all"
+        return f"{self.model.model}{against}, {self.provider}, threads {threads}, {self.rounds} rounds, medians"
 
     def to_dict(self) -> Json:
         """Plain values for JSON."""

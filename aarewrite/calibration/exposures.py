@@ -1,4 +1,4 @@
-"""A camera's views of some images, rendered once, and what classifiers answer to them."""
+"""A camera's views of images, and what classifiers answer to them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import onnx
 from numpy.typing import NDArray
 
 from aarewrite.data.arrays import Array
-from aarewrite.data.camera import draw_camera_pairs
+from aarewrite.data.camera import Scene, draw_camera_pairs
 from aarewrite.data.prefetch import prefetch
 from aarewrite.data.setup import Setup
 from aarewrite.errors import CannotHandle
 from aarewrite.options import Json
-from aarewrite.verification.classify import top_classes
+from aarewrite.verification.classify import consistency, top_classes
 from aarewrite.verification.statistics import Difference, difference
 
 BATCH = 8
-CONDITIONS = ("mixed",)  # every effect at once, as a camera has them
+CONDITION = "mixed"  # every effect at once, as a camera has them
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,20 @@ class Steadiness:
     far: NDArray[np.float64]  # of pairs up to the whole span apart
     top1: NDArray[np.float64] | None  # share of views with the right class, None without labels
 
+    @classmethod
+    def counted(cls, classes: NDArray[np.int64], labels: NDArray[np.int64] | None = None) -> Steadiness:
+        """The figures of classes (images, 2, pairs, 2), near pairs first, as `exposures` has the views."""
+        agree = consistency(classes)
+        top1 = None if labels is None else (classes == labels[:, None, None, None]).mean((1, 2, 3))
+        return cls(agree[:, 0], agree[:, 1], top1)
+
     def against(self, before: Steadiness, seed: int = 0) -> Changes:
         """The paired changes from another model, on the same views."""
         top1 = None
         if self.top1 is not None and before.top1 is not None:
             top1 = difference("top-1", before.top1, self.top1, seed)
-        return Changes(
-            difference("near", before.near, self.near, seed), difference("far", before.far, self.far, seed), top1
-        )
+        near = difference(f"near agreement, {CONDITION}", before.near, self.near, seed)
+        return Changes(near, difference(f"far agreement, {CONDITION}", before.far, self.far, seed), top1)
 
     def to_dict(self) -> Json:
         """Plain values."""
@@ -66,6 +72,19 @@ class Changes:
     top1: Difference | None
 
 
+def exposures(scene: Scene, seed: int, index: int, pairs: int) -> list[Array]:
+    """The views of image `index` as bytes: both of each of so many near pairs, then of as many far ones."""
+    drawn = draw_camera_pairs(seed, index, scene.geometry, (CONDITION,), pairs)
+    return [scene.picture(view) for pair in sorted(drawn, key=lambda pair: not pair.near) for view in pair.views]
+
+
+def classes_of(outputs: Array) -> Array:
+    """The class of each row of a classifier's output; `CannotHandle` where that is no vector of classes."""
+    if outputs.size < 2 * len(outputs) or max(outputs.shape[2:], default=1) > 1:
+        raise CannotHandle("the model's first output is no vector of classes", "take a classifier")
+    return top_classes(outputs)
+
+
 class Exposures:
     """The views of `indices`, kept as bytes; `pairs` near and far ones an image.
 
@@ -89,10 +108,7 @@ class Exposures:
 
         def render(k: int) -> list[Array]:
             sample = setup.sample(indices[k])
-            scene = setup.scene(sample)
-            drawn = draw_camera_pairs(seed, sample.index, setup.geometry, CONDITIONS, pairs)
-            ordered = sorted(drawn, key=lambda pair: not pair.near)
-            return [scene.picture(view) for pair in ordered for view in pair.views]
+            return exposures(setup.scene(sample), seed, sample.index, pairs)
 
         for _, pictures in prefetch(render, range(len(indices))):
             kept.append(np.stack(pictures))
@@ -112,12 +128,6 @@ class Exposures:
         found: list[Array] = []
         for begin in range(0, len(flat), BATCH):
             views = np.stack([self._finish(view) for view in flat[begin : begin + BATCH]])
-            rows = runner.run(runner.feed([views]))[runner.output_names[0]]
-            if rows.size < 2 * len(views) or max(rows.shape[2:], default=1) > 1:
-                raise CannotHandle("the model's first output is no vector of classes", "use --calibrate instead")
-            found.append(top_classes(rows))
+            found.append(classes_of(runner.run(runner.feed([views]))[runner.output_names[0]]))
             advance((begin + len(views)) // each - begin // each)
-        classes = np.concatenate(found).reshape(count, 2, self._pairs, 2)
-        agree = (classes[..., 0] == classes[..., 1]).mean(2)
-        top1 = None if self._labels is None else (classes == self._labels[:, None, None, None]).mean((1, 2, 3))
-        return Steadiness(agree[:, 0], agree[:, 1], top1)
+        return Steadiness.counted(np.concatenate(found).reshape(count, 2, self._pairs, 2), self._labels)

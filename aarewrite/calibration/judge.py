@@ -15,17 +15,16 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from aarewrite.calibration.exposures import Steadiness, classes_of, exposures
 from aarewrite.data.arrays import Array
-from aarewrite.data.camera import Scene, draw_camera_pairs
 from aarewrite.data.canvases import Canvases, random_offset
 from aarewrite.data.views import DIRECTIONS, Views, draw_pairs
-from aarewrite.errors import CannotHandle, UsageError
+from aarewrite.errors import UsageError
 from aarewrite.model.runtime import first_line, plain_session
-from aarewrite.verification.classify import consistency, top_classes
+from aarewrite.verification.classify import consistency
 from aarewrite.verification.statistics import BETTER, Difference, difference, judgement
 
-CONDITION = "mixed"  # of the camera's views: everything at once
-SEEN = 1000  # pairs of its views, near and as many far ones, in all, so far as that is
+SEEN = 1000  # pairs of a camera's views, near and as many far ones, in all, so far as that is
 FEWEST, MOST = 3, 16  # of each image
 
 
@@ -38,7 +37,7 @@ class Answers:
     # For the first crop of a third of the pairs and its one-pixel neighbours, (n, bases, 1 + neighbours)
     near: NDArray[np.int64]
     labels: NDArray[np.int64] | None = None  # the true classes, (n,); None when unknown
-    # For pairs of views under a camera, near ones and far ones, (n, p', 2, 2); None where the data are no pictures
+    # For pairs of views under a camera, near ones and then far ones, (n, 2, p', 2); None for data that are no pictures
     seen: NDArray[np.int64] | None = None
 
 
@@ -105,18 +104,17 @@ def answer(
         close = [(base, *(tuple(map(add, base, step)) for step in steps)) for base in bases]
         offsets = dict.fromkeys(chain((still,), *drawn, *close))
         crops = [views.at(canvas, one) for one in offsets]
-        exposures = [] if canvases.scene is None else _exposures(canvases.scene(index), seed, index, count)
+        if canvases.scene is not None:
+            scene = canvases.scene(index)
+            crops += [scene.finish(picture) for picture in exposures(scene, seed, index, count)]
         for run, answers in zip(runs, found, strict=True):
-            rows = run([*crops, *exposures])
-            if rows.size < 2 * len(rows) or max(rows.shape[2:], default=1) > 1:
-                raise CannotHandle("the model's first output is no vector of classes", "judge it with `drift` instead")
-            tops = top_classes(rows)
-            classes = dict(zip(offsets, tops[: len(crops)], strict=True))
+            tops = classes_of(run(crops))
+            classes = dict(zip(offsets, tops[: len(offsets)], strict=True))
             answers.append((
                 classes[still],
                 np.array([[classes[one] for one in pair] for pair in drawn]),
                 np.array([[classes[one] for one in group] for group in close]),
-                tops[len(crops) :].reshape(-1, 2, 2),
+                tops[len(offsets) :].reshape(2, -1, 2),
             ))  # fmt: skip
     labels = None if canvases.labels is None else canvases.labels[np.asarray(indices)]
     together = (map(np.array, zip(*answers, strict=True)) for answers in found)
@@ -129,11 +127,6 @@ def answer(
 def camera_pairs(images: int) -> int:
     """How many near and as many far pairs of a camera's views each of so many images is judged by."""
     return min(MOST, max(FEWEST, round(SEEN / max(1, images))))
-
-
-def _exposures(scene: Scene, seed: int, index: int, count: int) -> list[Array]:
-    drawn = draw_camera_pairs(seed, index, scene.geometry, (CONDITION,), count)
-    return [scene.view(view) for pair in drawn for view in pair.views]
 
 
 def compare(before: Answers, after: Answers, *, seed: int = 0) -> Verdict:
@@ -154,14 +147,9 @@ def compare(before: Answers, after: Answers, *, seed: int = 0) -> Verdict:
     agreement = float((before.pairs == after.pairs).mean())
     if before.seen is None or after.seen is None:
         return Verdict(len(before.centre), "crop", before.pairs.shape[1], *crops, agreement, top1, centre)
-    far, near = (
-        difference(f"{regime} agreement, {CONDITION}", consistency(old), consistency(new), seed)
-        for regime, old, new in (
-            ("far", before.seen[:, :, 1], after.seen[:, :, 1]),
-            ("near", before.seen[:, :, 0], after.seen[:, :, 0]),
-        )
-    )
-    return Verdict(len(before.centre), "camera", before.seen.shape[1], far, near, agreement, top1, centre, *crops)
+    seen = Steadiness.counted(after.seen).against(Steadiness.counted(before.seen), seed)
+    pairs = before.seen.shape[2]
+    return Verdict(len(before.centre), "camera", pairs, seen.far, seen.near, agreement, top1, centre, *crops)
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ def print_steady(found: Steady) -> None:
     out.say(f"changes in points, [95 % interval over images], {meaning}")
     if found.chosen is not None and found.confirmed is not None:
         out.say(f"chose {found.chosen.name}, the steadiest of what is better")
-        changes = (found.confirmed.near, found.confirmed.far, found.confirmed.top1)
-        told = [f"{one.name} {one.before:.1f} -> {one.after:.1f}, {one.says}" for one in changes if one is not None]
+        changes = (("near", found.confirmed.near), ("far", found.confirmed.far), ("top-1", found.confirmed.top1))
+        told = [f"{name} {one.before:.1f} -> {one.after:.1f}, {one.says}" for name, one in changes if one is not None]
         out.say(f"on {confirmed} images that it was not chosen by: {'; '.join(told)}")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from small_nets import blurred_classifier, phase_classifier, save, stripes, subsample_map
 
-from aarewrite.calibration.exposures import CONDITIONS, Exposures, Steadiness
+from aarewrite.calibration.exposures import CONDITION, Exposures, Steadiness
 from aarewrite.data.camera import draw_camera_pairs
 from aarewrite.data.setup import Setup, open_setup
 from aarewrite.errors import CannotHandle
@@ -29,7 +29,7 @@ def test_classes_are_those_of_the_views(setup: Setup) -> None:
     model = Model(phase_classifier())
     for k, index in enumerate(range(3, 12)):
         scene = setup.scene(setup.sample(index))
-        pairs = draw_camera_pairs(5, index, setup.geometry, CONDITIONS, 3)
+        pairs = draw_camera_pairs(5, index, setup.geometry, (CONDITION,), 3)
         views = np.stack([scene.view(view) for pair in pairs for view in pair.views])
         tops = model.run({"x": views})["logits"].argmax(1).reshape(-1, 2)
         equal, near = tops[:, 0] == tops[:, 1], np.array([pair.near for pair in pairs])
@@ -59,5 +59,5 @@ def test_figures_are_joined_and_written_and_read(setup: Setup) -> None:
 
 
 def test_what_is_no_classifier_is_refused(setup: Setup) -> None:
-    with pytest.raises(CannotHandle, match="no vector of classes; use --calibrate"):
+    with pytest.raises(CannotHandle, match="no vector of classes; take a classifier"):
         Exposures(setup, range(2)).of(subsample_map())

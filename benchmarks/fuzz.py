@@ -32,18 +32,27 @@ MOST = 2 << 30  # bytes above what the worker takes at first
 LARGEST_SEED = 3 << 20  # bytes of a model that is mutated
 
 
-def outcome(path: Path, verified: bool) -> str:
+def outcome(
+    path: Path,
+    verified: bool,
+    recipe: str = "aligned",
+    target: str | None = None,
+    first_conv: bool | None = None,
+    protocol: str = "crop",
+) -> str:
     """What becomes of a file: how it ended, and for what is no answer the place."""
     from aarewrite.rewriting.pipeline import rewrite
     from aarewrite.verification import verify
 
     try:
-        result = rewrite(path)
+        result = rewrite(path, recipe, target=target, first_conv=first_conv)
         if verified:
-            verify(str(path), "synthetic:2", protocols=("crop",), batch=2)
+            verify(str(path), "synthetic:2", protocols=(protocol,), batch=2)
         return "rewritten and proven" if result.changed else "unchanged"
     except AarewriteError as error:
-        return {1: "a check failed", 2: "usage", 3: "refused"}[error.exit_status]
+        nothing = "nothing was compared" in error.message or "nothing can be measured" in error.message
+        failed = "nothing to measure" if nothing else "a check failed"
+        return {1: failed, 2: "usage", 3: "refused"}[error.exit_status]
     except Exception as error:
         frames = [one for one in traceback.extract_tb(error.__traceback__) if "aarewrite" in one.filename]
         place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"

@@ -24,13 +24,14 @@ OPERATORS = (
 )  # fmt: skip
 
 
-def mutant(data: bytes, seed: Sequence[int] | int) -> bytes:
-    """The file of a model with something wrong; the same for the same seed."""
+def mutant(data: bytes, seed: Sequence[int] | int, most: int = 3, torn: float = 0.15) -> bytes:
+    """The file of a model with something wrong, the same for the same seed: at `most` so many changes, or, of a share,
+    `torn` bytes."""
     rng = np.random.default_rng(seed)
-    if rng.random() < 0.15:
+    if rng.random() < torn:
         return _torn(data, rng)
     model = onnx.ModelProto.FromString(data)
-    for _ in range(rng.integers(1, 4)):
+    for _ in range(rng.integers(1, most + 1)):
         _pick(rng, CHANGES)(model, rng)
     return bytes(model.SerializeToString())
 

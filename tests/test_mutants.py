@@ -1,10 +1,14 @@
-"""Mutants of small models: each is rewritten and proven, left as it is, or refused. `benchmarks/fuzz.py` goes on."""
+"""Mutants of small models: each is rewritten and proven, left as it is, or refused, and every third verified.
+
+`benchmarks/fuzz.py` and `benchmarks/fuzz_guided.py` go on.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from mutations import mutant
@@ -12,6 +16,8 @@ from reference import build, function, functions, weight
 
 import aarewrite
 from aarewrite.errors import AarewriteError
+from aarewrite.verification import verify
+from aarewrite.verification.protocols import PROTOCOLS
 
 NETS: dict[str, Callable[[], onnx.ModelProto]] = {
     "plain": lambda: build(
@@ -35,6 +41,15 @@ NETS: dict[str, Callable[[], onnx.ModelProto]] = {
         }""",
         w=weight(2, 2, 3, 3),
     ),
+    "small maps": lambda: build(
+        """(float[1, 2, 6, 6] x) => (float[1, 2, 2, 2] y, float[1, 2, 12, 12] z) {
+            a = Conv<pads = [1, 1, 1, 1]>(x, w)
+            [pool] y = MaxPool<kernel_shape = [3, 3], strides = [3, 3]>(a)
+            z = Resize<mode = "nearest">(a, , s)
+        }""",
+        w=weight(2, 2, 3, 3),
+        s=np.float32([1, 1, 2, 2]),
+    ),
     "function": lambda: functions(
         "y = f.Down(x)", function("Down", "a = Relu(x) [pool] y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(a)")
     ),
@@ -51,6 +66,8 @@ def test_every_mutant_gets_an_answer(tmp_path: Path, name: str, part: int) -> No
         file.write_bytes(mutant(data, [7, number]))
         try:
             answers.add(aarewrite.rewrite(file).changed)
+            if number % 3 == 0:
+                verify(file, "synthetic:2", protocols=(PROTOCOLS[number // 3 % len(PROTOCOLS)],), batch=2)
         except AarewriteError as error:
             answers.add(error.exit_status)
     assert len(answers) > 1  # not all alike: the mutations go deep enough, and not too deep

@@ -283,9 +283,8 @@ def _maps(report: VerifyReport, out: Terminal) -> None:
     """Only the measures that a task has."""
     for r in report.maps:
         if not r.signal:
-            out.say(
-                f"{r.output} of {r.model}, {r.protocol}: no signal in {r.n} samples: constant, however moved", hang=2
-            )
+            why = "constant however moved, or no larger than a shift"
+            out.say(f"{r.output} of {r.model}, {r.protocol}: no signal in {r.n} samples: {why}", hang=2)
     measured = [result for result in report.maps if result.signal]
     figures = {name: title for name, title in MAP_TITLES.items() if any(getattr(r.total, name) for r in measured)}
     flicker = any(result.flicker for result in measured)

@@ -162,8 +162,8 @@ def _obstacle(site: Site, dense: Window, opset: int) -> str:
         return "the pads at stride 1 reach the kernel size, which ONNX Runtime refuses"
     if not site.channels:
         return "its number of channels is not known statically, or differs between calls of the function"
-    if site.channels > MOST_CHANNELS:
-        return f"{site.channels} channels: a blur has taps for each, of {MOST_CHANNELS} at most"
+    if (most := max(site.channels, site.input_channels or 0)) > MOST_CHANNELS:
+        return f"{most} channels: a blur has taps for each, of {MOST_CHANNELS} at most"
     if site.dtype in INTEGERS_8 and not site.quantised:
         return "an integer map whose scale and zero point are no constant scalars, which a blur needs"
     if not site.dtype:

@@ -13,9 +13,10 @@ from aarewrite.data.arrays import Array, Offset
 from aarewrite.data.dataset import Data
 from aarewrite.data.geometry import Sample
 from aarewrite.data.views import Views
-from aarewrite.errors import CheckFailed, UsageError
+from aarewrite.errors import UsageError
 from aarewrite.verification.confidence import Confidence, Decisions, confidences
 from aarewrite.verification.engine import Result, ShiftStudy
+from aarewrite.verification.finite import demand_finite
 from aarewrite.verification.protocols import ShiftPlan
 from aarewrite.verification.records import Note
 from aarewrite.verification.statistics import Difference, Mean, Proportion, difference
@@ -265,12 +266,10 @@ def describe(plan: ShiftPlan) -> str:
 def read_scores(
     models: Sequence[str], outputs: Sequence[str], results: Sequence[Mapping[str, Array]], seen: str
 ) -> list[Array]:
-    """Every model's scores for one view, float64 vectors; `CheckFailed` for NaN says which view was `seen`."""
-    rows = [result[name].reshape(-1).astype(np.float64) for name, result in zip(outputs, results, strict=True)]
-    for model, output, row in zip(models, outputs, rows, strict=True):
-        if np.isnan(row).any():
-            raise CheckFailed(f"{model}: output {output!r} is NaN for {seen}", "check the preprocessing and the model")
-    return rows
+    """Every model's scores for one view, float64 vectors; `CheckFailed` where they are none says which was `seen`."""
+    for model, name, result in zip(models, outputs, results, strict=True):
+        demand_finite(model, {name: result[name]}, seen, infinities=True)
+    return [result[name].reshape(-1).astype(np.float64) for name, result in zip(outputs, results, strict=True)]
 
 
 def are_probabilities(scores: Array) -> bool:

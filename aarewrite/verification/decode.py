@@ -7,12 +7,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 import numpy as np
 
 from aarewrite.data.arrays import Array
 from aarewrite.errors import CannotHandle
+from aarewrite.verification.finite import demand_finite
 from aarewrite.verification.profiles import AUTO, BUILT_IN, Boxes, Part, Points, Profile, Scores, load_profile
 
 MOST = 1000  # predictions that NMS looks at, those of the highest scores
@@ -77,10 +77,12 @@ def choose_profile(
 
     Raises:
         UsageError: As `load_profile`.
+        CheckFailed: What it reads is NaN.
         CannotHandle: It does not fit, or with `auto` none does or several do; the message says what to write.
     """
     if asked != AUTO:
         profile = load_profile(asked)
+        demand_finite(label, profile.read_of(outputs), "the first sample", infinities=True)
         decode(profile, outputs, size)
         return profile
     fitting = [profile for profile in map(load_profile, BUILT_IN) if not misfit(profile, outputs, size)]
@@ -103,7 +105,7 @@ def misfit(profile: Profile, outputs: Mapping[str, Array], size: Sequence[int]) 
     except CannotHandle as error:
         return str(error)
     for name, array in outputs.items():
-        read = [part for part in profile.parts.values() if any(fnmatchcase(name, glob) for glob in part.outputs)]
+        read = [part for part in profile.parts.values() if part.reads(name)]
         ends = [part.channels[1] if len(part.channels) == 2 else np.inf for part in read]
         last = max(ends, default=0)
         if last < np.inf and read and array.size and array.shape[-1 if read[0].layout != "nca" else 1] > last:
@@ -155,7 +157,7 @@ def _values(profile: Profile, outputs: Mapping[str, Array], size: Sequence[int])
 
 def _read(part: Part, outputs: Mapping[str, Array], grids: Sequence[Grid]) -> Array:
     """The part's values, `(predictions, values)`; `ValueError` with the reason where they are not there."""
-    named = {name: a for name, a in outputs.items() if any(fnmatchcase(name, glob) for glob in part.outputs)}
+    named = {name: a for name, a in outputs.items() if part.reads(name)}
     shapes = ", ".join(f"{name} {array.shape}" for name, array in (named or outputs).items())
     if not named:
         raise ValueError(f"no output is called {' or '.join(part.outputs)}; there are {shapes}")

@@ -18,6 +18,7 @@ from aarewrite.data.views import Views
 from aarewrite.errors import CannotHandle, UsageError
 from aarewrite.verification.decode import Detections, choose_profile, decode, is_list, misfit, overlaps
 from aarewrite.verification.engine import Result, ShiftStudy
+from aarewrite.verification.finite import demand_finite
 from aarewrite.verification.profiles import AUTO, BUILT_IN, Profile, load_profile
 from aarewrite.verification.protocols import ShiftPlan
 from aarewrite.verification.records import Note
@@ -181,6 +182,8 @@ class DetectStudy(ShiftStudy):
 
     def receive(self, sample: Sample, number: int, results: Sequence[dict[str, Array]]) -> None:
         """Decode every model's outputs for one view."""
+        for model, profile, outputs in zip(self.models, self._profiles, results, strict=True):
+            demand_finite(model, profile.read_of(outputs), self._names[sample.index], infinities=True)
         size = self.plan.geometry.size
         found = [decode(profile, outputs, size) for profile, outputs in zip(self._profiles, results, strict=True)]
         self._found.append(found)

@@ -16,8 +16,9 @@ import numpy as np
 from aarewrite.data.arrays import Array
 from aarewrite.data.geometry import Sample
 from aarewrite.data.views import Views
-from aarewrite.errors import CheckFailed, UsageError
+from aarewrite.errors import UsageError
 from aarewrite.verification.engine import Result, ShiftStudy
+from aarewrite.verification.finite import demand_finite
 from aarewrite.verification.protocols import ShiftPlan
 from aarewrite.verification.records import Note
 from aarewrite.verification.statistics import Difference, Mean, Proportion, difference
@@ -89,9 +90,7 @@ class EmbedStudy(ShiftStudy):
         """Keep every model's embedding of one view."""
         for m, (output, result) in enumerate(zip(self._outputs, results, strict=True)):
             vector = embedding(result[output])
-            if not np.isfinite(vector).all():
-                reason = f"{self.models[m]}: output {output!r} is not finite"
-                raise CheckFailed(reason, "check the preprocessing and the model")
+            demand_finite(self.models[m], {output: vector}, f"sample {sample.index + 1}")
             self.note((m, _text(vector)), number)  # notes are single numbers; a vector is what this one is of
 
     def finish(self, sample: Sample) -> None:

@@ -158,7 +158,7 @@ class Job:
 
         Raises:
             CannotHandle: A model refuses the data.
-            CheckFailed: An output is NaN.
+            CheckFailed: An output is NaN or infinite.
             UsageError: With `strict`, a sample that cannot be read as it is.
         """
         models, workers = self.setup.models, 0 if self.asked.threads == 1 else 2

@@ -22,6 +22,7 @@ from aarewrite.model.runner import Model
 from aarewrite.model.value_sizes import free_axes
 from aarewrite.verification.detect import find_profile
 from aarewrite.verification.engine import Result, ShiftStudy
+from aarewrite.verification.finite import demand_finite, says_nothing
 from aarewrite.verification.masks import boundary_distance, unpaired_components
 from aarewrite.verification.profiles import Profile
 from aarewrite.verification.protocols import ShiftPlan
@@ -166,6 +167,7 @@ def infer_task(
 
     Raises:
         UsageError: `asked` or `decode` is unknown, or they exclude each other.
+        CheckFailed: All outputs are NaN for `probe`.
         CannotHandle: No output fits the task asked for, with the shapes named; or they list predictions of a detector
             that no profile is known for.
     """
@@ -175,7 +177,8 @@ def infer_task(
     outputs = model.run(model.feed(np.ones((1, *shape), np.float32) for shape in shapes))
     selected, ratios = _of_graph(model, geometry.size)
     left = ", ".join(selected)
-    outputs = {name: array for name, array in outputs.items() if name not in selected}
+    empty = [name for name, array in outputs.items() if not array.size]
+    outputs = {name: array for name, array in outputs.items() if name not in (*selected, *empty)}
     listing = ", ".join(f"{name} {array.shape}" for name, array in outputs.items())
     layout = model.image_inputs[0].layout
     maps = [find_grid(name, a.shape, a.dtype, geometry.size, layout, ratios.get(name)) for name, a in outputs.items()]
@@ -194,8 +197,12 @@ def infer_task(
             raise UsageError("--decode: the model takes no single picture", "leave --decode out")
     elif probe and (decode or asked == "detect" or (asked in (None, "vector") and guess in ("dense", "vector"))):
         seen = model.run(model.feed(probe()))
+        if says_nothing(seen):
+            demand_finite(model.label, seen, "the first sample")
         profile = find_profile(model.label, seen, geometry.size, asked, decode, guess)
     task = asked or ("detect" if profile else guess)
+    if not outputs and not profile and not selected:
+        raise CannotHandle(f"{model.label}: outputs without values: {', '.join(empty)}", "check the model")
     if not outputs and not profile:
         raise CannotHandle(
             f"{model.label}: the size of every output depends on values ({left}): there are no places to compare",
@@ -258,6 +265,15 @@ class MapStudy(ShiftStudy):
 
     def receive(self, sample: Sample, number: int, results: Sequence[dict[str, Array]]) -> None:
         """Take every model's outputs for one view."""
+        for m, grids in enumerate(self._grids):
+            of_view = {grid.output: results[m][grid.output] for grid in grids}
+            demand_finite(self.models[m], of_view, f"sample {sample.index + 1}")
+            for name, values in of_view.items() if number else ():
+                if values.shape != (before := self._centre[m][name].shape):
+                    sizes = f"{before} for one view and {values.shape} for another"
+                    raise CannotHandle(
+                        f"{self.models[m]}: output {name!r} is {sizes}", "leave out what selects by value"
+                    )
         offset = self.offsets(sample.index)[number]
         if number == 0:
             self._centre = results
@@ -271,8 +287,10 @@ class MapStudy(ShiftStudy):
             for grid in grids:
                 base, moved = self._centre[m][grid.output], results[m][grid.output]
                 key = m, grid.output
-                self._varies[key] = self._varies.get(key, False) or self._differ(base, moved, grid)
-                for measure, value in self._compare(base, moved, grid, offset).items():
+                compared = self._compare(base, moved, grid, offset)
+                differ = bool(compared) and self._differ(base, moved, grid)
+                self._varies[key] = self._varies.get(key, False) or differ
+                for measure, value in compared.items():
                     self._image[*key, measure, self.lines[offset]].append(value)
                     self._image[*key, measure, ALL_SHIFTS].append(value)
                 if last and grid.axes:
@@ -283,7 +301,7 @@ class MapStudy(ShiftStudy):
     def finish(self, sample: Sample) -> None:
         """Note the image, and once over all of its shifts: they are not independent."""
         for (m, output, measure, line), values in self._image.items():
-            if self._varies[m, output]:
+            if values and self._varies[m, output]:
                 self.note((m, output, measure, line), values)
         for key, varies in self._varies.items():
             self.note((*key, "varies"), varies)
@@ -303,8 +321,11 @@ class MapStudy(ShiftStudy):
         """Every measure of a pair of outputs, `offset` apart; `of_pan`: only the one that flicker is told by."""
         moves = [Fraction(shift) * ratio for ratio, shift in zip(grid.ratio, offset, strict=False)]
         if self._task == "segment":
-            return _compare_masks(*self._masks(base, moved, grid, moves), of_pan)
+            base, moved = self._masks(base, moved, grid, moves)
+            return _compare_masks(base, moved, of_pan) if base.size else {}
         base, moved = register(base, moved, grid.axes, moves, self.views.circular)
+        if not base.size:  # the shift is as large as the map
+            return {}
         first, second = base.astype(np.float64), moved.astype(np.float64)
         norms = float(np.linalg.norm(first)), float(np.linalg.norm(second))
         # Zeros that do not stay so have an error of 1

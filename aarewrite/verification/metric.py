@@ -15,6 +15,7 @@ from aarewrite.data.geometry import Sample
 from aarewrite.data.views import Views
 from aarewrite.errors import CannotHandle
 from aarewrite.verification.engine import Render, Result, ShiftStudy
+from aarewrite.verification.finite import demand_finite
 from aarewrite.verification.protocols import ShiftPlan
 from aarewrite.verification.statistics import Mean, Proportion
 
@@ -67,6 +68,8 @@ class MetricStudy(ShiftStudy):
 
     def receive(self, sample: Sample, number: int, results: Sequence[dict[str, Array]]) -> None:
         """Take every model's distance for one pair."""
+        for model, name, result in zip(self.models, self._outputs, results, strict=True):
+            demand_finite(model, {name: result[name]}, f"sample {sample.index + 1}")
         found = [float(np.mean(result[name])) for name, result in zip(self._outputs, results, strict=True)]
         self._distances.append(found)
 

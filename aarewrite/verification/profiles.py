@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import tomllib
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from importlib import resources
 from pathlib import Path
 
+from aarewrite.data.arrays import Array
 from aarewrite.errors import UsageError
 from aarewrite.options import Table, option, read, share, whole
 from aarewrite.texts import parsed, read_toml
@@ -42,6 +45,10 @@ class Part:
     layout: str = option("nac", choices=LAYOUTS)
     # First channel, and the one behind the last, by default the end; none given: all
     channels: tuple[int, ...] = option((), holds=lambda c: rising(c) and len(c) < 3, says="[from, to]")
+
+    def reads(self, output: str) -> bool:
+        """Whether it may lie in an output of that name."""
+        return any(fnmatchcase(output, glob) for glob in self.outputs)
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,10 @@ class Profile:
         keys = ("scores", "objectness", "classes", "boxes", "keypoints")
         found = {key: getattr(self, key) for key in keys}
         return {key: part for key, part in found.items() if part is not None}
+
+    def read_of(self, outputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Those of a model's outputs that it may read."""
+        return {name: a for name, a in outputs.items() if any(part.reads(name) for part in self.parts.values())}
 
     @property
     def unbatched(self) -> bool:

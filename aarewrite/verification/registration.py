@@ -16,7 +16,7 @@ LOBES = 4  # of the windowed sinc that fractions of a pixel are undone with, as 
 def register(
     base: Array, moved: Array, axes: Sequence[int], moves: Sequence[Fraction], circular: bool
 ) -> tuple[Array, Array]:
-    """Return the part of two maps that both show.
+    """Return the part of two maps that both show; it may be empty.
 
     Position p of `moved` is position p + move of the scene that `base` has at p. Whole pixels are cut away, or rolled
     where nothing enters or leaves; fractions are undone by band-limited interpolation: exactly where the map is
@@ -34,7 +34,7 @@ def register(
         if circular:
             moved = np.roll(moved, whole, axis) if fraction == 0 else _roll(moved, move, axis)
         elif fraction == 0:
-            size = base.shape[axis] - whole
+            size = max(0, base.shape[axis] - whole)
             base, moved = window(base, [axis], [whole], [size]), window(moved, [axis], [0], [size])
         else:
             base, moved = _interpolated(base, moved, axis, whole, float(fraction))
@@ -50,6 +50,7 @@ def _interpolated(base: Array, moved: Array, axis: int, whole: int, fraction: fl
     n = base.shape[axis]
     lobes = max(1, min(LOBES, n // 4))
     first, last = lobes, n - max(whole, lobes - 1)  # positions of `moved` whose neighbours, and partners, are there
+    last = max(first, last)
     offsets = np.arange(1 - lobes, lobes + 1)
     weights = np.sinc(offsets - fraction) * np.sinc((offsets - fraction) / lobes)
     weights /= weights.sum()

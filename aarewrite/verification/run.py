@@ -129,7 +129,7 @@ def verify(
     Raises:
         UsageError: The request or the data are wrong.
         CannotHandle: The model or this machine cannot do it.
-        CheckFailed: The model's output is NaN.
+        CheckFailed: An output is NaN or infinite.
     """
     return run_job(Asked(**locals()))
 

@@ -80,6 +80,16 @@ def test_unknown_channels_are_a_reason() -> None:
     }
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_more_channels_than_a_blur_has_taps_for(before: bool) -> None:
+    inward, outward = (2**62, 4) if before else (4, 2**62)
+    model = build(f"""(float[1, {inward}, 9, 9] x, float[{outward}, {inward}, 3, 3] w) => (float[] y) {{
+        [conv] y = Conv<strides = [2, 2]>(x, w)
+    }}""")
+    (site,) = aarewrite.plan(model, first_conv=True, placement="before").sites
+    assert site.reason == f"{2**62} channels: a blur has taps for each, of 1048576 at most"
+
+
 def test_integer_maps_without_a_scale_are_a_reason() -> None:
     model = build(
         "(uint8[1, 2, 9, 9] x) => (uint8[] y) { [pool] y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(x) }"

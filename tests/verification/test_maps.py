@@ -189,6 +189,30 @@ def test_a_map_that_is_always_the_same_constant_has_no_signal(tmp_path, task):
         assert report.failures == ("crop pixel agreement of 'y' of model has no signal in 3 samples",)
 
 
+@pytest.mark.parametrize("task", ["dense", "depth", "segment", "image"])
+def test_a_shift_as_large_as_the_map_shows_nothing(tmp_path, task):
+    data = save(tmp_path / "noise.npz", x=np.random.default_rng(0).standard_normal((3, 1, 8, 8)).astype(np.float32))
+    pool = parse("""
+    g (float[N,1,4,4] x) => (float[N,1,2,2] y) { y = AveragePool<kernel_shape = [3, 3], strides = [1, 1]>(x) }""")
+    (result,) = verify(pool, data, task=task, max_shift=2, size=(4, 4), protocols=("crop",)).maps
+    seen = {p.distance: getattr(p, result.headline) for p in result.points}
+    assert (seen[1].n, seen[2], result.images) == (3, None, 3)
+    twice = parse("""
+    g (float[N,1,1,1] x) => (float[N,1,2,2] y) <float[4] s = {1, 1, 2, 2}> { y = Resize<mode = "nearest">(x, , s) }""")
+    (result,) = verify(twice, task=task, protocols=("crop",)).maps
+    assert (result.signal, result.images) == (False, 0)
+
+
+def test_outputs_without_values_are_left_out(tmp_path):
+    text = """g (float[N,1,16,16] x) => (float[N,0,16,16] none{also}) <int64[2] cut = {{0, 1}}> {{
+        none, y = Split<axis = 1>(x, cut)
+    }}"""
+    report = verify(parse(text.format(also=", float[N,1,16,16] y")), "synthetic:2", max_shift=1)
+    assert [result.output for result in report.maps] == ["y"]
+    with pytest.raises(CannotHandle, match="model: outputs without values: none; check the model"):
+        verify(parse(text.format(also="")), "synthetic:2")
+
+
 def test_images_without_signal_do_not_count(tmp_path):
     rng = np.random.default_rng(0)
     images = np.stack([np.zeros((1, 20, 20)), rng.random((1, 20, 20))]).astype(np.float32)

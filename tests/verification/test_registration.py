@@ -46,6 +46,12 @@ def test_a_constant_stays_one_and_small_maps_have_fewer_lobes():
         assert second == pytest.approx(3)
 
 
+@pytest.mark.parametrize("move", [F(3), F(4), F(7, 2), F(9, 2)])
+def test_a_move_as_large_as_the_map_leaves_nothing(move):
+    for values in register(np.ones((2, 3)), np.ones((2, 3)), (0, 1), (F(0), move), circular=False):
+        assert values.shape == (2, 0)
+
+
 def test_what_lies_beyond_the_band_stays_apart():
     alternating = (np.arange(24) % 2).astype(float)
     first, second = register(alternating, alternating, (0,), (F(1, 2),), circular=False)

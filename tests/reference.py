@@ -19,6 +19,7 @@ import onnx.parser
 import onnxruntime as ort
 
 Array = npt.NDArray[Any]
+ONNXRUNTIME = tuple(map(int, ort.__version__.split(".")[:2]))
 POOL = "[pool] y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(x)"
 
 

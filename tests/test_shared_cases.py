@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from command import aa
+from reference import ONNXRUNTIME
 
 import aarewrite
 
@@ -40,11 +41,14 @@ EXPECTED = {
     "33b-same-named-dims": (3, 1, "first conv"),
     "33c-minus-one-same-ceil": (0, 2, "ceil_mode=1 over a symbolic size"),
 }
+TAKEN_FROM = {"12d-qdq-no-zero-point": (1, 31)}  # the ONNX Runtime that loads the original itself
 pytestmark = pytest.mark.skipif(not CASES.is_dir(), reason="the shared cases are not here")
 
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_case_is_rewritten_and_proven_or_kept_for_its_reason(name: str) -> None:
+    if TAKEN_FROM.get(name, ONNXRUNTIME) > ONNXRUNTIME:
+        pytest.skip("this ONNX Runtime does not load the original")
     result = aarewrite.rewrite(CASES / f"{name}.onnx")
     rewritten, kept, reason = EXPECTED[name]
     reasons = [planned.reason for planned in result.plan.sites if not planned.match]

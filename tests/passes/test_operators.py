@@ -8,15 +8,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
-from reference import attributes, build, initializer, node, ops, qdq, run, weight
+from reference import ONNXRUNTIME, attributes, build, initializer, node, ops, qdq, run, weight
 from stages import before
 
 import aarewrite
 from aarewrite.recipe import Recipe
-
-ONNXRUNTIME = tuple(map(int, onnxruntime.__version__.split(".")[:2]))
 
 
 @pytest.mark.parametrize("placement", ["input", "before"])

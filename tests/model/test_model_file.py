@@ -299,7 +299,8 @@ def test_the_command_keeps_weights_beside_its_output(tmp_path: Path) -> None:
 
 def test_more_than_2_gb_are_rewritten_and_proven_in_little_memory(tmp_path: Path) -> None:
     """A table of 2.4 GB, all zeros that the disk does not hold, in two files; both models and the twin share it."""
-    pytest.importorskip("resource")
+    if not Path("/proc/self/status").exists():
+        pytest.skip("peak memory is read from /proc")
     net = build(
         """(float[1, 2, 16, 16] x, int64[1] i) => (float[1, 2, 8, 8] y, float[1, 1024] row, float[1, 1024] other) {
             a = Relu(x)
@@ -320,12 +321,14 @@ def test_more_than_2_gb_are_rewritten_and_proven_in_little_memory(tmp_path: Path
             file.truncate(rows * 4096)
     onnx.save(net, tmp_path / "m.onnx")
     code = (
-        "import resource, sys; from pathlib import Path;"
+        "import re, sys; from pathlib import Path;"
         "from aarewrite.rewriting.pipeline import rewrite; from aarewrite.model.model_file import save;"
         "found = rewrite(sys.argv[1]); assert found.changed and found.proof.passed;"
-        "save(found.rewritten, Path(sys.argv[2])); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        "save(found.rewritten, Path(sys.argv[2]));"
+        # not getrusage: it counts the peak of the process that started this one
+        "print(re.search(r'VmHWM:\\s+(\\d+) kB', Path('/proc/self/status').read_text())[1])"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "m.onnx"), str(tmp_path / "out.onnx")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 700_000  # kB
+    assert int(done.stdout) < 200_000  # kB
     assert (tmp_path / "out.onnx").stat().st_size < 10_000

@@ -1,6 +1,13 @@
-"""A blur whose border is put together by Slice and Concat: for runtimes without the reflecting or edge modes of Pad."""
+"""A blur whose border is put together by Split and Concat: for runtimes without the reflecting or edge modes of Pad.
+
+Where an axis is of unknown size, Slices take the place of its Split. CoreML takes those of static maps alone, but a
+Split at an open batch, too.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import onnx
@@ -9,11 +16,11 @@ from aarewrite.model.graph import GraphEditor
 from aarewrite.model.types import Node, Tensor
 from aarewrite.passes.lowering import Lowering, PaddedBlur
 
-OLDEST_SLICE_WITH_INPUTS = 10
+OLDEST_SLICE_WITH_INPUTS, OLDEST_SPLIT_WITH_INPUTS = 10, 13
 
 
 class SlicedBlur(Lowering):
-    """Slices of single samples, Concat, and the Conv as it was."""
+    """Single samples, Concat, and the Conv as it was."""
 
     name = "slices"
 
@@ -38,9 +45,8 @@ class SlicedBlur(Lowering):
                 reflect = blur.mode == "reflect"
                 front = [k if reflect else 0 for k in range(begin, 0, -1)]
                 back = [-1 - k if reflect else -1 for k in range(1, end + 1)]
-                parts = [_sample(editor, blur, source, axis, at, made) for at in front]
-                parts.append(source)
-                parts += [_sample(editor, blur, source, axis, at, made) for at in back]
+                beyond = _samples(editor, blur, source, axis, [*front, *back], made)
+                parts = [*beyond[:begin], source, *beyond[begin:]]
                 source = editor.variable(f"{blur.name}/joined_{axis}")
                 made.append(editor.node("Concat", f"{blur.name}/Concat_{axis}", parts, [source], axis=axis))
         attributes = {key: value for key, value in blur.conv.attrs.items() if key != "auto_pad"}
@@ -48,7 +54,27 @@ class SlicedBlur(Lowering):
         return made
 
 
-def _sample(editor: GraphEditor, blur: PaddedBlur, source: Tensor, axis: int, at: int, made: list[Node]) -> Tensor:
+def _samples(
+    editor: GraphEditor, blur: PaddedBlur, source: Tensor, axis: int, wanted: Sequence[int], made: list[Node]
+) -> list[Tensor]:
+    """Samples of an axis, each from the front or (below 0) from the back."""
+    n = blur.size[axis - 2]
+    if n is None:
+        return [_slice(editor, blur, source, axis, at, made) for at in wanted]
+    places = {at % n for at in wanted}
+    bounds = sorted({0, n, *places, *(at + 1 for at in places)})
+    pieces = {begin: editor.variable(f"{blur.name}/piece_{axis}") for begin in bounds[:-1]}
+    sizes, name = [end - begin for begin, end in pairwise(bounds)], f"{blur.name}/Split_{axis}"
+    if blur.scope.opset < OLDEST_SPLIT_WITH_INPUTS:
+        node = editor.node("Split", name, [source], list(pieces.values()), axis=axis, split=sizes)
+    else:
+        lengths = editor.constant(blur.scope, f"{blur.name}/sizes", np.array(sizes), onnx.TensorProto.INT64)
+        node = editor.node("Split", name, [source, lengths], list(pieces.values()), axis=axis)
+    made.append(node)
+    return [pieces[at % n] for at in wanted]
+
+
+def _slice(editor: GraphEditor, blur: PaddedBlur, source: Tensor, axis: int, at: int, made: list[Node]) -> Tensor:
     """One sample of an axis, from the front or (below 0) from the back."""
     output, name = editor.variable(f"{blur.name}/sample_{axis}"), f"{blur.name}/Slice_{axis}"
     stop = at + 1 if at != -1 else np.iinfo(np.int64).max

@@ -24,13 +24,14 @@ def padded(
     channels: int = 16,
     opset: int = 13,
     dtype: Any = np.float32,
+    batch: int | str = 1,
 ) -> onnx.ModelProto:
     """Pad and depthwise Conv over a map of `channels`, centred where no pads are given."""
     n = len(sizes)
     kernel = outer(taps(k, strength) for k in sizes)
     pads = [0, 0, *(begin or [(k - 1) // 2 for k in sizes]), 0, 0, *(end or [k // 2 for k in sizes])]
-    dims = ", ".join(map(str, (1, channels, *size)))
-    open_dims = ", ".join(["1", str(channels), *("abc"[:n])])
+    dims = ", ".join(map(str, (batch, channels, *size)))
+    open_dims = ", ".join([str(batch), str(channels), *("abc"[:n])])
     kind = {np.float32: "float", np.float64: "double", np.float16: "float16"}[dtype]
     given, amounts = ("(x)", f", pads = {pads}") if opset < 11 else ("(x, pads)", "")
     return build(

@@ -42,7 +42,7 @@ def _lacks(node: Seen, runtime: str) -> Lack | None:
     if node.op == "ConvTranspose" and node.text("auto_pad").startswith("SAME"):
         return Lack(f"{runtime} takes no ConvTranspose with auto_pad", "write its pads out")
     if node.op == "Slice" and (dims is None or not all(isinstance(d, int) for d in dims)):
-        return Lack(f"{runtime} slices maps of known sizes alone", "state the sizes with --input NAME:SHAPE")
+        return Lack(f"{runtime} slices maps of known sizes alone", "export with all sizes fixed, the batch too")
     if node.op == "Pow" and "float16" in (node.type(0), node.type(1)):
         return Lack(f"{runtime} takes Pow of float alone", "write the power as a product")
     return _pad_lacks(node, runtime) if node.op == "Pad" else None

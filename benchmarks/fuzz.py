@@ -39,6 +39,7 @@ def outcome(
     target: str | None = None,
     first_conv: bool | None = None,
     protocol: str = "crop",
+    task: str | None = None,
 ) -> str:
     """What becomes of a file: how it ended, and for what is no answer the place."""
     from aarewrite.rewriting.pipeline import rewrite
@@ -47,7 +48,7 @@ def outcome(
     try:
         result = rewrite(path, recipe, target=target, first_conv=first_conv)
         if verified:
-            verify(str(path), "synthetic:2", protocols=(protocol,), batch=2)
+            verify(str(path), "synthetic:3", protocols=(protocol,), task=task, layers=task is None, batch=2)
         return "rewritten and proven" if result.changed else "unchanged"
     except AarewriteError as error:
         nothing = "nothing was compared" in error.message or "nothing can be measured" in error.message

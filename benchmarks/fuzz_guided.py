@@ -40,6 +40,7 @@ SAMPLING = (
     "conv", "pool", "resize", "slice", "pad", "gather", "reshape", "if", "loop", "scan", "depthtospace", "quantize",
     "function",
 )  # fmt: skip
+TASKS = (None, None, "classify", "dense", "depth", "image", "segment", "detect", "embed", "metric", "vector")
 PROTOCOLS = ("crop", "circular", "fractional", "camera")
 
 
@@ -56,6 +57,7 @@ def options(data: bytes) -> dict[str, object]:
         "target": TARGETS[chosen // 32 % len(TARGETS)],
         "first_conv": chosen // 256 % 2 == 0,
         "protocol": PROTOCOLS[chosen // 512 % len(PROTOCOLS)],
+        "task": TASKS[chosen // 4096 % len(TASKS)],
     }
 
 

@@ -220,6 +220,7 @@ class GraphEditor:
 
     def set_input(self, node: Node, index: int, tensor: Tensor) -> None:
         """Feed a node's input from another tensor."""
+        self.let_go([node.inputs[index]])
         node.inputs[index] = tensor
         self._touched.add(id(node))
 
@@ -238,6 +239,7 @@ class GraphEditor:
     def drop_last_input(self, node: Node) -> Tensor:
         """Remove a node's last, optional input and return it."""
         self._touched.add(id(node))
+        self.let_go(node.inputs[-1:])
         return node.inputs.pop()
 
     def drop_outputs(self, node: Node, keep: int) -> None:
@@ -294,8 +296,9 @@ class GraphEditor:
         new.outputs.append(output)
 
     def remove(self, scope: Scope, node: Node) -> None:
-        """Remove a node from its scope and disconnect it."""
+        """Remove a node from its scope and disconnect it; what only it read is left out, too."""
         del scope.nodes[_place(scope, node)]
+        self.let_go(node.inputs)
         node.inputs.clear()
         node.outputs.clear()
 

@@ -35,6 +35,7 @@ TARGET = "aarewrite.target"  # key of the metadata
 OPEN_SIZES = (8, 9, 11, 16)  # of maps, to prove a form at where their size is open
 LARGEST_PROVEN = 2**24  # samples of a map: larger ones keep the plain form, which needs no proof
 CHANNELS = 16  # to prove a form with: all are filtered alike
+MOST_SAMPLES = 2**22  # of all channels of a proof, where two are not more
 IR = 8
 OLDEST_PAD_WITH_INPUTS = 11
 
@@ -111,16 +112,18 @@ def _form(blur: PaddedBlur, target: str) -> type[Lowering] | None:
 def _parity(blur: PaddedBlur, form: type[Lowering]) -> Iterator[Comparison]:
     """The form against the plain one, in a model of its own, at every size of the map to be proven."""
     dtype = blur.dtype if blur.dtype == onnx.TensorProto.DOUBLE else onnx.TensorProto.FLOAT
-    before, after = (open_session(load(_alone(blur, dtype, one))) for one in (None, form))
+    samples = prod(n or max(OPEN_SIZES) for n in blur.size)
+    channels = max(2, min(CHANNELS, MOST_SAMPLES // samples))
+    before, after = (open_session(load(_alone(blur, dtype, one, channels))) for one in (None, form))
     rng = np.random.default_rng(0)
     for size in product(*([n] if n else OPEN_SIZES for n in blur.size)):
-        x = rng.standard_normal((1, CHANNELS, *size)).astype(onnx.helper.tensor_dtype_to_np_dtype(dtype))
+        x = rng.standard_normal((1, channels, *size)).astype(onnx.helper.tensor_dtype_to_np_dtype(dtype))
         yield compare_arrays(blur.target.name, *(session.run(None, {"x": x})[0] for session in (before, after)))
 
 
-def _alone(blur: PaddedBlur, dtype: int, form: type[Lowering] | None) -> onnx.ModelProto:
-    """A model of nothing but a blur, over `CHANNELS` channels, in a form or in its plain one."""
-    kernel = np.broadcast_to(outer(blur.taps), (CHANNELS, 1, *map(len, blur.taps)))
+def _alone(blur: PaddedBlur, dtype: int, form: type[Lowering] | None, channels: int = CHANNELS) -> onnx.ModelProto:
+    """A model of nothing but a blur, over some channels, in a form or in its plain one."""
+    kernel = np.broadcast_to(outer(blur.taps), (channels, 1, *map(len, blur.taps)))
     weight = onnx.numpy_helper.from_array(kernel.astype(onnx.helper.tensor_dtype_to_np_dtype(dtype)), "taps")
     pads = [0, 0, *blur.begin, 0, 0, *blur.end]
     attributes: Json = {"mode": blur.mode, "pads": pads}
@@ -132,10 +135,10 @@ def _alone(blur: PaddedBlur, dtype: int, form: type[Lowering] | None) -> onnx.Mo
     graph = onnx.helper.make_graph(
         [
             onnx.helper.make_node("Pad", padding, ["padded"], **attributes),
-            onnx.helper.make_node("Conv", ["padded", "taps"], ["y"], "blur", strides=blur.strides, group=CHANNELS),
+            onnx.helper.make_node("Conv", ["padded", "taps"], ["y"], "blur", strides=blur.strides, group=channels),
         ],
         "blur",
-        [onnx.helper.make_tensor_value_info("x", dtype, [1, CHANNELS, *sizes])],
+        [onnx.helper.make_tensor_value_info("x", dtype, [1, channels, *sizes])],
         [onnx.helper.make_tensor_value_info("y", dtype, None)],
         [weight, *amounts],
     )

@@ -19,6 +19,8 @@ MOST_STEPS = 32
 
 def other_source(editor: GraphEditor, shapes: Shapes, scope: Scope, node: Node) -> str:
     """What other downsampling a node does, "" if none."""
+    if not in_default_domain(node):
+        return _strided(node, node.domain or "") if "Pool" in node.op or "Conv" in node.op else ""
     if node.op == "Slice" and not is_recorded(editor, node):
         steps = _slice_steps(editor, node, len(shapes.of(scope, node.inputs[0]).dims or ()))
         if any(abs(step) > 1 for step in steps):
@@ -39,15 +41,23 @@ def other_source(editor: GraphEditor, shapes: Shapes, scope: Scope, node: Node) 
                 return f"Resize down by {min(scales):.3g} ({mode}) without antialias: set antialias=1 (opset 18)"
     if node.op == "Gather" and (gathered := _gathered(editor, node)):
         return f"gathers {gathered}: blur its input in the training code"
-    if node.op == "STFT" and (hop := editor.constant_value(node.inputs[1])) is not None and hop.reshape(-1)[0] > 1:
-        return f"STFT takes a frame every {hop.reshape(-1)[0]} samples: lower its frame_step and blur along time behind"
+    if node.op == "STFT" and (hop := _number(editor, node, 1)) > 1:
+        return f"STFT takes a frame every {hop} samples: lower its frame_step and blur along time behind"
     if node.op == "DeformConv" and any(s > 1 for s in ints(node, "strides")):
         return "strided DeformConv: it samples where its offsets say; run it at stride 1 and blur in the training code"
-    foreign = not in_default_domain(node) and ("Pool" in node.op or "Conv" in node.op)
-    known = node.op in ("ConvInteger", "NhwcMaxPool", "FusedConv") or foreign
-    if known and "Transpose" not in node.op and "Global" not in node.op and any(s > 1 for s in ints(node, "strides")):
-        return f"strided {node.domain or 'integer'} operator: rewrite the model before it is quantised or fused"
-    return ""
+    return _strided(node, "integer") if node.op in ("ConvInteger", "NhwcMaxPool", "FusedConv") else ""
+
+
+def _strided(node: Node, kind: str) -> str:
+    if "Transpose" in node.op or "Global" in node.op or not any(s > 1 for s in ints(node, "strides")):
+        return ""
+    return f"strided {kind} operator: rewrite the model before it is quantised or fused"
+
+
+def _number(editor: GraphEditor, node: Node, place: int) -> int:
+    """A constant input's first number, 0 where there is none: an opset without the operator asks for no inputs."""
+    value = editor.constant_value(node.inputs[place]) if len(node.inputs) > place else None
+    return int(value.reshape(-1)[0]) if value is not None and value.size else 0
 
 
 def _slice_steps(editor: GraphEditor, node: Node, rank: int) -> list[int]:
@@ -89,8 +99,8 @@ def _range_step(editor: GraphEditor, tensor: Tensor) -> int:
     while waiting and left:
         producers, left = waiting.pop().inputs, left - 1
         for node in producers:
-            if node.op == "Range" and (step := editor.constant_value(node.inputs[2])) is not None:
-                return int(step.reshape(-1)[0])
+            if node.op == "Range" and (step := _number(editor, node, 2)):
+                return step
             if node.op in INDEXING:
                 waiting += node.inputs
     return 0

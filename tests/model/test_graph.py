@@ -328,3 +328,45 @@ def test_a_constant_behind_any_number_of_nodes() -> None:
     model.graph.node.extend([*chain, conv])
     editor = GraphEditor(load(model))
     assert editor.constant_shape(editor.scopes[0].nodes[-1].inputs[1]) == (2, 2, 3, 3)
+
+
+def test_initializers_that_lose_their_last_reader_are_left_out() -> None:
+    model = build(
+        """(float[1, 2, 8, 8] x) => (float[] y, float[] z) {
+            [flat] k = Reshape(flat, shape)
+            [conv] a = Conv<group = 2>(x, k)
+            [again] y = Reshape(a, shape)
+            [scale] z = Mul(y, s)
+        }""",
+        flat=weight(18), shape=np.int64([2, 1, 3, 3]), s=weight(1), unused=weight(2),
+    )  # fmt: skip
+    editor = GraphEditor(load(model))
+    main = editor.scopes[0]
+    flat, conv, _, scale = main.nodes
+    taps = editor.constant(main, "taps", weight(2, 1, 3, 3), TensorProto.FLOAT)
+    editor.set_input(conv, 1, taps)
+    editor.set_input(scale, 1, editor.constant(main, "dropped", weight(1, seed=1), TensorProto.FLOAT))
+    editor.set_input(scale, 1, editor.constant(main, "two", np.float32(2), TensorProto.FLOAT))
+    editor.remove(main, flat)
+    names = [tensor.name for tensor in editor.export().to_proto().graph.initializer]
+    assert names == ["shape", "unused", "taps", "two"]
+
+
+def test_old_models_load_without_what_nothing_reads() -> None:
+    """Before IR version 4, ONNX Runtime refuses initializers that are no inputs and that no node reads."""
+    model = build(
+        """(float[1, 2, 16, 16] x) => (float[] y) {
+            [flat] k = Reshape(flat, shape)
+            [pad] p = Pad<mode = "reflect">(x, pads)
+            [blur] a = Conv<group = 2, strides = [2, 2]>(p, k)
+            [pool] y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(a)
+        }""",
+        flat=np.tile(np.outer([1, 2, 1], [1, 2, 1]).reshape(-1) / 16, 2).astype(np.float32),
+        shape=np.int64([2, 1, 3, 3]), pads=np.int64([0, 0, 1, 1, 0, 0, 1, 1]),
+    )  # fmt: skip
+    model.ir_version = 3
+    for target in (None, "ort-cuda"):
+        result = aarewrite.rewrite(model, target=target)
+        read = {name for node in result.model.graph.node for name in node.input}
+        assert result.changed
+        assert {tensor.name for tensor in result.model.graph.initializer} <= read

@@ -17,10 +17,13 @@ from reference import build, ops, relative_difference, run, weight
 
 import aarewrite
 from aarewrite.model.graph import GraphEditor
+from aarewrite.model.model_file import Model
+from aarewrite.model.runtime import Session, open_session
 from aarewrite.model.types import Node
 from aarewrite.passes.lowering import PaddedBlur
 from aarewrite.passes.pooled_blur import PooledBlur
 from aarewrite.recipe import Recipe
+from aarewrite.rewriting import lower
 from aarewrite.targets.support import TARGETS, unsupported
 
 NET = """(float[1, 16, 16, 16] x) => (float[] y) {
@@ -145,6 +148,22 @@ def test_float16_is_proven_in_float32() -> None:
     result = aarewrite.rewrite(model, target="coreml", verify=True)
     assert [one.form for one in result.lowered] == ["average pools"]
     assert result.lowered[0].comparisons[0].relative < 1e-6
+
+
+@pytest.mark.parametrize(("size", "channels"), [((12, 12), 16), ((2**15, 32), 4), ((2**18, 32), 2)])
+def test_large_maps_are_proven_with_few_channels(
+    size: tuple[int, int], channels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    widths = list[int]()
+
+    def opened(model: Model) -> Session:
+        widths.append(model.proto.graph.input[0].type.tensor_type.shape.dim[1].dim_value)
+        return open_session(model)
+
+    monkeypatch.setattr(lower, "open_session", opened)
+    result = aarewrite.rewrite(padded(size, (3, 3), (2, 2)), target="coreml", verify=True)
+    assert [one.form for one in result.lowered] == ["average pools"]
+    assert widths == [channels, channels]
 
 
 def test_a_map_too_large_to_prove_a_form_at_keeps_the_plain_one() -> None:

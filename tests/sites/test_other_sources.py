@@ -161,6 +161,17 @@ def test_strided_operators_of_other_domains_are_reported() -> None:
     }
 
 
+@pytest.mark.parametrize("op", ["STFT", "Slice", "SpaceToDepth", "Resize", "Gather", "Range"])
+def test_a_namesake_of_another_domain_is_another_operator(op: str) -> None:
+    model = build(f"(float[1, 2, 8, 8] x) => (float[1, 2, 8, 8] y) {{ y = mine.{op}(x) }}", imports=', "mine" : 1')
+    assert not aarewrite.plan(model).sources
+
+
+def test_an_operator_that_the_opset_does_not_have_may_have_any_inputs() -> None:
+    model = build("(float[1, 64, 1] x) => (float[1, 64, 1] y) { y = STFT(x) }", opset=13)
+    assert not aarewrite.plan(model).sources
+
+
 def test_a_strided_deformable_conv_is_reported() -> None:
     model = build(
         """(float[1, 4, 8, 8] x, float[1, 18, 4, 4] o) => (float[] y) {

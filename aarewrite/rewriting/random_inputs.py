@@ -24,6 +24,7 @@ Shape = Sequence[int | str | None]  # of an input: sizes, names of open axes, No
 VOLUME_SIZE = 40  # of symbolic axes of inputs with three spatial axes
 IMAGE_SIZES = (160, 224, 256, 320, 640, 512, 128, 64, 32)
 ODD_IMAGE_SIZES = (161, 225)
+LARGEST_CHOSEN = 2**24  # elements of an input whose sizes are open: an open number of channels is tried as a size, too
 SEQUENCE_LENGTHS = (1024, 512, 576, 256, 288, 16000, 128, 64, 1)
 
 
@@ -88,7 +89,9 @@ def _first_that_runs(
     problem, found = "no input size was tried", list[Run]()
     for values in switches:
         for tried in {tuple(shape.items()): shape for shape in shapes}.values():
-            if large := next((name for name, shape in tried.items() if prod(shape) > LARGEST_INPUT), None):
+            most = {port.name: LARGEST_CHOSEN if any(map(_is_open, port.shape)) else LARGEST_INPUT for port in inputs}
+            most |= dict.fromkeys(given, LARGEST_INPUT)
+            if large := next((name for name, shape in tried.items() if prod(shape) > most[name]), None):
                 problem = f"its input {large!r} of {'x'.join(map(str, tried[large]))} is too large to make up"
                 continue
             rng = np.random.default_rng(seed)

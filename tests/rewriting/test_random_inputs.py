@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from reference import build
+from reference import build, weight
 
 import aarewrite
 from aarewrite.errors import CannotHandle
@@ -95,6 +95,12 @@ def test_a_batch_that_is_tied_to_an_image_axis_is_found_last() -> None:
         axes=np.array([0, 1, 3]),
     )
     assert sizes(model) == [{"gate": (1,), "x": (1, 2, 1, 1)}]
+
+
+def test_open_channels_are_no_reason_for_a_gigabyte() -> None:
+    model = build("(float[1, C, H, W] x) => (float[1, 16, Q, R] y) { y = Conv(x, w) }", w=weight(16, 16, 3, 3))
+    with pytest.raises(CannotHandle, match=r"'x' of 1x512x512x512 is too large to make up|equal to kernel channels"):
+        sizes(model)
 
 
 def test_inputs_that_no_memory_holds_are_not_made_up() -> None:

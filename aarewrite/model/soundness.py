@@ -95,11 +95,16 @@ def unwritable(functions: Sequence[onnx.FunctionProto]) -> Iterator[str]:
 
 
 def _wrong_names(graph: onnx.GraphProto, outside: Collection[str]) -> Iterator[str]:
-    """Names that are made twice or never, in a graph and its bodies, which see those `outside`."""
+    """Names that are no text, made twice or never, in a graph and its bodies, which see those `outside`."""
     made = {value.name for value in graph.input}
     if len(made) < len(graph.input):
         yield f"two inputs of graph {graph.name!r} have the same name"
     stored = [*(tensor.name for tensor in graph.initializer), *(one.values.name for one in graph.sparse_initializer)]
+    named = [*stored, *(value.name for values in (graph.input, graph.output) for value in values)]
+    named += [name for node in graph.node for names in (node.input, node.output) for name in names]
+    if (unread := next((name for name in named if not isinstance(name, str)), None)) is not None:
+        yield f"tensor {unread[:40]!r}: its name is no UTF-8 text"
+        return
     yield from (f"there are two initializers {name!r}" for name in _repeated(stored))
     made.update(stored)
     makers: dict[str, int] = {}

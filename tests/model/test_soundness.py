@@ -220,8 +220,18 @@ def test_files_that_are_torn_flipped_or_noise(tmp_path: Path) -> None:
         failed(aa("inspect", file), 3, f"{number}.onnx")
 
 
-def test_names_that_are_no_text(tmp_path: Path) -> None:
-    model = build("(float[1, 2, 8, 8] x) => (float[] y) { [site] y = Relu(x) }")
-    (tmp_path / "net.onnx").write_bytes(model.SerializeToString().replace(b"site", b"\xff\xfe\xfd\xfc"))
-    with pytest.raises(CannotHandle, match=r"node b'.*': its name, operator or domain is no UTF-8 text"):
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("node", "node b'.*': its name, operator or domain"),
+        ("ends", "tensor b'.*': its name"),
+        ("open", "tensor b'.*'"),
+    ],
+)
+def test_names_that_are_no_text(tmp_path: Path, name: str, says: str) -> None:
+    model = build(
+        "(float[1, 2, 8, 8] x) => (float[] y) { [node] ends, open = MaxPool<kernel_shape = [1, 1]>(x) y = Relu(ends) }"
+    )
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString().replace(name.encode(), b"\xff\xfe\xfd\xfc"))
+    with pytest.raises(CannotHandle, match=f"{says}.* is no UTF-8 text"):
         load(tmp_path / "net.onnx")

@@ -36,6 +36,26 @@ def folder(tmp_path):
 
 
 @pytest.fixture
+def in_bucket():
+    """Puts a folder into a bucket of a server on this machine that speaks S3, and gives its address."""
+    fs = pytest.importorskip("pyarrow.fs")
+    server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", 0)
+    server.start()
+    host = f"127.0.0.1:{server.get_host_and_port()[1]}"
+    system = fs.S3FileSystem(
+        access_key="key", secret_key="secret", endpoint_override=host, scheme="http", allow_bucket_creation=True
+    )
+
+    def put(folder: Path) -> str:
+        system.create_dir("bucket")
+        fs.copy_files(str(folder), f"bucket/{folder.name}", destination_filesystem=system)
+        return f"s3://key:secret@bucket/{folder.name}?scheme=http&endpoint_override={host}"
+
+    yield put
+    server.stop()
+
+
+@pytest.fixture
 def hostile():
     """The folder of small files that mean harm."""
     shared = os.environ.get("AAREWRITE_SHARED")

@@ -35,6 +35,12 @@ def is_address(text: str) -> bool:
     return re.match(r"[a-z][a-z0-9+]+://", text) is not None
 
 
+def plain_address(address: str) -> str:
+    """An address as it may be shown: without a key and what else says how it is reached."""
+    scheme, _, rest = address.partition("?")[0].partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
+
+
 def local_file(path: Path, name: str | None = None) -> File:
     """A file of this machine."""
     return File(name or path.name, str(path), lambda: path.open("rb"))
@@ -89,11 +95,12 @@ def _counted(pattern: str) -> Sequence[str]:
 
 
 def _behind_address(address: str) -> list[File]:
+    said = plain_address(address)
     try:
         from pyarrow import fs
     except ImportError:
         raise CannotHandle(
-            f"{address}: reading addresses needs pyarrow, which is not installed", "pip install 'aarewrite[arrow]'"
+            f"{said}: reading addresses needs pyarrow, which is not installed", "pip install 'aarewrite[arrow]'"
         ) from None
     try:
         system, path = fs.FileSystem.from_uri(address)
@@ -103,11 +110,11 @@ def _behind_address(address: str) -> list[File]:
             infos = [info for info in [system.get_file_info(path)] if info.type == fs.FileType.File]
             path = os.path.dirname(path)
     except (OSError, ValueError) as error:
-        raise UsageError(f"{address}: cannot be listed: {error}", "check the address and who may read it") from None
+        raise UsageError(f"{said}: cannot be listed: {error}", "check the address and who may read it") from None
     files = [info.path for info in infos if info.type == fs.FileType.File]
     named = {os.path.relpath(file, path).replace(os.sep, "/"): file for file in files}
     if not named:
-        raise UsageError(f"{address}: no files there", FEW)
+        raise UsageError(f"{said}: no files there", FEW)
     shown = {name: file for name, file in named.items() if not any(part.startswith(".") for part in name.split("/"))}
     return [
         File(name, file, partial(system.open_input_file, file))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aarewrite.data.archives import TAR_SUFFIXES, open_archives
 from aarewrite.data.dataset import Data
-from aarewrite.data.files import File, find_files, is_address
+from aarewrite.data.files import File, find_files, is_address, plain_address
 from aarewrite.data.folders import open_images
 from aarewrite.data.images import IMAGE_SUFFIXES
 from aarewrite.data.lists import LIST_SUFFIXES, open_list
@@ -51,12 +51,12 @@ def open_data(
             return open_arrays(path, labels, limit, input_names)
         if path.suffix.lower() in LIST_SUFFIXES:
             return open_list(path, labels, limit)
-    files = find_files(text)
-    where = f"{path.name}/" if path.is_dir() else text.rstrip("/").rpartition("/")[2]
+    files, said = find_files(text), plain_address(text) if is_address(text) else text
+    where = f"{path.name}/" if path.is_dir() else said.rstrip("/").rpartition("/")[2]
     for suffixes, opener in KINDS:
         if chosen := [file for file in files if file.suffix in suffixes]:
             return opener(chosen, where, labels, limit)
     known = sorted(suffix for suffixes, _ in KINDS for suffix in suffixes)
     if path.is_file():
         raise UsageError(f"{path}: no images, samples or list of them", "see --help for --data")
-    raise UsageError(f"{source}: no images in this folder", f"looked for {', '.join(known)}")
+    raise UsageError(f"{said}: no images in this folder", f"looked for {', '.join(known)}")

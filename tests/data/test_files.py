@@ -63,3 +63,14 @@ def test_an_address_without_pyarrow_names_the_install_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(CannotHandle, match=r"pip install 'aarewrite\[arrow\]'"):
         find_files("s3://bucket/photos")
+
+
+def test_buckets(tree, in_bucket):
+    address = in_bucket(tree / "a")
+    assert names(address) == ["1.txt", "2.txt"]
+    assert names(address.replace("/a?", "/a/1.txt?")) == ["1.txt"]
+    with find_files(address)[1].open() as stream:
+        assert stream.read() == b"a/2.txt"
+    for where in ("bucket/nowhere", "other/photos"):  # the key is not told
+        with pytest.raises(UsageError, match=rf"^s3://{where}: "):
+            find_files(address.replace("bucket/a", where))

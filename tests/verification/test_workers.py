@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from command import aa, failed
-from small_nets import blurred_classifier, phase_classifier, save, stripes
+from small_nets import COLOUR, blurred_classifier, parse, phase_classifier, save, stripes
 
 from aarewrite.errors import UsageError
 from aarewrite.verification import verify
@@ -42,6 +42,14 @@ def test_workers_find_what_one_process_finds(cluster, files):
     options = {"against": "before.onnx", "max_shift": 1}
     spreaded = verify("after.onnx", "d.npz", ray="auto", **options)
     assert spreaded.to_json() == verify("after.onnx", "d.npz", threads=1, **options).to_json()
+
+
+def test_workers_read_a_bucket(cluster, folder, in_bucket):
+    options = {"protocols": ("crop",), "names": ("net", ""), "max_shift": 1}
+    spreaded = verify(parse(COLOUR), in_bucket(folder), ray="auto", **options)
+    assert spreaded.data == "12 of 12 images in images"
+    plain = verify(parse(COLOUR), folder, threads=1, **options)
+    assert spreaded.to_json() == plain.to_json().replace(" in images/", " in images")
 
 
 def workers() -> list[int]:

@@ -201,6 +201,9 @@ def infer_task(
             demand_finite(model.label, seen, "the first sample")
         profile = find_profile(model.label, seen, geometry.size, asked, decode, guess)
     task = asked or ("detect" if profile else guess)
+    if task != "metric" and len(model.image_inputs) > 1:
+        names = ", ".join(spec.name for spec in model.image_inputs)
+        raise CannotHandle(f"{model.label}: task {task} shifts one input, the model takes {names}", "use --task metric")
     if not outputs and not profile and not selected:
         raise CannotHandle(f"{model.label}: outputs without values: {', '.join(empty)}", "check the model")
     if not outputs and not profile:

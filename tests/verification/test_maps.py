@@ -220,6 +220,13 @@ def test_images_without_signal_do_not_count(tmp_path):
     assert (result.images, result.n, result.relative_error.n) == (1, 2, 1)
 
 
+@pytest.mark.parametrize("task", ["vector", "dense", "classify"])
+def test_a_model_of_two_images_is_a_metric(task):
+    model = parse("net (float[n, 1, 8, 8] x, float[n, 1, 8, 8] y) => (float[n, 1, 8, 8] z) { z = Sub(x, y) }")
+    with pytest.raises(CannotHandle, match=f"task {task} shifts one input, the model takes x, y; use --task metric"):
+        verify(model, "synthetic:2", task=task)
+
+
 def test_a_task_of_maps_needs_maps_that_suit(net, tmp_path):
     onnx.save(subsample_map(), tmp_path / "two.onnx")
     refused(3, "no output fits task depth", "y (1, 2, 8, 8)", args=[str(tmp_path / "two.onnx"), "--task", "depth"])

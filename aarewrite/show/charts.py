@@ -44,6 +44,7 @@ def line_chart(
     ticks = [(x, labels[x]) for x in xs[:: -(-len(xs) // 12)]]
     at, parts = _frame((xs[0], xs[-1] if xs[-1] > xs[0] else xs[0] + 1), y_range, 466, titles, ticks, y_format)
     ends = _spread([at(*line.points[-1][:2])[1] for line in series])
+    names = []  # above all lines, for one may end where another goes on
     for line, end in zip(series, ends, strict=True):
         outline = [at(x, high) for x, _, _, high in line.points] + [at(x, low) for x, _, low, _ in line.points[::-1]]
         middle = [at(x, y) for x, y, _, _ in line.points]
@@ -53,8 +54,9 @@ def line_chart(
             tip = _tag("title", f"{line.label}, {labels[x]}: {y_format(y)}")
             parts.append(_tag("circle", tip, cx=cx, cy=cy, r="3.5", fill=line.colour))
         label = line.label if len(line.label) <= 21 else line.label[:20] + "…"
-        parts.append(_text(middle[-1][0] + 10, end + 4, label, "start", line.colour, bold=True))
-    return _svg(640, 280, parts, f"{titles[1]} over {titles[0]}")
+        names.append(_text(middle[-1][0] + 10, end + 4, label, "start", line.colour, bold=True))
+    halo = _tag("g", Markup("").join(names), paint_order="stroke", stroke="#fff", stroke_width=4)
+    return _svg(640, 280, [*parts, halo], f"{titles[1]} over {titles[0]}")
 
 
 def scatter(dots: Sequence[tuple[float, float, str, str]], titles: Titles) -> Markup:

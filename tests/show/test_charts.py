@@ -128,7 +128,17 @@ def test_markup_in_names_is_text() -> None:
     )
     for drawing in drawings:
         root = ElementTree.fromstring(drawing)
-        assert {e.tag for e in root.iter()} <= {"svg", "line", "text", "polygon", "polyline", "circle", "rect", "title"}
+        assert {e.tag for e in root.iter()} <= {
+            "svg",
+            "g",
+            "line",
+            "text",
+            "polygon",
+            "polyline",
+            "circle",
+            "rect",
+            "title",
+        }
         assert name in "".join(root.itertext())
 
 

@@ -146,6 +146,14 @@ def test_a_camera_and_own_pairs_come_first(tmp_path: Path) -> None:
     assert sections["Your own pairs"].table()[1][:2] == ["after", "100% (20.7% to 100%)"]
 
 
+def test_a_camera_alone_has_nothing_in_short(tmp_path: Path) -> None:
+    pictures = save(tmp_path / "s.npz", x=(255 * stripes(4)).astype(np.uint8))
+    report = verify(phase_classifier(), pictures, protocols=("camera",), conditions=("shift",), preprocess="unit")
+    assert list(page_of(report).sections)[:2] == ["Under a real camera", "Why one pixel can matter"]
+    noted = dataclasses.replace(report, notes=("mind this",))
+    assert page_of(noted).sections["In short"].text == "In short mind this"
+
+
 def test_nothing_is_loaded_from_elsewhere(compared: VerifyReport) -> None:
     text = render_html(compared)
     assert "://" not in text

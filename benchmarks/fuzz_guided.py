@@ -6,7 +6,9 @@ The mutations are those of `fuzz.py`, of parsed models, and now and then libFuzz
 branches of aarewrite is mutated further. Seeds are the folders' small models and onnx's own tests of operators that
 sample. Recipe, target and protocol follow from a file's checksum, so that a kept file says it all. An exception that is
 none of aarewrite's own, more than 10 seconds of the processor or more than 2 GB are findings; where the process dies of
-one, another goes on from the corpus. Prints the inputs, the processor's minutes, the branches reached and the outcomes.
+one, another goes on from the corpus. A model that is so large that ONNX Runtime alone takes a good part of that for one
+run is weighed against it: more than four times as much is a finding. Prints the inputs, the processor's minutes, the
+branches reached and the outcomes.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ LONGEST, MOST = 20.0, 2048  # seconds of the processor, of which counting branch
 LARGEST = 1 << 16  # bytes of a model that is mutated
 STUCK = 600  # seconds after which libFuzzer gives a call up that Python's signals do not reach
 RUNS = 20_000  # of one process
+TIMES = 4  # what one run of the model alone takes: the proof compares several, and verify has one a core
 RAW = 0.1  # of the mutations are of bytes
 RECIPES = ("aligned", "aligned", "zhang2019", "zhang2019-resnet", "timm", "composer")
 TARGETS = (None, None, "tensorrt", "ort-cpu", "ort-cuda", "openvino", "coreml")
@@ -124,6 +127,29 @@ def _fuzz(keep: Path, arguments: list[str]) -> None:
     atheris.Fuzz()
 
 
+def _peak(how: str, file: Path) -> int:
+    """MB that a process of its own takes with a file."""
+    ended = subprocess.run([sys.executable, sys.argv[0], "--weigh", how, str(file)], capture_output=True, text=True)
+    return int(ended.stdout.split()[-1])
+
+
+def _weigh(how: str, file: Path) -> None:
+    """Print how many MB rewriting and verifying a file take, or running it alone, at the sizes that the proof takes."""
+    import resource
+
+    if how == "alone":
+        from aarewrite.model.model_file import load
+        from aarewrite.model.runtime import plain_session
+        from aarewrite.rewriting.random_inputs import accepted
+
+        accepted(plain_session(file), load(file), {}, True, 0)
+    else:
+        from fuzz import outcome
+
+        outcome(file, **options(file.read_bytes()))
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+
+
 def _place(error: BaseException) -> str:
     frames = [one for one in traceback.extract_tb(error.__traceback__) if "aarewrite/" in one.filename]
     return " < ".join(f"{Path(one.filename).name}:{one.lineno}" for one in reversed(frames[-4:]))
@@ -132,12 +158,15 @@ def _place(error: BaseException) -> str:
 def main() -> None:
     """Fuzz for a time in processes that may die."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("folders", nargs="*", type=Path)
     parser.add_argument("--minutes", type=float, default=65, help="of the processor, in total")
     parser.add_argument("--keep", type=Path, default=Path(tempfile.gettempdir()) / "fuzz-guided")
     parser.add_argument("--child", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    parser.add_argument("--weigh", nargs=2, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     keep, corpus = asked.keep, asked.keep / "corpus"
+    if asked.weigh:
+        return _weigh(asked.weigh[0], Path(asked.weigh[1]))
     if asked.child:
         _fuzz(keep, asked.child)
     if not corpus.exists():
@@ -157,6 +186,11 @@ def main() -> None:
         died += ended.returncode != 0
         for file in keep.glob("died-*"):  # what a process dies of must not be the next one's seed
             (corpus / file.name.rpartition("-")[2]).unlink(missing_ok=True)
+        for file in keep.glob("died-oom-*"):
+            taken, alone = _peak("whole", file), _peak("alone", file)
+            light = taken <= max(MOST, TIMES * alone)
+            file.rename(keep / f"{'heavy' if light else 'finding'}-{file.name.rpartition('-')[2]}.onnx")
+            print(f"{file.name}: {taken} MB, alone {alone} MB", flush=True)
         found = re.findall(r"cov: (\d+)", (keep / "log").read_text(errors="replace"))
         branches = max(map(int, found), default=0)
     counts, seconds = _total(keep)

@@ -75,6 +75,7 @@ def open_session(model: Model, optimise: bool = False) -> Session:
         CannotHandle: ONNX Runtime refuses the model; the message carries its first line.
     """
     options = _options((("session.disable_prepacking", "1"), *NO_SPINNING))  # one or two runs do not repay packing
+    options.enable_cpu_mem_arena = False  # which keeps what a run took for the next one, in every session that is open
     optimise = optimise and sum(map(len, model.weights.values())) <= LARGEST_OPTIMISED
     levels = ort.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from aarewrite.model.types import Array
+from aarewrite.rewriting.pieces import drawn, pieces
 from aarewrite.rewriting.random_inputs import Feeds, Run
 
 LARGEST_INPUTS = (1.0, 255.0)
@@ -21,10 +22,7 @@ def other_inputs(feeds: Feeds, seed: int) -> Iterator[Feeds]:
     """Inputs of the same shapes whose floating-point values are none below zero: small ones, then those of bytes."""
     for largest in LARGEST_INPUTS:
         rng = np.random.default_rng(seed)
-        yield {
-            name: (largest * rng.random(value.shape)).astype(value.dtype) if value.dtype.kind == "f" else value
-            for name, value in feeds.items()
-        }
+        yield {name: _up_to(largest, value, rng) if value.dtype.kind == "f" else value for name, value in feeds.items()}
 
 
 def random_maps(maps: Feeds, seed: int) -> Feeds:
@@ -37,13 +35,23 @@ def _says(value: object) -> bool:
     """Whether a map has finite values that are not all one; a single value is what it is, and so is a sequence."""
     if not isinstance(value, np.ndarray):
         return True
-    finite = value[np.isfinite(value)] if value.dtype.kind == "f" else value.reshape(-1)
-    return bool(finite.size) and bool(value.size == 1 or finite.min() != finite.max())
+    first = None
+    for piece in pieces(value):
+        finite = piece[np.isfinite(piece)] if value.dtype.kind == "f" else piece
+        if finite.size:
+            first = finite[0] if first is None else first
+            if value.size == 1 or (finite != first).any():
+                return True
+    return False
+
+
+def _up_to(largest: float, like: Array, rng: np.random.Generator) -> Array:
+    return drawn(lambda size: largest * rng.random(size), like.shape, like.dtype)
 
 
 def _random(value: Array, rng: np.random.Generator) -> Array:
     if value.dtype.kind == "f":
-        return rng.standard_normal(value.shape).astype(value.dtype)
+        return drawn(rng.standard_normal, value.shape, value.dtype)
     if value.dtype.kind == "b":
         return rng.integers(0, 2, value.shape).astype(bool)
     limits = np.iinfo(value.dtype)

@@ -34,6 +34,7 @@ from aarewrite.model.types import Array
 from aarewrite.model.value_sizes import free_axes
 from aarewrite.passes.contract import Frames
 from aarewrite.rewriting.empty_maps import other_inputs, random_maps, saying_nothing
+from aarewrite.rewriting.pieces import pieces
 from aarewrite.rewriting.random_inputs import Feeds, Run, accepted, run
 from aarewrite.rewriting.randomness import Anew, draws, random_outputs, seeded
 from aarewrite.rewriting.stretches import cut, given, nudged, with_outputs
@@ -333,12 +334,14 @@ def compare_arrays(name: str, a: Array, b: Array) -> Comparison:
     if a.dtype.kind not in "fiub":
         equal = bool(np.array_equal(a, b))
         return Comparison(name, 0.0 if equal else 1.0, 1.0, 0.0, "" if equal else "values differ")
-    x, y = a.astype(np.float64), b.astype(np.float64)
-    finite = np.isfinite(x)
-    if not np.array_equal(finite, np.isfinite(y)) or not np.array_equal(x[~finite], y[~finite], equal_nan=True):
-        return Comparison(name, float("inf"), 0.0, 0.0, "NaN or infinity in one of them")
-    difference = float(np.max(np.abs(x[finite] - y[finite]), initial=0.0))
-    scale = float(np.max(np.abs(x), initial=0.0, where=finite))
+    difference = scale = 0.0
+    for x, y in zip(pieces(a), pieces(b), strict=True):
+        x, y = x.astype(np.float64), y.astype(np.float64)
+        finite = np.isfinite(x)
+        if not np.array_equal(finite, np.isfinite(y)) or not np.array_equal(x[~finite], y[~finite], equal_nan=True):
+            return Comparison(name, float("inf"), 0.0, 0.0, "NaN or infinity in one of them")
+        difference = max(difference, float(np.max(np.abs(x[finite] - y[finite]), initial=0.0)))
+        scale = max(scale, float(np.max(np.abs(x), initial=0.0, where=finite)))
     if a.dtype.kind == "f":
         tolerance = TOLERANCES[a.dtype.name]
         limit = tolerance * max(scale, 1e-30)

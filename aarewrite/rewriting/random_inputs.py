@@ -14,6 +14,7 @@ from aarewrite.model.index import Constants
 from aarewrite.model.model_file import Model
 from aarewrite.model.runtime import LARGEST_INPUT, Port, Session, dtype_of, first_line
 from aarewrite.model.types import Array
+from aarewrite.rewriting.pieces import drawn
 from aarewrite.sites.reading import InputShapes
 
 Feeds = dict[str, Array]
@@ -144,7 +145,7 @@ def _random_array(port: Port, shape: Sequence[int], rng: np.random.Generator) ->
             f"input {port.name!r} of type {port.type}: no random values for it", "use --no-verify and check by hand"
         )
     if kind.kind == "f":
-        return rng.standard_normal(shape).astype(kind)
+        return drawn(rng.standard_normal, shape, kind)
     if kind in (np.int8, np.uint8):
         return rng.integers(np.iinfo(kind).min, np.iinfo(kind).max + 1, shape).astype(kind)
     return rng.integers(0, 2, shape).astype(kind)

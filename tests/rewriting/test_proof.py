@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -519,3 +522,30 @@ def test_sequences_and_maps_are_compared() -> None:
         failed = prove(original, tampered(twin, edit), rewritten, claimed)
         assert not failed.passed
         assert name.partition("[")[0] in failed.failure
+
+
+def test_sessions_keep_no_memory_of_their_runs_and_arrays_no_copies(tmp_path: Path) -> None:
+    """A batch of 20 MB, with maps of up to 29 MB; one session alone takes 60 MB to run it."""
+    if not Path("/proc/self/status").exists():
+        pytest.skip("peak memory is read from /proc")
+    net = build(
+        """(float[400, 3, 64, 64] x) => (float[] y) {
+        a = Conv<pads = [1, 1, 1, 1], strides = [2, 2]>(x, w)
+        b = Relu(a)
+        [pool] c = MaxPool<kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]>(b)
+        [conv] d = Conv<pads = [1, 1, 1, 1], strides = [2, 2]>(c, v)
+        e = Relu(d)
+        y = GlobalAveragePool(e)
+    }""",
+        w=weight(18, 3, 3, 3),
+        v=weight(32, 18, 3, 3),
+    )
+    onnx.save(net, tmp_path / "m.onnx")
+    peak = "int(re.search(r'VmHWM:\\s+(\\d+) kB', Path('/proc/self/status').read_text())[1])"
+    code = (
+        "import re, sys; from pathlib import Path; from aarewrite.rewriting.pipeline import rewrite;"
+        f"before = {peak}; found = rewrite(sys.argv[1]); assert found.proof.passed; print({peak} - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "m.onnx")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 230_000  # kB: with arenas and copies it was 300 MB

@@ -91,7 +91,9 @@ class EmbedStudy(ShiftStudy):
         for m, (output, result) in enumerate(zip(self._outputs, results, strict=True)):
             vector = embedding(result[output])
             demand_finite(self.models[m], {output: vector}, f"sample {sample.index + 1}")
-            self.note((m, _text(vector)), number)  # notes are single numbers; a vector is what this one is of
+            largest = np.abs(vector).max(initial=0.0)  # only the direction counts, and float32 must hold it
+            text = _text(vector / largest if largest > 0 else vector)
+            self.note((m, text), number)  # notes are single numbers; a vector is what this one is of
 
     def finish(self, sample: Sample) -> None:
         """Nothing is left to note."""

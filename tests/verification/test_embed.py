@@ -56,6 +56,18 @@ def test_drift_and_neighbours_are_those_worked_out_by_hand(columns):
     assert (result.neighbour.value, result.found.value) == (pytest.approx(2 / 3), pytest.approx(2 / 3))
 
 
+@pytest.mark.parametrize("factor", [1e-30, 1e30])
+def test_the_length_of_an_embedding_is_no_matter(columns, factor):
+    scaled = parity()
+    scaled.graph.node[-1].output[0] = "flat"
+    scaled.graph.node.append(onnx.helper.make_node("Mul", ["flat", "factor"], ["y"]))
+    scaled.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(factor), "factor"))
+    found, wanted = (verify(net, columns, task="embed", max_shift=2).embeddings[0] for net in (scaled, parity()))
+    assert found.apart.value == pytest.approx(wanted.apart.value, abs=1e-6)
+    assert found.drift.value == pytest.approx(wanted.drift.value, abs=1e-6)
+    assert (found.neighbour.value, found.found.value) == (wanted.neighbour.value, wanted.found.value)
+
+
 def test_an_index_of_the_original_serves_or_does_not(columns):
     same, _ = verify(parity(), columns, against=parity(), names=("a", "b"), task="embed", max_shift=2).embeddings
     assert same.index.found.value == same.index.neighbour.value == 1

@@ -55,6 +55,13 @@ def test_the_original_is_left_as_it_is() -> None:
     assert len(model.weights["large"]) == 300 * 8
 
 
+@pytest.mark.filterwarnings("error")
+def test_what_float32_does_not_hold_is_infinite_without_a_warning() -> None:
+    model = build("(double[2] x) => (double[2] y) { y = Add(x, b) }", b=np.array([1e300, -1e300]))
+    (found,) = in_float32(load(model)).to_proto().graph.initializer
+    assert onnx.numpy_helper.to_array(found).tolist() == [np.inf, -np.inf]
+
+
 def test_bfloat16_keeps_its_values() -> None:
     model = build("(bfloat16[2] x) => (bfloat16[2] y) { y = Add(x, b) }", opset=13)
     raw = np.array([1.5, -3], onnx.helper.tensor_dtype_to_np_dtype(onnx.TensorProto.BFLOAT16))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import NoReturn, TypedDict, Unpack
 
 import onnx
 
@@ -20,6 +20,7 @@ from aarewrite.options import Json
 from aarewrite.passes.contract import PLACEMENTS
 from aarewrite.planning import parse_plan
 from aarewrite.recipe import Recipe, load_recipe
+from aarewrite.rewriting import not_finite
 from aarewrite.rewriting.apply import Plan, applied, open_reading
 from aarewrite.rewriting.checks import check, explained
 from aarewrite.rewriting.lower import Lowered, lower
@@ -137,15 +138,28 @@ def _rewritten(
     proof = None
     if verify and planned.changes:
         twin = applied(planned, loaded, twin=True)
-        proof = prove(loaded, twin, rewritten, claim(planned))
+        claimed = claim(planned)
+        proof = prove(loaded, twin, rewritten, claimed)
         if not proof.passed:
-            raise CheckFailed(proof.failure, "nothing was written; please report the model's construct")
+            _explain(proof, loaded, claimed)
     target = planned.recipe.target
     lacking = unsupported(rewritten.readable, target) if target else []
     warnings += tuple(f"{target}: {line}" for line in lacking[:MOST_LINES])
     if len(lacking) > MOST_LINES:
         warnings += (f"{target}: and {len(lacking) - MOST_LINES} nodes more that it does not take",)
     return Result(planned, rewritten, proof, warnings, forms)
+
+
+def _explain(proof: Proof, original: Model, claimed: Claim) -> NoReturn:
+    """Raise what a failed proof says: of the model where its own maps are not finite, else of the rewrite."""
+    name = next((c.tensor for c in proof.comparisons if c.problem), "")
+    if name and not_finite.in_original(original, claimed, name):
+        keep = "keep the sites that lead to it with --skip"
+        raise CheckFailed(
+            f"identity proof: tensor {name!r} holds NaN or infinity in the original itself, which a blur would spread",
+            f"nothing was written; {not_finite.weights_to_check(original) or keep}",
+        )
+    raise CheckFailed(proof.failure, "nothing was written; please report the model's construct")
 
 
 def plan(model: ModelSource, recipe: str | Path | Recipe = "aligned", **options: Unpack[Options]) -> Plan:

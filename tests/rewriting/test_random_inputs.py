@@ -99,7 +99,7 @@ def test_a_batch_that_is_tied_to_an_image_axis_is_found_last() -> None:
 
 def test_open_channels_are_no_reason_for_a_gigabyte() -> None:
     model = build("(float[1, C, H, W] x) => (float[1, 16, Q, R] y) { y = Conv(x, w) }", w=weight(16, 16, 3, 3))
-    with pytest.raises(CannotHandle, match=r"'x' of 1x512x512x512 is too large to make up|equal to kernel channels"):
+    with pytest.raises(CannotHandle, match="C: 32 kernel channels: 16"):
         sizes(model)
 
 

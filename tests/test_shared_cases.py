@@ -30,7 +30,7 @@ EXPECTED = {
     "07g-avgpool19-ceil-nocip": (1, 0, ""),
     "08-maxpool3d-ceil-pad": (1, 0, ""),
     "10-zipmap-output": (2, 1, "first conv"),
-    "12-qdq-int16-opset21": (0, 2, "a map of int16: quantised blurs have 8 bits"),
+    "12-qdq-int16-opset21": (0, 2, "a map of int16: blurs take floats, int8 and uint8"),
     "12d-qdq-no-zero-point": (2, 0, ""),
     "12e-qdq-uint8-msdomain": (2, 0, ""),
     "13-ai.onnx-domain": (2, 1, "first conv"),

@@ -170,7 +170,7 @@ def _obstacle(site: Site, dense: Window, opset: int) -> str:
         return "the element type of its output is not known"
     if site.dtype not in FLOATS | INTEGERS_8:
         kind = onnx.TensorProto.DataType.Name(site.dtype).lower()
-        return f"a map of {kind}: quantised blurs have 8 bits; rewrite the model before it is quantised"
+        return f"a map of {kind}: blurs take floats, int8 and uint8; rewrite the model before it is quantised"
     if opset < 11 and site.dtype in INTEGERS_8:
         return "quantised maps need opset 11 or newer: Pad takes no integers before"
     if opset < 10 and site.dtype == DOUBLE and site.op == "MaxPool":

@@ -6,7 +6,7 @@ import numpy as np
 
 from aarewrite.model.graph import GraphEditor, Scope
 from aarewrite.model.shapes import Shapes
-from aarewrite.model.types import Node, Tensor, floats, in_default_domain, integer, ints, text
+from aarewrite.model.types import Array, Node, Tensor, floats, in_default_domain, integer, ints, text
 from aarewrite.sites.existing_blurs import is_recorded, produced_by_blur
 from aarewrite.sites.rearranged import rearranges
 from aarewrite.windows import Sizes
@@ -15,6 +15,8 @@ PHASES = "keeps every sample but splits the phases into channels: exact only for
 BLOCKS = "pools blocks of a map with the reduction behind it: use AveragePool or MaxPool in the training code"
 INDEXING = frozenset(("Add", "Cast", "Expand", "Identity", "Mul", "Reshape", "Sub", "Transpose", "Unsqueeze"))
 MOST_STEPS = 32
+MOST_TAPS = 7  # of a kernel that is gathered
+FEWEST_PLACES = 4  # that a step is read from
 
 
 def other_source(editor: GraphEditor, shapes: Shapes, scope: Scope, node: Node) -> str:
@@ -87,10 +89,19 @@ def _gathered(editor: GraphEditor, node: Node) -> str:
     if indices is None:
         step = _range_step(editor, node.inputs[1])
         return f"positions {step} apart (unfold)" if abs(step) > 1 else ""
-    steps = {int(step) for step in np.diff(indices.astype(np.int64)).flat} if indices.ndim else set()
-    if len(steps) != 1 or indices.shape[-1] < 4 or abs(step := steps.pop()) <= 1:
+    step = abs(_step(indices, -1)) if indices.ndim else 0
+    if step == 1 and indices.ndim == 2 and len(indices) > MOST_TAPS:  # rows are windows, not the taps of dilated ones
+        step = abs(_step(indices, 0))
+    elif step <= 1 or indices.shape[-1] < FEWEST_PLACES:
         return ""
-    return "every n-th position (patch merging)" if indices.ndim == 1 else f"positions {abs(step)} apart (unfold)"
+    what = "every n-th position (patch merging)" if indices.ndim == 1 else f"positions {step} apart (unfold)"
+    return what if step > 1 else ""
+
+
+def _step(indices: Array, axis: int) -> int:
+    """By how much indices grow along an axis, 0 where that differs."""
+    steps = np.unique(np.diff(indices.astype(np.int64), axis=axis))
+    return int(steps[0]) if steps.size == 1 else 0
 
 
 def _range_step(editor: GraphEditor, tensor: Tensor) -> int:

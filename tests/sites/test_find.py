@@ -176,7 +176,7 @@ def test_a_quantised_map_of_other_than_8_bit_integers_is_named(kind: str) -> Non
         opset=21, ir=10, s=np.float32(0.01), w=weight(4, 3, 3, 3),
     )  # fmt: skip
     model.graph.initializer.append(onnx.helper.make_tensor("z", getattr(onnx.TensorProto, kind.upper()), [], [0]))
-    said = f"a map of {kind}: quantised blurs have 8 bits; rewrite the model before it is quantised"
+    said = f"a map of {kind}: blurs take floats, int8 and uint8; rewrite the model before it is quantised"
     assert reasons(model) == {"conv": said, "pool": said}
 
 

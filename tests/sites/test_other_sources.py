@@ -59,6 +59,11 @@ SOURCES = {
          "rows": np.array([[0], [1]])},
         "gathers positions 2 apart (unfold)",
     ),
+    "windows_as_rows": (
+        "t = Reshape(x, tokens) y = Gather<axis = 2>(t, rows)",
+        {"tokens": np.array([1, 4, 64]), "rows": np.arange(3) + 2 * np.arange(8)[:, None]},
+        "gathers positions 2 apart (unfold)",
+    ),
     "space_to_depth_by_reshapes": (
         "a = Reshape(x, split) b = Transpose<perm = [0, 1, 3, 5, 2, 4]>(a) y = Reshape(b, joined)",
         {"split": np.array([1, 4, 4, 2, 2, 4]), "joined": np.array([1, 32, 4, 2])},
@@ -110,6 +115,7 @@ HARMLESS = {
     "linear_to_half": ('y = Resize<mode = "linear">(x, , scales)', {"scales": np.array([1, 1, 0.5, 0.5], np.float32)}),
     "permuting_gather": ("y = Gather<axis = 1>(x, rows)", {"rows": np.array([3, 1, 2, 0])}),
     "dilated_windows": ("y = Gather<axis = 2>(x, rows)", {"rows": np.arange(2) + 2 * np.arange(4)[:, None]}),
+    "dense_windows_as_rows": ("y = Gather<axis = 2>(x, rows)", {"rows": np.arange(1) + np.arange(8)[:, None]}),
     "dense_windows": ("y = Gather<axis = 2>(x, rows)", {"rows": np.arange(5) + np.arange(4)[:, None]}),
     "calculated_rows": ("r = Range(zero, end, one) y = Gather<axis = 2>(x, r)",
                         {"zero": np.array(0), "end": np.array(8), "one": np.array(1)}),

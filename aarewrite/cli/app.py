@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import functools
+import io
 import logging
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -25,6 +28,7 @@ from aarewrite.texts import printable
 from aarewrite.version import __version__
 
 INTERRUPTED = 130
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 LONGEST_LINE = 2000  # characters of an error
 VALUES = {"--ray": "local"}  # what an option without a value stands for
 # And whose options mean nothing alone.
@@ -87,10 +91,15 @@ def _parser() -> TyperGroup:
 
 def main() -> None:
     """The `aarewrite` command: every error is one line on stderr and an exit status."""
+    for closed in [name for name in ("stdout", "stderr") if getattr(sys, name) is None]:
+        setattr(
+            sys, closed, io.TextIOWrapper(io.FileIO(os.devnull, "w"))
+        )  # or the next file that is opened would stand for it
     try:
         status = _run(sys.argv[1:])
         if status == INTERRUPTED:  # typer turns Ctrl-C into this status and says nothing
             raise KeyboardInterrupt
+        sys.stdout.flush()
     except AarewriteError as error:
         _fail(str(error), error.exit_status)
     except (typer.Abort, KeyboardInterrupt):
@@ -102,11 +111,20 @@ def main() -> None:
     except Exception as error:
         if hasattr(error, "format_message"):  # a usage error of typer's own parser
             _fail(error.format_message(), 2)
+        if isinstance(error, OSError) and error.errno in FULL and error.filename is None:  # files say their names
+            _drop_stdout()
+            _fail(f"stdout: cannot be written ({error.strerror}); choose another place", 2)
         logging.getLogger(__name__).debug("internal error", exc_info=True)
         where = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(where.filename).name}:{where.lineno}"
         _fail(f"internal error at {place}: {type(error).__name__}: {error}; please report it with the model", 3)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _drop_stdout() -> None:
+    """Lead what is still to be printed nowhere: Python tries again when it ends."""
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _fail(message: str, status: int) -> NoReturn:

@@ -159,3 +159,27 @@ def test_a_shared_file_of_that_kind(hostile: Path) -> None:
     assert done.status == 0
     assert "\x1b" not in done.out
     assert "\\x1b[2J\\x1b]0;pwned" in done.out
+
+
+@pytest.mark.parametrize("command", [("inspect", "--json", "-"), ("inspect",), ("verify", "--limit", "1")])
+def test_a_full_disk_behind_stdout_is_one_line(path: Path, command: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "aarewrite", command[0], path, *command[1:]],
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=120, check=False,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == (
+        "aarewrite: error: stdout: cannot be written (No space left on device); choose another place\n"
+    )
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_without_a_stdout_or_stderr_the_work_is_done(path: Path, tmp_path: Path, closed: str) -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m aarewrite {path} -o {tmp_path}/out.onnx {closed}",
+        shell=True, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert "error" not in done.stdout + done.stderr
+    assert (tmp_path / "out.onnx").read_bytes() == aarewrite.rewrite(path).model.SerializeToString()

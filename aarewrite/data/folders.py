@@ -53,8 +53,9 @@ def load_image(file: File) -> Loaded:
     try:
         with file.open() as stream:
             image, remark = read_image(stream, file.place)
-    except OSError as error:
-        raise UnreadableSample(f"{file.place}: cannot be opened: {error.strerror or error}", "check the file") from None
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        why = getattr(error, "strerror", None) or error
+        raise UnreadableSample(f"{file.place}: cannot be opened: {why}", "check the file") from None
     return Loaded([image], remark)
 
 

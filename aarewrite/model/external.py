@@ -106,8 +106,10 @@ def check_locations(proto: onnx.ModelProto, folder: Path, name: str) -> None:
     for location, tensor in _first_users(proto).items():
         parts = PurePosixPath(location.replace("\\", "/"))
         escapes = parts.is_absolute() or ".." in parts.parts or ":" in "".join(parts.parts[:1])
-        if not location or escapes or not (folder / location).resolve().is_relative_to(folder.resolve()):
-            why = f"its data file {location!r} is outside the model's folder" if location else "names no data file"
+        no_name = not location or "\0" in location  # of any file
+        if no_name or escapes or not (folder / location).resolve().is_relative_to(folder.resolve()):
+            what = "no name of a file" if no_name else "outside the model's folder"
+            why = f"its data file {location!r} is {what}" if location else "names no data file"
             raise CannotHandle(
                 f"{name}: tensor {tensor!r}: {why}",
                 "put the data beside the model and save it with a relative location",

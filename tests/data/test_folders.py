@@ -98,3 +98,11 @@ def test_an_image_that_vanishes_is_listed(colour_net, folder):
     (folder / "gone.png").unlink()
     with pytest.raises(Exception, match=r"gone\.png: cannot be opened: No such file"):
         data.load(12)
+
+
+def test_a_name_that_no_file_can_have_is_listed(folder, tmp_path):
+    listed = tmp_path / "list.jsonl"
+    listed.write_text('{"file": "a\\u0000.png"}\n')
+    data = open_data(listed)
+    with pytest.raises(Exception, match="cannot be opened: embedded null"):
+        data.load(0)

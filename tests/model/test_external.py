@@ -196,6 +196,16 @@ def test_data_outside_the_models_folder_is_refused(source: Path, place: str, loc
     assert "is outside the model's folder; put the data beside the model" in str(caught.value)
 
 
+def test_a_location_that_no_file_can_have_is_refused(source: Path) -> None:
+    path = set_out(source, "body")
+    model = onnx.load(path, load_external_data=False)
+    named(model)["body"].external_data[0].value = "bo\0dy.bin"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(aarewrite.CannotHandle) as caught:
+        aarewrite.plan(path)
+    assert "model.onnx: tensor 'body': its data file 'bo\\x00dy.bin' is no name of a file" in str(caught.value)
+
+
 def test_a_symlink_that_leads_out_is_refused_and_one_that_stays_is_followed(source: Path, elsewhere: Path) -> None:
     path = set_out(source, "body")
     (source / "body.bin").rename(source / "kept.bin")

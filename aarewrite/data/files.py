@@ -65,7 +65,8 @@ def find_files(source: str) -> list[File]:
     found = sorted({match for pattern in _counted(source) for match in glob.glob(pattern, recursive=True)})
     matched = [Path(match) for match in found if os.path.isfile(match)]
     if not matched:
-        raise UsageError(f"{source}: no such file or folder", FEW)
+        what = "neither a file nor a folder" if path.exists() else "no such file or folder"
+        raise UsageError(f"{source}: {what}", FEW)
     base = os.path.commonpath([path.parent for path in matched])
     return [local_file(path, path.relative_to(base).as_posix()) for path in matched]
 

@@ -207,10 +207,12 @@ def cover(size: Sequence[int], canvas: Sequence[int]) -> tuple[int, ...]:
 
 
 def _picture(values: Array) -> Array | None:
-    """Bytes to look at from `(H, W, C)`; floats are stretched to their own range."""
+    """Bytes to look at from `(H, W, C)`; floats, which must be finite, are stretched to their own range."""
     if values.ndim != 3 or values.shape[-1] not in (1, 3):
         return None
     if values.dtype != np.uint8:
         low, high = float(values.min()), float(values.max())
+        if not (np.isfinite(low) and np.isfinite(high)):
+            return None
         values = ((values - low) / (high - low or 1) * 255).astype(np.uint8)
     return np.repeat(values, 3, axis=-1) if values.shape[-1] == 1 else values

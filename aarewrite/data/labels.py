@@ -121,8 +121,8 @@ def by_file(labels: str | Path, files: Sequence[str], where: str) -> tuple[tuple
 
     indices = [found(file) for file in files]
     if missing := [file for file, index in zip(files, indices, strict=True) if index is None]:
+        others = f" and {len(missing) - 1} other images" if len(missing) > 1 else ""
         raise UsageError(
-            f"{labels}: no label for {missing[0]} and {len(missing) - 1} other images of {where}",
-            "give every image a row, or leave --labels out",
+            f"{labels}: no label for {missing[0]}{others} of {where}", "give every image a row, or leave --labels out"
         )
     return tuple(index for index in indices if index is not None), table.names(classes)

@@ -105,6 +105,8 @@ def open_session(model: Model, optimise: bool = False) -> Session:
             logging.getLogger(__name__).debug("session refused", exc_info=True)
             text = first_line(error)
             hint = NEWEST_HINT if re.search(r"opset|ir_version|IR version", text, re.IGNORECASE) else ""
+            if "No opset import" in text:
+                hint = "name the domain in opset_import; in branches that of ONNX's own operators is ''"
             raise CannotHandle(f"ONNX Runtime refuses the model: {text}", hint) from None
 
 

@@ -188,7 +188,12 @@ def _planned(
         return replan(open_reading(model, draft.input_shapes), draft)
     asked = recipe_options(load_recipe(recipe), options)
     reading = open_reading(model, options.get("input_shapes"))
-    return make_plan(reading, asked, tuple(options.get("only", ())), tuple(options.get("skip", ())))
+    return make_plan(reading, asked, _globs(options.get("only", ())), _globs(options.get("skip", ())))
+
+
+def _globs(given: Iterable[str]) -> tuple[str, ...]:
+    """Globs; a single text is one, and not its letters."""
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def claim(planned: planning.Plan) -> Claim:

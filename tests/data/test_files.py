@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import pytest
@@ -45,6 +46,12 @@ def test_patterns(tree):
     assert names(tree / "a" / "{1..2}.txt") == ["1.txt", "2.txt"]
     with pytest.raises(UsageError, match="no such file or folder"):
         find_files(str(tree / "*.png"))
+
+
+def test_a_fifo_is_there_and_no_file(tree):
+    os.mkfifo(tree / "waiting.png")
+    with pytest.raises(UsageError, match=r"waiting\.png: neither a file nor a folder"):
+        find_files(str(tree / "waiting.png"))
 
 
 def test_addresses(tree):

@@ -84,3 +84,15 @@ def test_samples_that_no_memory_holds():
 
 def test_a_batch_that_no_memory_holds(net):
     refused(2, "--batch 99999999: the largest for views of this size is 524288", args=[net, "--batch", "99999999"])
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_samples_that_are_not_finite_are_no_picture(tmp_path, value):
+    samples = np.zeros((2, 3, 32, 32), np.float32)
+    samples[1, 0, 4, 4] = value
+    data = open_data(save(tmp_path / "d.npz", x=samples))
+    spec = InputSpec("x", np.dtype(np.float32), "nchw", None, 3, (32, 32))
+    geometry = plan_geometry(spec, data, PRESETS["none"], None)
+    shown = [prepare(data, i, spec, PRESETS["none"], geometry, 0).picture for i in range(2)]
+    assert [picture is None for picture in shown] == [False, True]

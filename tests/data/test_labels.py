@@ -9,7 +9,10 @@ from refusals import refused
 def test_labels_without_a_row_for_an_image(colour_net, folder, tmp_path):
     labels = tmp_path / "labels.csv"
     labels.write_text("file,class_index\n00.png,1\n01.png,0\n")
-    refused(2, "labels.csv", "02.png", args=[colour_net, "--data", str(folder), "--labels", str(labels)])
+    command = [colour_net, "--data", str(folder), "--labels", str(labels)]
+    refused(2, "labels.csv: no label for 02.png and 9 other images of", args=command)
+    labels.write_text("file,class_index\n" + "".join(f"{i:02d}.png,1\n" for i in range(11)))
+    refused(2, "labels.csv: no label for 11.png of", args=command)
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,18 @@ def test_an_opset_that_is_too_new_has_its_next_step() -> None:
     assert refusal.value.next_step == "install a newer onnxruntime or export with a lower opset_version"
 
 
+def test_a_domain_that_is_not_imported_is_no_matter_of_versions() -> None:
+    model = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["" : 13]>
+        tested (float[4] x, bool c) => (float[4] y) {
+            y = If(c) <then_branch = a () => (float[4] t) { t = Relu(x) },
+                       else_branch = b () => (float[4] e) { e = Neg(x) }>
+        }""")
+    model.graph.node[0].attribute[0].g.node[0].domain = "ai.onnx"
+    with pytest.raises(aarewrite.CannotHandle, match=r"No opset import for domain 'ai\.onnx'") as refusal:
+        open_session(Model(model))
+    assert refusal.value.next_step == "name the domain in opset_import; in branches that of ONNX's own operators is ''"
+
+
 def test_the_first_line_of_an_error_has_no_prefix_and_no_path() -> None:
     text = "[ONNXRuntimeError] : 1 : FAIL : /a/onnxruntime/core/x.cc:12 void f(int) too small\nsecond line"
     assert first_line(RuntimeError(text)) == "too small"

@@ -47,6 +47,13 @@ def test_wrong_options_are_usage_errors(options: dict[str, str]) -> None:
         aarewrite.plan(build(TWO_POOLS), **options)
 
 
+def test_one_glob_needs_no_list() -> None:
+    model = build(TWO_POOLS)
+    for option in ("only", "skip"):
+        assert aarewrite.plan(model, **{option: "*pool"}) == aarewrite.plan(model, **{option: ["*pool"]})
+    assert not aarewrite.plan(model, skip="*").rewrites
+
+
 NAMES = ", ".join(sorted(Options.__optional_keys__))
 
 

@@ -62,6 +62,18 @@ def functions(
     return build(f"({inputs}) => ({outputs}) {{ {calls} }}\n" + "\n".join(bodies), imports=', "f" : 1, "g" : 1')
 
 
+def overloads(calls: str, first: str, second: str, **signature: str) -> onnx.ModelProto:
+    """A model of two overloads of the function f.Down with these bodies, called as f.First and f.Second."""
+    model = functions(calls, function("First", first), function("Second", second), **signature)
+    for called in model.functions:
+        called.name, called.overload = "Down", called.name
+    for node in (*model.graph.node, *(node for called in model.functions for node in called.node)):
+        if node.op_type in ("First", "Second"):
+            node.op_type, node.overload = "Down", node.op_type
+    model.ir_version = 10
+    return model
+
+
 def function(name: str, body: str, domain: str = "f", parameters: str = "") -> str:
     """The text of a function of x and y."""
     return f'<domain: "{domain}", opset_import: ["" : 13]> {name}{parameters} (x) => (y) {{ {body} }}'

@@ -28,7 +28,8 @@ from aarewrite.model.model_file import Model, opset_of
 from aarewrite.model.types import Array, Graph, Node, Tensor
 
 G_LOGGER.severity = G_LOGGER.CRITICAL  # it would write to stdout, which belongs to the tool's result
-Calls = dict[tuple[str, str], list[tuple["Scope", Node]]]  # by domain and name of the function
+FunctionKey = tuple[str, str, str]  # domain, name and overload
+Calls = dict[FunctionKey, list[tuple["Scope", Node]]]
 SHAPE_KEEPING = ("Identity", "Cast", "DequantizeLinear", "QuantizeLinear")
 NEVER_EDITED = (gs.Graph, gs.Tensor, gs.Node.AttributeRef)  # values of attributes
 OLDEST_IR_WITH_FREE_INITIALIZERS = 4  # before it, every initializer must be a graph input as well
@@ -43,7 +44,7 @@ class Scope:
     kind: str  # "main", "subgraph" or "function"
     opset: int  # version of the default operator set in force
     owner: tuple[Node, str] | None = None  # the control-flow node and attribute that hold a subgraph
-    function: tuple[str, str] | None = None  # domain and name of the function whose body this is
+    function: FunctionKey | None = None  # whose body this is
     parent: Scope | None = None  # the scope around a subgraph, whose tensors it sees
     positions: dict[int, int] = field(default_factory=dict)  # id(node) -> its index in the source proto
 
@@ -68,7 +69,7 @@ class GraphEditor:
     Attributes:
         model: The model to edit; its protos are never changed.
         scopes: The main graph, its subgraphs, then every function with its subgraphs.
-        functions: (domain, name) -> the scope of that function's body.
+        functions: The scope of each function's body.
         subgraphs: (id of the control-flow node, attribute) -> the scope of that body.
         metadata: What `export` adds to the model's metadata.
 
@@ -87,11 +88,15 @@ class GraphEditor:
             ) from None
         self.scopes = list(_walk(Scope("", graph, "main", opset_of(model.proto.opset_import))))
         for function, proto in zip(graph.functions, model.proto.functions, strict=True):
-            version, key = opset_of(proto.opset_import), (proto.domain, proto.name)
+            version, key = opset_of(proto.opset_import), (proto.domain, proto.name, proto.overload)
             self.scopes += _walk(Scope(f"function {proto.name}", function, "function", version, function=key))
         _number_namesakes(self.scopes)
         self.functions = {scope.function: scope for scope in self.scopes if scope.function}
         self.subgraphs = {(id(s.owner[0]), s.owner[1]): s for s in self.scopes if s.owner is not None}
+        self._overloads: dict[int, str] = {}  # id(node) -> which of the functions of its name it calls
+        roots = (scope for scope in self.scopes if scope.parent is None)
+        for scope, nodes in zip(roots, (model.proto.graph.node, *(f.node for f in model.proto.functions)), strict=True):
+            self._read_overloads(scope, nodes)
         self._initializers = {tensor.name: tensor for tensor in model.proto.graph.initializer}
         self._names = set(self._initializers)
         for scope in self.scopes:
@@ -138,17 +143,30 @@ class GraphEditor:
         value = self.constant_value(tensor)
         return None if value is None else value.shape
 
+    def called(self, node: Node) -> FunctionKey:
+        """The function that a node calls, if it is one of the model's."""
+        return node.domain or "", node.op, self._overloads.get(id(node), "")
+
     def calls(self) -> Calls:
         """The calls of each function, callers in front of what they call; without recursive ones, not valid ONNX."""
         calls: Calls = {key: [] for key in self.functions}
         for scope in self.scopes:
             for node in scope.nodes:
-                if (node.domain or "", node.op) in calls:
-                    calls[node.domain or "", node.op].append((scope, node))
+                if (key := self.called(node)) in calls:
+                    calls[key].append((scope, node))
         ordered: Calls = {}
         while ready := [key for key in calls if not any(scope.root.function in calls for scope, _ in calls[key])]:
             ordered |= {key: calls.pop(key) for key in ready}
         return ordered
+
+    def _read_overloads(self, scope: Scope, protos: Sequence[onnx.NodeProto]) -> None:
+        """GraphSurgeon does not know them."""
+        for node, proto in zip(scope.nodes, protos, strict=True):
+            if proto.overload:
+                self._overloads[id(node)] = proto.overload
+            for attribute in proto.attribute:
+                if inner := self.subgraphs.get((id(node), attribute.name)):
+                    self._read_overloads(inner, attribute.g.node)
 
     @cached_property
     def _homes(self) -> dict[int, Scope]:

@@ -85,7 +85,7 @@ class Shapes:
 
     def _infer_functions(self, editor: GraphEditor, proto: onnx.ModelProto) -> None:
         """Infer each function's body with the argument types on which all of its calls agree."""
-        protos = {(f.domain, f.name): f for f in proto.functions}
+        protos = {(f.domain, f.name, f.overload): f for f in proto.functions}
         for key, calls in editor.calls().items():
             arguments = [
                 _agreed([self.of(scope, node.inputs[k]) for scope, node in calls if k < len(node.inputs)])

@@ -75,19 +75,17 @@ def _versions(imports: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
 
 def unwritable(functions: Sequence[onnx.FunctionProto]) -> Iterator[str]:
     """Why functions cannot be written out in the place of their calls: onnx's inliner may crash at these."""
-    known = {(function.domain, function.name) for function in functions}
-    if len(known) < len({(f.domain, f.name, f.overload) for f in functions}):
-        known = set()  # overloads: which one is called is the call's to say
-    calls = {
-        (f.domain, f.name): {(n.domain, n.op_type) for n in external.with_bodies(f.node)} & known for f in functions
+    bodies = {
+        (f.domain, f.name, f.overload): [(n.domain, n.op_type, n.overload) for n in external.with_bodies(f.node)]
+        for f in functions
     }
+    calls = {key: bodies.keys() & called for key, called in bodies.items()}
     try:
         order = list(TopologicalSorter(calls).static_order())
     except CycleError as error:
         yield f"function {error.args[1][0][1]!r} calls itself"
         return
-    bodies = {(f.domain, f.name): [(n.domain, n.op_type) for n in external.with_bodies(f.node)] for f in functions}
-    written: dict[tuple[str, str], int] = {}  # nodes of a function when all that it calls is written out
+    written: dict[tuple[str, str, str], int] = {}  # nodes of a function when all that it calls is written out
     for key in order:
         written[key] = sum(written.get(called, 1) for called in bodies[key])
         if written[key] > MOST_WRITTEN:

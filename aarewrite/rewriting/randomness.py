@@ -28,13 +28,13 @@ def random_outputs(model: Model) -> list[str]:
     """The model's outputs that depend on random operators without a seed, which are others at each run."""
     proto, found = model.proto, set[str]()
     constants = Constants(proto)
-    functions = {(one.domain, one.name): one for one in proto.functions}
+    functions = {(one.domain, one.name, one.overload): one for one in proto.functions}
 
     def unseeded(node: onnx.NodeProto) -> bool:
         if draws(node) and not any(attribute.name == "seed" for attribute in node.attribute):
             told = constants.source(node.input[2]) if node.op_type == "Dropout" else None
             return told is None or bool(constants.array(told))
-        function = functions.get((node.domain, node.op_type))
+        function = functions.get((node.domain, node.op_type, node.overload))
         inner = [inner for body in bodies(node) for inner in body.node] + list(function.node if function else ())
         return any(map(unseeded, inner))
 

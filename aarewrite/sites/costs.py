@@ -66,7 +66,7 @@ def parameters(model: Model) -> int:
 def _moves_nothing(editor: GraphEditor, scope: Scope, node: Node) -> bool:
     if node.op in VIEWS | QUANTISATION or all(editor.is_constant(tensor) for tensor in node.inputs):
         return True
-    if (node.domain or "", node.op) in editor.functions or list(node.subgraphs()):
+    if editor.called(node) in editor.functions or list(node.subgraphs()):
         return True  # their nodes are counted
     return _is_fused(editor, scope, node)
 

@@ -58,7 +58,7 @@ class Flow:
                 self._hand_over(*_carried(node, inner.graph.inputs))
                 self._walk(inner)
                 self._hand_over(inner.graph.outputs, node.outputs)
-            body = self._editor.functions.get((node.domain or "", node.op))
+            body = self._editor.functions.get(self._editor.called(node))
             if body is not None:
                 self._hand_over(node.inputs, body.graph.inputs)
                 self._walk(body)

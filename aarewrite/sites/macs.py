@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from aarewrite.model.graph import GraphEditor, Scope
+from aarewrite.model.graph import FunctionKey, GraphEditor, Scope
 from aarewrite.model.shapes import Dim, Shapes
 from aarewrite.model.types import Node, integer, ints
 from aarewrite.sites.site import Site
@@ -45,9 +45,9 @@ def model_macs(editor: GraphEditor, shapes: Shapes) -> int | None:
     return total
 
 
-def calls_of(editor: GraphEditor) -> dict[tuple[str, str] | None, int]:
+def calls_of(editor: GraphEditor) -> dict[FunctionKey | None, int]:
     """How often each function runs: its callers' count, summed over the calls."""
-    counts: dict[tuple[str, str] | None, int] = {None: 1}
+    counts: dict[FunctionKey | None, int] = {None: 1}
     for function, calls in editor.calls().items():
         counts[function] = sum(counts[scope.root.function] for scope, _ in calls)
     return counts

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from command import aa, failed, small_net
-from reference import build, function, functions, weight
+from reference import build, function, functions, overloads, weight
 
 import aarewrite
 from aarewrite.errors import CannotHandle
@@ -78,6 +78,14 @@ def test_functions_that_call_themselves() -> None:
             found.node[0].op_type, found.node[0].domain = body, "f"
         with pytest.raises(CannotHandle, match="function 'A' calls itself"):
             load(model)
+
+
+def test_overloads_call_themselves_only_where_they_do() -> None:
+    model = overloads("y = f.First(x)", "y = f.Second(x)", "y = Relu(x)")
+    load(model)
+    model.functions[1].node[0].CopyFrom(model.graph.node[0])  # which calls the first one
+    with pytest.raises(CannotHandle, match="function 'Down' calls itself"):
+        load(model)
 
 
 def test_functions_that_nobody_can_write_out() -> None:

@@ -7,7 +7,7 @@ import functools
 import numpy as np
 import onnx
 import pytest
-from reference import build, function, functions
+from reference import build, function, functions, overloads
 
 import aarewrite
 from aarewrite.model.model_file import load
@@ -103,3 +103,11 @@ def test_open_sizes_take_two_runs_that_draw_alike() -> None:
     assert proof is not None
     assert proof.passed
     assert len(proof.inputs) == 2
+
+
+def test_of_overloads_only_one_may_be_random() -> None:
+    model = overloads(
+        "y = f.First(x) z = f.Second(x)", "r = RandomUniformLike(x) y = Add(r, x)", "y = Relu(x)",
+        outputs="float[1, 2, 9, 9] y, float[1, 2, 9, 9] z",
+    )  # fmt: skip
+    assert random_outputs(load(model)) == ["y"]

@@ -5,7 +5,19 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from reference import POOL, attributes, build, function, functions, node, ops, relative_difference, run, weight
+from reference import (
+    POOL,
+    attributes,
+    build,
+    function,
+    functions,
+    node,
+    ops,
+    overloads,
+    relative_difference,
+    run,
+    weight,
+)
 from stages import reasons
 
 import aarewrite
@@ -160,6 +172,21 @@ def test_function_called_with_differing_channel_counts() -> None:
         "its number of channels is not known statically, or differs between calls of the function"
     )
     assert aarewrite.rewrite(model).model.SerializeToString() == model.SerializeToString()
+
+
+def test_overloads_of_a_function_are_functions_of_their_own() -> None:
+    """Called with other channels, and of another stride: each has its own sizes."""
+    model = overloads(
+        "w = Concat<axis = 1>(x, x) a = f.First(w) y = f.Second(x)",
+        POOL, POOL.replace("2, 2", "4, 4"), inputs="float[1, 2, 16, 16] x",
+    )  # fmt: skip
+    large, small = (planned.site for planned in aarewrite.plan(model).sites)
+    assert (large.strides, large.channels, large.input_size, large.stride_so_far) == ((2, 2), 4, (16, 16), (1, 1))
+    assert (small.strides, small.channels, small.input_size, small.stride_so_far) == ((4, 4), 2, (16, 16), (1, 1))
+    result = aarewrite.rewrite(model)
+    assert result.proof is not None
+    assert len(result.plan.rewrites) == 2
+    assert [one.overload for one in result.model.functions] == ["First", "Second"]
 
 
 @pytest.mark.parametrize("kind", ["int16", "uint16", "float8e4m3fn"])

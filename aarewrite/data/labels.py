@@ -113,7 +113,12 @@ def by_file(labels: str | Path, files: Sequence[str], where: str) -> tuple[tuple
     """
     table = read_table(labels)
     classes = table.classes()
-    known = dict(zip(table.files(), classes, strict=True))
+    known: dict[str, int] = {}
+    for file, index, number in zip(table.files(), classes, table.numbers, strict=True):
+        if known.setdefault(file, index) != index:
+            raise UsageError(
+                f"{labels} line {number}: {file} is of class {index} and of {known[file]}", "correct the row"
+            )
 
     def found(file: str) -> int | None:
         parts = file.split("/")

@@ -24,7 +24,8 @@ class Preprocess:
     name: str  # the preset's name or the file it came from, for reports
     # `rgb` or `bgr`: the order the model expects; `mean` and `std` are in this order
     channels: str = option("rgb", choices=("rgb", "bgr"))
-    scale: float = 1.0  # factor applied first (1/255 brings bytes to 0..1)
+    # Factor applied first (1/255 brings bytes to 0..1)
+    scale: float = option(1.0, holds=bool, says="a number other than 0")
     mean: tuple[float, ...] = option((0.0,), holds=bool, says=PER_CHANNEL)
     std: tuple[float, ...] = option((1.0,), holds=lambda values: values and all(values), says=f"{PER_CHANNEL}, none 0")
     # Spatial size of the model's input when the model leaves it open; None takes 224

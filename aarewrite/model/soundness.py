@@ -79,6 +79,8 @@ def unwritable(functions: Sequence[onnx.FunctionProto]) -> Iterator[str]:
         (f.domain, f.name, f.overload): [(n.domain, n.op_type, n.overload) for n in external.with_bodies(f.node)]
         for f in functions
     }
+    names = (f"{f.domain}::{f.name}{f'::{f.overload}' if f.overload else ''}" for f in functions)
+    yield from (f"there are two functions {name!r}" for name in _repeated(names))
     calls = {key: bodies.keys() & called for key, called in bodies.items()}
     try:
         order = list(TopologicalSorter(calls).static_order())

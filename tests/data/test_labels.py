@@ -17,7 +17,12 @@ def test_labels_without_a_row_for_an_image(colour_net, folder, tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "word"),
-    [("a,b\n1,2\n", "columns are a, b"), ("file,class_index\n00.png,cat\n", "line 2"), ("", "no rows")],
+    [
+        ("file,class_index\n00.png,1\n00.png,1\n00.png,0\n", "labels.csv line 4: 00.png is of class 0 and of 1"),
+        ("a,b\n1,2\n", "columns are a, b"),
+        ("file,class_index\n00.png,cat\n", "line 2"),
+        ("", "no rows"),
+    ],
 )
 def test_labels_that_cannot_be_read(colour_net, folder, tmp_path, text, word):
     labels = tmp_path / "labels.csv"

@@ -61,6 +61,7 @@ def test_preprocess_file(tmp_path):
         ("mean = 'grey'", "mean"),
         ("size = 0", "a number of pixels"),
         ("scale = '1'", "is not a number"),
+        ("scale = 0", "is not a number other than 0"),
         ("channels = 'hsv'", "rgb, bgr"),
         ("name = 'mine'", "unknown key 'name'"),
         ("preset = [1]", "[1]"),

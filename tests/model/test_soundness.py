@@ -88,6 +88,14 @@ def test_overloads_call_themselves_only_where_they_do() -> None:
         load(model)
 
 
+def test_two_functions_of_one_name_are_refused_and_overloads_are_not() -> None:
+    model = overloads("a = f.First(x) y = f.Second(a)", "y = Relu(x)", "y = Neg(x)")
+    load(model)
+    model.functions[1].overload = "First"
+    with pytest.raises(CannotHandle, match="there are two functions 'f::Down::First'"):
+        load(model)
+
+
 def test_functions_that_nobody_can_write_out() -> None:
     """Forty functions, each of which calls the next one twice: 2^40 nodes in a few kB."""
     model = functions("y = f.F0(x)", *(function(f"F{k}", "y = Relu(x)") for k in range(40)))

@@ -58,7 +58,12 @@ class Proof:
     @property
     def worst(self) -> Comparison:
         """The comparison with the largest relative difference."""
-        return max(self.comparisons, key=lambda c: (bool(c.problem), c.relative, c.scale))
+        return max(self.comparisons, key=by_size)
+
+    @property
+    def silent(self) -> list[str]:
+        """Maps of floats without a finite value other than 0 in any window: equal, but nothing was compared."""
+        return [c.tensor for c in self.comparisons if not c.problem and not c.scale and c.tolerance]
 
     @property
     def passed(self) -> bool:
@@ -77,6 +82,11 @@ class Proof:
             "inputs": {name: list(value.shape) for name, value in self.sample.items()},
             "notes": list(self.notes),
         }
+
+
+def by_size(one: Comparison) -> tuple[bool, float, float]:
+    """What makes one comparison worse than another; of equal ones, that of larger values says more."""
+    return bool(one.problem), one.relative, one.scale
 
 
 @dataclass(frozen=True)
@@ -147,8 +157,7 @@ def prove(original: Model, streaming: Model, steps: Steps, shapes: Shapes, seed:
             windows += 1
             for name, value in expected.items():
                 for one in compare_values(name, value, found[name]):
-                    key = bool(one.problem), one.relative
-                    if one.tensor not in worst or key > (bool(worst[one.tensor].problem), worst[one.tensor].relative):
+                    if one.tensor not in worst or by_size(one) > by_size(worst[one.tensor]):
                         worst[one.tensor] = one
     except CannotHandle as error:
         raise CheckFailed(f"the streaming model: {error.message}", "nothing was written") from None

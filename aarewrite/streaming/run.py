@@ -14,6 +14,7 @@ from aarewrite.model.external import nodes
 from aarewrite.model.model_file import Model, load, recorded
 from aarewrite.options import Json
 from aarewrite.rewriting.checks import validity
+from aarewrite.rewriting.not_finite import weights_to_check
 from aarewrite.rewriting.pipeline import ModelSource
 from aarewrite.rewriting.randomness import draws
 from aarewrite.streaming.compare import RANDOM, compared
@@ -127,6 +128,12 @@ def stream(
             f"the streaming model is not the original: {proof.worst.tensor!r} {proof.worst.problem}",
             "nothing was written; please report the model's construct",
         )
+    if proof.silent:
+        what = f"{', '.join(proof.silent)}: NaN or 0 everywhere on {RANDOM}"
+        if len(proof.silent) == len(proof.comparisons):
+            weights = weights_to_check(loaded) or "check the model's weights"
+            raise CheckFailed(f"proof: nothing was compared; {what}", f"nothing was written; {weights}")
+        warnings += (f"nothing was compared at {what}",)
     where = RANDOM
     if verify is not None:
         signal = open_signal(Path(verify), steps, proof.sample)

@@ -18,7 +18,7 @@ from aarewrite.rewriting.proof import Comparison, compare_arrays
 from aarewrite.rewriting.random_inputs import Shapes
 from aarewrite.rewriting.stretches import with_outputs
 from aarewrite.streaming.flow import Flow
-from aarewrite.streaming.proof import Agreement, Proof, Steps, cut, measure, pairs, sample_of, signals
+from aarewrite.streaming.proof import Agreement, Proof, Steps, by_size, cut, measure, pairs, sample_of, signals
 from aarewrite.streaming.signal import Interior
 
 WINDOWS = 40  # of the random signal that the outputs are measured on
@@ -70,7 +70,7 @@ def prove_signal(
                 axis = flow.tracks[one.tensor].axis
                 a, b = cut(expected[one.tensor], axis, *one.map), cut(past[0], axis, *one.part)
                 compared = compare_arrays(one.tensor, a, b)
-                if one.held not in worst or compared.relative > worst[one.held].relative or compared.problem:
+                if one.held not in worst or by_size(compared) > by_size(worst[one.held]):
                     worst[one.held] = compared
     whole = [(e, a) for count, (e, a) in enumerate(found, 1) if e and count >= steps.first_valid]
     agreements = measure(({n: e[n] for n in flow.source.outputs}, a) for e, a in whole)

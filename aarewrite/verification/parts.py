@@ -43,7 +43,7 @@ def read_part(path: Path) -> Part:
         return Part(shard, shards, table["identity"], [Found.of(one) for one in table["found"]], str(path))
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}", "name the files that verify --shard wrote") from None
-    except (ValueError, KeyError, TypeError, AssertionError):
+    except (ValueError, KeyError, TypeError, AssertionError, RecursionError):
         raise UsageError(f"{path}: no partial result", "name the files that verify --shard wrote") from None
 
 

@@ -35,7 +35,7 @@ class Log:
             for line in lines[1:]:
                 try:
                     yield Found.of(json.loads(line))
-                except ValueError:  # it was cut off there
+                except (ValueError, RecursionError):  # it was cut off there
                     return
 
     def keep(self, found: Iterable[Found]) -> Iterator[Found]:

@@ -97,3 +97,27 @@ def test_external_data_and_batches(tmp_path) -> None:
     settled = aarewrite.stream(net(), step=4, input_shapes={"x": (3, 2, 64)})
     assert settled.model.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 3
     assert np.isfinite(largest_difference(net(), settled.model))
+
+
+@pytest.mark.parametrize("form", ["exact", "signal"])
+def test_maps_that_are_nan_or_0_everywhere_prove_nothing(form: str) -> None:
+    taps = weight(4, 2, 3)
+    with pytest.raises(aarewrite.CheckFailed) as caught:
+        aarewrite.stream(build(NET, w=taps * np.nan, v=weight(8, 4, 3)), step=4, form=form)
+    assert str(caught.value).startswith("proof: nothing was compared; ")
+    assert str(caught.value).endswith(
+        ": NaN or 0 everywhere on a random signal; nothing was written; "
+        "check the weights 'w': they hold NaN or infinity"
+    )
+    with pytest.raises(aarewrite.CheckFailed, match=r"nothing was written; check the model's weights$"):
+        aarewrite.stream(build(NET, w=taps * 0, v=weight(8, 4, 3)), step=4, form=form)
+
+
+def test_an_output_that_is_0_everywhere_is_named() -> None:
+    model = build(
+        NET.replace("(float[] y)", "(float[] y, float[] z)").replace("y = Glo", "z = Mul(c, none)\n y = Glo"),
+        w=weight(4, 2, 3), v=weight(8, 4, 3), none=np.zeros(1, np.float32),
+    )  # fmt: skip
+    assert (
+        "nothing was compared at z: NaN or 0 everywhere on a random signal" in aarewrite.stream(model, step=4).warnings
+    )

@@ -237,7 +237,8 @@ def whole_pixels(
         here, near, far = places(number, image.shape[1:], size)
         where = np.array([here, *near, far])
         views = np.stack([image[:, y : y + size, x : x + size] for y, x in where])
-        found = np.concatenate([origins_of.run(None, {name: view[None]})[0] for view in views])  # the batch may be fixed
+        one_by_one = [origins_of.run(None, {name: view[None]})[0] for view in views]  # the batch may be fixed
+        found = np.concatenate(one_by_one)
         corner = numpy_corner(views[0])
         own = np.full(2, middle) if corner is None else corner % phases
         origins.append(bool((own == found[0]).all()))

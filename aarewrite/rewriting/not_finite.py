@@ -4,6 +4,7 @@ does, and no proof holds there. That is the model's, or its input's, and no faul
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -14,9 +15,11 @@ from aarewrite.model.model_file import Model
 from aarewrite.model.precision import in_float32
 from aarewrite.model.runtime import open_session
 from aarewrite.model.types import DEFAULT_DOMAIN
-from aarewrite.rewriting.proof import Claim
 from aarewrite.rewriting.random_inputs import accepted
 from aarewrite.rewriting.stretches import with_outputs
+
+if TYPE_CHECKING:
+    from aarewrite.rewriting.proof import Claim
 
 MOST_NAMED = 3
 KINDS = onnx.TensorProto

@@ -34,6 +34,7 @@ from aarewrite.model.types import Array
 from aarewrite.model.value_sizes import free_axes
 from aarewrite.passes.contract import Frames
 from aarewrite.rewriting.empty_maps import other_inputs, random_maps, saying_nothing
+from aarewrite.rewriting.not_finite import weights_to_check
 from aarewrite.rewriting.pieces import pieces
 from aarewrite.rewriting.random_inputs import Feeds, Run, accepted, run
 from aarewrite.rewriting.randomness import Anew, draws, random_outputs, seeded
@@ -161,7 +162,8 @@ def prove(original: Model, twin: Model, rewritten: Model, claim: Claim, seed: in
     if silent:
         what = f"{', '.join(silent)}: NaN, or one value everywhere, on every input tried"
         if len(silent) == len(observed):
-            raise CheckFailed(f"identity proof: nothing was compared; {what}", "check the model's weights")
+            weights = weights_to_check(original) or "check the model's weights"
+            raise CheckFailed(f"identity proof: nothing was compared; {what}", weights)
         notes.append(f"nothing was compared at {what}")
     try:
         _compare_signature(original, rewritten, runs, framed)

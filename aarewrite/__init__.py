@@ -11,6 +11,7 @@ from aarewrite.version import __version__
 
 TYPE_CHECKING = False  # type checkers take it for true; typing takes longer to import than all of this
 if TYPE_CHECKING:
+    from aarewrite.calibration.distill import Distilled, distill
     from aarewrite.calibration.run import calibrate
     from aarewrite.calibration.steady import steady
     from aarewrite.errors import AarewriteError, CannotHandle, CheckFailed, UsageError
@@ -28,6 +29,7 @@ _HOMES = {
     "Bench": "timing.bench",
     "CannotHandle": "errors",
     "CheckFailed": "errors",
+    "Distilled": "calibration.distill",
     "UsageError": "errors",
     "Plan": "rewriting.apply",
     "Recipe": "recipe",
@@ -37,6 +39,7 @@ _HOMES = {
     "VerifyReport": "verification",
     "bench": "timing.bench",
     "calibrate": "calibration.run",
+    "distill": "calibration.distill",
     "rewrite": "rewriting.pipeline",
     "steady": "calibration.steady",
     "Streamed": "streaming.run",
@@ -51,6 +54,7 @@ __all__ = [
     "Bench",
     "CannotHandle",
     "CheckFailed",
+    "Distilled",
     "Plan",
     "Recipe",
     "Result",
@@ -61,6 +65,7 @@ __all__ = [
     "__version__",
     "bench",
     "calibrate",
+    "distill",
     "onnx_ir_pass",
     "plan",
     "plan_stream",

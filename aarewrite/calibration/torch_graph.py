@@ -121,7 +121,9 @@ def _steps(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> list[Step
         if not reason and node.op_type != "Split" and any(name in reads for name in node.output[1:]):
             reason = f"the second output of {node.op_type}"
         if reason:
-            raise CannotHandle(f"node {label(node)!r}: {reason} cannot be trained", "rewrite it without distillation")
+            raise CannotHandle(
+                f"node {label(node)!r}: {reason} cannot be trained", "take a float32 classifier of common operators"
+            )
     makers = {name: node.op_type for node in nodes for name in node.output}
     opset, seen, steps = opset_of(model.opset_import), {value.name for value in model.graph.output}, list[Step]()
     for node in reversed(nodes):

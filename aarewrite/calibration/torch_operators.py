@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf, prod
+from typing import TypeAlias
 
 import numpy as np
 import onnx
@@ -19,7 +20,7 @@ from aarewrite.model.index import Attributes, attributes
 from aarewrite.model.types import DEFAULT_DOMAIN
 from aarewrite.windows import Window, explicit
 
-Result = Tensor | Sequence[Tensor]
+Result: TypeAlias = Tensor | Sequence[Tensor]
 DTYPES = {
     onnx.TensorProto.FLOAT: torch.float32, onnx.TensorProto.DOUBLE: torch.float64, onnx.TensorProto.INT32: torch.int32,
     onnx.TensorProto.INT64: torch.int64, onnx.TensorProto.BOOL: torch.bool,
@@ -243,7 +244,8 @@ def _concat(step: Step, *parts: Tensor) -> Tensor:
 def _split(step: Step, x: Tensor, split: Tensor | None = None) -> Sequence[Tensor]:
     axis, count = step.values.get("axis", 0), len(step.outputs)
     sizes = _ints(step, "split", split)
-    return torch.split(x, sizes or -(-x.shape[axis] // count), axis)
+    parts: Sequence[Tensor] = torch.split(x, sizes or -(-x.shape[axis] // count), axis)
+    return parts
 
 
 def _slice(step: Step, x: Tensor, *given: Tensor | None) -> Tensor:

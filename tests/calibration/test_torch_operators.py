@@ -217,7 +217,7 @@ def test_what_has_no_translation_is_refused_by_name(call: str, opset: int, what:
     with pytest.raises(CannotHandle) as refused:
         TorchGraph(model)
     assert refused.value.message == f"node 'unknown': {what} cannot be trained"
-    assert refused.value.next_step == "rewrite it without distillation"
+    assert refused.value.next_step == "take a float32 classifier of common operators"
 
 
 def test_every_unsuited_form_is_refused() -> None:

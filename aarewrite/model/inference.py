@@ -6,6 +6,9 @@
 3. Below opset 22 it counts a last window of a `ceil_mode` pool that begins in the padding, which ONNX Runtime drops:
    such a pool is shown to it with the pads that give ONNX Runtime's size, and what the file states behind it is not
    heard.
+4. A window larger than its map (or a Pad that takes more than there is) gives it a size below zero, and at a Slice
+   of that it ends the process. So Slices are shown to it once all in front of them has sizes that can be; where one
+   cannot, nothing is inferred.
 
 All of this happens in a copy: what is returned has the model's own nodes.
 """
@@ -17,7 +20,7 @@ from copy import deepcopy
 
 import onnx
 
-from aarewrite.model.external import bodies, nodes, with_bodies
+from aarewrite.model.external import bodies, graphs, nodes, with_bodies
 from aarewrite.model.types import ALIAS, DEFAULT_DOMAIN, MICROSOFT
 from aarewrite.windows import Window, explicit
 
@@ -41,6 +44,8 @@ STAND_INS = {
     "QuickGelu": ("Identity", slice(1)),
 }
 POOLS = frozenset(("AveragePool", "LpPool", "MaxPool"))
+HIDDEN = "aarewrite.hidden"  # the domain of what is not shown
+MOST_SHOWN = 50_000  # nodes in all, while Slices are held back: seconds; models with longer chains of them go unchecked
 
 
 def infer(proto: onnx.ModelProto, strict: bool = False) -> onnx.ModelProto:
@@ -58,6 +63,8 @@ def _inferred(proto: onnx.ModelProto, strict: bool) -> tuple[onnx.ModelProto, se
     shown, behind = _as_onnx_knows_it(proto, stand_ins=not strict), set[str]()
     pooled = any(map(_rounds_up, nodes(shown)))
     try:
+        if _below_zero(shown):
+            raise ValueError("a size is below zero: a window is larger than its map")
         while True:
             inferred = onnx.shape_inference.infer_shapes(shown, strict_mode=strict, data_prop=True)
             found = [_too_large(graph, sizes) for graph, sizes in _scopes(inferred.graph, {})] if pooled else []
@@ -70,6 +77,36 @@ def _inferred(proto: onnx.ModelProto, strict: bool) -> tuple[onnx.ModelProto, se
         if strict:
             raise
         return proto, behind
+
+
+def _below_zero(proto: onnx.ModelProto) -> bool:
+    """Whether a size is below zero, found without showing a Slice of that."""
+    if not any(map(_slices, nodes(proto))):
+        return False
+    held = deepcopy(proto)
+    for imports in (held.opset_import, *(function.opset_import for function in held.functions)):
+        imports.add(domain=HIDDEN, version=1)
+    hidden = [node for node in nodes(held) if _slices(node)]
+    for node in hidden:
+        node.domain = HIDDEN
+    budget = MOST_SHOWN
+    while hidden and budget > 0:
+        inferred = onnx.shape_inference.infer_shapes(held, data_prop=True)
+        infos = [info for graph in graphs(inferred) for info in (*graph.value_info, *graph.input, *graph.output)]
+        if any(dim.dim_value < 0 for info in infos for dim in info.type.tensor_type.shape.dim):
+            return True
+        known = {info.name for info in infos if info.type.tensor_type.HasField("shape")}
+        known |= {tensor.name for graph in graphs(inferred) for tensor in graph.initializer}
+        seen = [node for node in hidden if node.input and node.input[0] in known]
+        for node in seen:
+            node.domain = ""
+        hidden = [node for node in hidden if node.domain] if seen else []  # of what is unknown no Slice has a size
+        budget -= len(inferred.graph.node)
+    return False
+
+
+def _slices(node: onnx.NodeProto) -> bool:
+    return node.op_type == "Slice" and node.domain in DEFAULT_DOMAIN
 
 
 def _with_types(proto: onnx.ModelProto, inferred: onnx.ModelProto) -> onnx.ModelProto:

@@ -166,3 +166,55 @@ def test_what_may_be_stated_wrongly_is_told_and_forgotten() -> None:
     assert {info.name for info in model.graph.value_info} == set()
     assert [output.type.tensor_type.HasField("shape") for output in model.graph.output] == [False, True]
     assert unheard(build(POOLS, opset=22)) == set()
+
+
+SLICED = "y = Slice(p, zero, five, two)"
+
+
+@pytest.mark.parametrize(
+    ("size", "nodes"),
+    [
+        ("1, 1", f"p = MaxPool<kernel_shape = [3, 3]>(x) {SLICED}"),
+        ("8, 8", f"p = MaxPool<kernel_shape = [300, 3], strides = [1, 1]>(x) {SLICED}"),
+        ("8, 8", f"p = Pad(x, amounts) {SLICED}"),
+        ("8, 8", f"q = Slice(x, zero, five, two) p = MaxPool<kernel_shape = [7, 1]>(q) {SLICED}"),
+        ("8, 8", f"p = MaxPool<kernel_shape = [3, 3], dilations = [9, 1]>(x) {SLICED}"),
+    ],
+)  # fmt: skip
+def test_a_slice_of_a_map_below_zero_does_not_end_the_process(size: str, nodes: str) -> None:
+    text = f"""<ir_version: 8, opset_import: ["" : 17]> g (float[1, 1, {size}] x) => (float[a, b, c, d] y)
+        <int64[1] zero = {{0}}, int64[1] five = {{5}}, int64[1] two = {{2}}, int64[8] amounts = {{0, 0, -9, 0,
+        0, 0, 0, 0}}> {{ {nodes} }}"""
+    model = onnx.parser.parse_model(text)
+    assert infer(model) is model
+    with pytest.raises(ValueError, match="a window is larger than its map"):
+        infer(model, strict=True)
+
+
+def test_a_window_larger_than_its_map_is_refused_when_it_is_rewritten_with_slices() -> None:
+    model = build(
+        """(float[1, 4, 16, 16] x) => (float[] y) {
+        a = MaxPool<kernel_shape = [32, 1]>(x)
+        [pool] b = MaxPool<kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]>(a)
+        y = Relu(b)
+    }"""
+    )
+    with pytest.raises(aarewrite.CannotHandle, match="ONNX Runtime"):
+        aarewrite.rewrite(model, target="openvino")
+
+
+def test_slices_of_maps_that_can_be_keep_their_sizes() -> None:
+    model = build(
+        """(float[1, 3, 32, 32] x) => (float[] y) {
+        s = Shape(x)
+        h = Slice(s, two, four, zero)
+        a = Slice(x, zero, five, two)
+        b = MaxPool<kernel_shape = [3, 3]>(a)
+        y = Slice(b, zero, two, two)
+    }""",
+        zero=np.array([0]), two=np.array([2]), four=np.array([4]), five=np.array([5]),
+    )  # fmt: skip
+    assert sizes(model)["a"] == (1, 3, 5, 32)
+    assert sizes(model)["b"] == (1, 3, 3, 30)
+    assert sizes(model)["y"] == (1, 3, 2, 30)
+    assert sizes(model)["h"] == (2,)

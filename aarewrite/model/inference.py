@@ -9,6 +9,8 @@
 4. A window larger than its map (or a Pad that takes more than there is) gives it a size below zero, and at a Slice
    of that it ends the process. So Slices are shown to it once all in front of them has sizes that can be; where one
    cannot, nothing is inferred.
+5. To propagate data it takes every 1-D tensor for a shape, also a signal of floats, with some 70 bytes an element and
+   node. So it is asked to only where it leaves sizes open without, and those tensors are not too long.
 
 All of this happens in a copy: what is returned has the model's own nodes.
 """
@@ -45,11 +47,12 @@ STAND_INS = {
 }
 POOLS = frozenset(("AveragePool", "LpPool", "MaxPool"))
 HIDDEN = "aarewrite.hidden"  # the domain of what is not shown
+MOST_ELEMENTS = 1 << 20  # of all 1-D tensors together, where data are propagated
 MOST_SHOWN = 50_000  # nodes in all, while Slices are held back: seconds; models with longer chains of them go unchecked
 
 
 def infer(proto: onnx.ModelProto, strict: bool = False) -> onnx.ModelProto:
-    """The model with the types that shape inference with data propagation gives, as the module says; as it is where
+    """The model with the types that shape inference gives, with data propagation as the module says; as it is where
     that fails, unless `strict`, which raises what onnx raises."""
     return _inferred(proto, strict)[0]
 
@@ -66,7 +69,7 @@ def _inferred(proto: onnx.ModelProto, strict: bool) -> tuple[onnx.ModelProto, se
         if _below_zero(shown):
             raise ValueError("a size is below zero: a window is larger than its map")
         while True:
-            inferred = onnx.shape_inference.infer_shapes(shown, strict_mode=strict, data_prop=True)
+            inferred = _with_propagation(shown, strict)
             found = [_too_large(graph, sizes) for graph, sizes in _scopes(inferred.graph, {})] if pooled else []
             if not any(found):
                 return inferred if shown is proto else _with_types(proto, inferred), behind
@@ -77,6 +80,31 @@ def _inferred(proto: onnx.ModelProto, strict: bool) -> tuple[onnx.ModelProto, se
         if strict:
             raise
         return proto, behind
+
+
+def _with_propagation(proto: onnx.ModelProto, strict: bool = False) -> onnx.ModelProto:
+    """onnx's inference, with data propagation where that is of use and not too large."""
+    inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=strict)
+    infos = list(_infos(inferred))
+    stated = {info.name for info in infos}
+    if all(map(_whole, infos)) and all(name in stated for node in nodes(inferred) for name in node.output if name):
+        return inferred
+    shapes = [info.type.tensor_type.shape.dim for info in infos]
+    if sum(shape[0].dim_value for shape in shapes if len(shape) == 1) > MOST_ELEMENTS:
+        return inferred
+    return onnx.shape_inference.infer_shapes(proto, strict_mode=strict, data_prop=True)
+
+
+def _whole(info: onnx.ValueInfoProto) -> bool:
+    """Whether a tensor's shape is known to the last size."""
+    tensor = info.type.tensor_type
+    return tensor.HasField("shape") and all(dim.HasField("dim_value") for dim in tensor.shape.dim)
+
+
+def _infos(proto: onnx.ModelProto) -> Iterator[onnx.ValueInfoProto]:
+    """What is stated of the tensors of all graphs."""
+    for graph in graphs(proto):
+        yield from (*graph.value_info, *graph.input, *graph.output)
 
 
 def _below_zero(proto: onnx.ModelProto) -> bool:
@@ -91,8 +119,8 @@ def _below_zero(proto: onnx.ModelProto) -> bool:
         node.domain = HIDDEN
     budget = MOST_SHOWN
     while hidden and budget > 0:
-        inferred = onnx.shape_inference.infer_shapes(held, data_prop=True)
-        infos = [info for graph in graphs(inferred) for info in (*graph.value_info, *graph.input, *graph.output)]
+        inferred = _with_propagation(held)
+        infos = list(_infos(inferred))
         if any(dim.dim_value < 0 for info in infos for dim in info.type.tensor_type.shape.dim):
             return True
         known = {info.name for info in infos if info.type.tensor_type.HasField("shape")}

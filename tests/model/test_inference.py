@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+
 import numpy as np
 import onnx
 import pytest
@@ -218,3 +220,31 @@ def test_slices_of_maps_that_can_be_keep_their_sizes() -> None:
     assert sizes(model)["b"] == (1, 3, 3, 30)
     assert sizes(model)["y"] == (1, 3, 2, 30)
     assert sizes(model)["h"] == (2,)
+
+
+@pytest.mark.parametrize("kind", ["float", "int64"])
+def test_a_long_signal_is_not_taken_for_a_shape(kind: str) -> None:
+    """Propagating it as one would take 9 GB for the sum alone."""
+    graph = f"g ({kind}[134217728] x) => ({kind}[n] y) {{ a = Add(x, x) y = Concat<axis = 0>(a, x) }}"
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {graph}')
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (6 << 30, before[1]))
+    try:
+        assert sizes(model)["y"] == (268435456,)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def test_sizes_that_follow_from_data_are_known_beside_a_signal() -> None:
+    model = build(
+        """(float[1, 3, 8, 8] x, float[16000] signal) => (float[] y, float[] z) {
+        s = Shape(x)
+        h = Slice(s, zero, two, zero)
+        t = Concat<axis = 0>(h, all)
+        y = Reshape(x, t)
+        z = Add(signal, signal)
+    }""",
+        zero=np.array([0]), two=np.array([2]), all=np.array([-1]), opset=17,
+    )  # fmt: skip
+    assert sizes(model)["y"] == (1, 3, 64)
+    assert sizes(model)["z"] == (16000,)

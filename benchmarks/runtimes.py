@@ -184,7 +184,8 @@ def small_net(opset: int = 17, kind: str = "float", rank: int = 2, is_open: bool
 
 
 def quantised() -> onnx.ModelProto:
-    """The sample ResNet in int8, by ONNX Runtime's static quantisation on random input."""
+    """The sample ResNet in int8, by ONNX Runtime's static quantisation on random input, with weights of 7 bits:
+    ONNX Runtime saturates sums of products of 8 on x86 processors without VNNI."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 
     class Random(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
@@ -197,7 +198,7 @@ def quantised() -> onnx.ModelProto:
 
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder, "int8.onnx")
-        quantize_static(sample("resnet"), target, Random(), quant_format=QuantFormat.QDQ)
+        quantize_static(sample("resnet"), target, Random(), quant_format=QuantFormat.QDQ, reduce_range=True)
         return onnx.load(target)
 
 

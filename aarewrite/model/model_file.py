@@ -33,6 +33,14 @@ from aarewrite.model.types import DEFAULT_DOMAIN, Array
 from aarewrite.outputs import copy, write_bytes
 
 SET_ASIDE_BYTES = 1024  # smaller tensors stay in the skeleton: shapes, pads and taps are read from there
+KINDS = onnx.TensorProto
+SET_ASIDE_KINDS = frozenset(  # whole bytes an element, and ONNX Runtime takes such arrays: not complex, not 2 to 6 bits
+    (
+        KINDS.FLOAT, KINDS.DOUBLE, KINDS.FLOAT16, KINDS.BFLOAT16, KINDS.BOOL, KINDS.INT8, KINDS.INT16, KINDS.INT32,
+        KINDS.INT64, KINDS.UINT8, KINDS.UINT16, KINDS.UINT32, KINDS.UINT64, KINDS.FLOAT8E4M3FN, KINDS.FLOAT8E4M3FNUZ,
+        KINDS.FLOAT8E5M2, KINDS.FLOAT8E5M2FNUZ,
+    )
+)  # fmt: skip
 OLDEST_OPSET = 7
 LARGEST_FILE = 2**31 - 1  # bytes that protobuf reads
 PAGE = 4096  # bytes: where data begins on a page, it can be mapped into memory
@@ -142,7 +150,7 @@ def _read(stream: BinaryIO, size: int) -> Model:
     said_default = set()
 
     def stub(tensor: onnx.TensorProto, raw: bytes) -> bool:
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.data_type not in SET_ASIDE_KINDS:
             return False
         if tensor.HasField("data_location"):
             said_default.add(tensor.name)

@@ -174,7 +174,7 @@ def stdout_to_stderr() -> Iterator[None]:
 
 
 def _value(array: Array, kind: int) -> object:
-    if array.dtype.name in ("float32", "float16", "float64", "int64", "int32", "int8", "uint8", "bool"):
+    if array.dtype.isbuiltin == 1:  # a type of numpy's own, not bfloat16 or float8
         return ort.OrtValue.ortvalue_from_numpy(array)
     bits = array.view(np.uint8 if array.itemsize == 1 else np.uint16)
     return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, kind)

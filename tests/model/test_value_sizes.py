@@ -54,6 +54,16 @@ def test_such_models_are_rewritten_and_proven(name: str) -> None:
     assert result.proof.passed
 
 
+@pytest.mark.parametrize("name", TAILS)
+def test_so_are_those_that_state_the_size_of_one_run(name: str) -> None:
+    """As exporters that trace do."""
+    model = selecting(name)
+    for axis in TAILS[name][2]:
+        model.graph.output[0].type.tensor_type.shape.dim[axis].dim_value = 5
+    model.graph.value_info.append(model.graph.output[0])
+    assert aarewrite.rewrite(model).proof is not None
+
+
 @pytest.mark.parametrize(
     "body", ["s = Shape(x) y = Reshape(a, s2)", "s = Shape(a) y = Expand(half, s)", "y = local.Unheard(a)"]
 )

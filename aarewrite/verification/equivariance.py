@@ -269,7 +269,5 @@ def _shifts(stride: int) -> set[int]:
 
 def _grid(stride: int) -> tuple[int, ...]:
     """Shifts of a heat map: two strides, at most `LARGEST_MAP` of them, hitting the stride itself."""
-    step = max(1, -(-2 * stride // LARGEST_MAP))
-    while stride % step:
-        step += 1
-    return tuple(range(0, 2 * stride + 1, step))
+    parts = max(n for n in range(1, LARGEST_MAP // 2 + 1) if stride % n == 0)
+    return tuple(range(0, 2 * stride + 1, stride // parts))

@@ -87,6 +87,27 @@ def test_layers_rank_the_pool_and_blur_lowers_its_error():
         assert errors[2, 2] < errors[1, 1]
 
 
+@pytest.mark.parametrize(
+    ("stride", "shifts"),
+    [
+        (2, (0, 1, 2, 3, 4)),
+        (8, (0, 2, 4, 6, 8, 10, 12, 14, 16)),
+        (7, (0, 7, 14)),
+        (2**31 - 1, (0, 2**31 - 1, 2**32 - 2)),
+    ],
+)
+def test_a_heat_map_hits_the_stride_in_a_few_shifts(stride, shifts):
+    net = build(
+        f"""(float[1,1,16,5] x) => (float[] y) {{
+        a = MaxPool<kernel_shape = [1, 1], strides = [{stride}, 1]>(x)
+        y = Flatten(a)
+    }}"""
+    )
+    (result,) = verify(net, "synthetic:1", layers=True, max_shift=1, task="vector").layers
+    assert result.heat_map is not None
+    assert result.heat_map.shifts[0] == shifts
+
+
 def test_heat_map_of_pure_subsampling_repeats_with_the_stride():
     net = parse("""
     g (float[N,1,16,16] x) => (float[N,1,8,8] y) <float[1,1,1,1] w = {1}> { y = Conv<strides = [2, 2]>(x, w) }""")

@@ -11,13 +11,15 @@
    cannot, nothing is inferred.
 5. To propagate data it takes every 1-D tensor for a shape, also a signal of floats, with some 70 bytes an element and
    node. So it is asked to only where it leaves sizes open without, and those tensors are not too long.
+6. What a file states of its tensors may be stale, of the input that it was exported with: it is heard where nothing is
+   known without, but for what is given of the graph's inputs.
 
 All of this happens in a copy: what is returned has the model's own nodes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from copy import deepcopy
 
 import onnx
@@ -27,6 +29,7 @@ from aarewrite.model.types import ALIAS, DEFAULT_DOMAIN, MICROSOFT
 from aarewrite.windows import Window, explicit
 
 Sizes = dict[str, list[int]]  # spatial, by name of the tensor
+Stated = dict[str, onnx.ValueInfoProto]
 # operator of com.microsoft -> the operator of ONNX shown in its place, and which inputs that takes
 STAND_INS = {
     "BiasGelu": ("Identity", slice(1)),
@@ -64,22 +67,66 @@ def unheard(proto: onnx.ModelProto) -> set[str]:
 
 def _inferred(proto: onnx.ModelProto, strict: bool) -> tuple[onnx.ModelProto, set[str]]:
     shown, behind = _as_onnx_knows_it(proto, stand_ins=not strict), set[str]()
-    pooled = any(map(_rounds_up, nodes(shown)))
+    pooled, own_nodes = any(map(_rounds_up, nodes(shown))), shown is proto
     try:
-        if _below_zero(shown):
-            raise ValueError("a size is below zero: a window is larger than its map")
+        shown, stated = (shown, []) if strict else _unstated(shown)
         while True:
-            inferred = _with_propagation(shown, strict)
+            inferred = _propagated(shown, strict)
+            if stated and _restate(inferred, stated, behind):
+                inferred = _propagated(inferred, strict)
             found = [_too_large(graph, sizes) for graph, sizes in _scopes(inferred.graph, {})] if pooled else []
             if not any(found):
-                return inferred if shown is proto else _with_types(proto, inferred), behind
-            shown = deepcopy(shown)
+                return inferred if own_nodes else _with_types(proto, inferred), behind
+            shown, own_nodes = deepcopy(shown), False
             for (graph, _), pools in zip(list(_scopes(shown.graph, {})), found, strict=True):
                 behind |= _as_in_runtime(graph, pools)
     except Exception:  # the C++ side raises InferenceError, RuntimeError and others
         if strict:
             raise
         return proto, behind
+
+
+def _unstated(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, list[Stated]]:
+    """A copy that states nothing of what its nodes make, and for each of its graphs what it did."""
+    bare, stated = deepcopy(proto), []
+    for graph in graphs(bare):
+        made = {name for node in graph.node for name in node.output}
+        infos = (info for info in (*graph.value_info, *graph.output) if info.name in made)
+        stated.append({info.name: deepcopy(info) for info in infos})
+        forget(graph, made)
+    return bare, stated
+
+
+def _restate(inferred: onnx.ModelProto, stated: Sequence[Stated], unheard: Collection[str]) -> bool:
+    """Put what was stated in where inference left a type or size open; whether that is a size."""
+    found = False
+    for graph, infos in zip(graphs(inferred), stated, strict=True):
+        known = {info.name: info for info in (*graph.value_info, *graph.output)}
+        for name in infos.keys() - unheard:
+            tensor = infos[name].type.tensor_type
+            if name not in known:
+                graph.value_info.append(infos[name])
+                found = True
+                continue
+            own = known[name].type.tensor_type
+            if not tensor.HasField("shape") or known[name].type.WhichOneof("value") != "tensor_type":
+                continue
+            if not own.HasField("shape"):
+                own.shape.CopyFrom(tensor.shape)
+                found = True
+            elif len(own.shape.dim) == len(tensor.shape.dim):
+                for dim, given in zip(own.shape.dim, tensor.shape.dim, strict=True):
+                    if not dim.HasField("dim_value") and given.WhichOneof("value") is not None:
+                        found |= given.HasField("dim_value")
+                        dim.CopyFrom(given)
+    return found
+
+
+def _propagated(proto: onnx.ModelProto, strict: bool = False) -> onnx.ModelProto:
+    """What onnx infers, where no Slice of a map below zero is in its way."""
+    if _below_zero(proto):
+        raise ValueError("a size is below zero: a window is larger than its map")
+    return _with_propagation(proto, strict)
 
 
 def _with_propagation(proto: onnx.ModelProto, strict: bool = False) -> onnx.ModelProto:

@@ -248,3 +248,57 @@ def test_sizes_that_follow_from_data_are_known_beside_a_signal() -> None:
     )  # fmt: skip
     assert sizes(model)["y"] == (1, 3, 64)
     assert sizes(model)["z"] == (16000,)
+
+
+POOLED = """({kind}[1, 3, {size}, {size}] x) => (float[] y) {{
+    a = Conv<strides = [2, 2]>(x, w)
+    b = Relu(a)
+    [pool] c = MaxPool<kernel_shape = [3, 3], strides = [2, 2]>(b)
+    y = {last}(c)
+}}"""
+
+
+@pytest.mark.parametrize("size", [24, 41])
+def test_sizes_of_an_earlier_input_are_not_heard(size: int) -> None:
+    """As where somebody changes a model's input and leaves the rest."""
+    model = build(POOLED.format(kind="float", size=size, last="Sin"), w=weight(4, 3, 3, 3))
+    stale = onnx.shape_inference.infer_shapes(
+        build(POOLED.format(kind="float", size=32, last="Sin"), w=weight(4, 3, 3, 3))
+    )
+    for dim in stale.graph.input[0].type.tensor_type.shape.dim[2:]:
+        dim.dim_value = size
+    assert sizes(stale) == sizes(model)
+    assert aarewrite.plan(stale, first_conv=True).sites == aarewrite.plan(model, first_conv=True).sites
+    assert aarewrite.rewrite(stale, first_conv=True).proof is not None
+
+
+def test_what_is_stated_behind_an_unknown_operator_is_heard() -> None:
+    model = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["" : 17, "local" : 1]>
+        g (float[n, 3, 8, 8] x) => (float[n, 3, 2, m] y) {
+            a = local.Unheard(x)
+            b = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(a)
+            y = MaxPool<kernel_shape = [1, 2], strides = [1, 2]>(b)
+        }""")
+    model.graph.value_info.append(onnx.helper.make_tensor_value_info("a", onnx.TensorProto.FLOAT, ["n", 3, 4, 4]))
+    assert sizes(model)["b"] == (0, 3, 2, 2)
+    assert sizes(model)["y"] == (0, 3, 2, 1)
+    assert [dim.dim_param for dim in infer(model).graph.output[0].type.tensor_type.shape.dim] == ["n", "", "", ""]
+
+
+def test_a_slice_of_a_stated_map_that_is_too_small_does_not_end_the_process() -> None:
+    model = onnx.parser.parse_model(f"""<ir_version: 8, opset_import: ["" : 17, "local" : 1]>
+        g (float[1, 1, 8, 8] x) => (float[a, b, c, d] y)
+        <int64[1] zero = {{0}}, int64[1] five = {{5}}, int64[1] two = {{2}}> {{
+            u = local.Unheard(x) p = MaxPool<kernel_shape = [3, 3]>(u) {SLICED} }}""")
+    model.graph.value_info.append(onnx.helper.make_tensor_value_info("u", onnx.TensorProto.FLOAT, [1, 1, 1, 1]))
+    assert infer(model) is model
+
+
+def test_an_output_that_states_another_size_is_rewritten() -> None:
+    model = build(
+        "(float[1, 3, 16, 16] x) => (float[1, 99, 8, 8] y) { y = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(x) }"
+    )
+    result = aarewrite.rewrite(model)
+    assert result.changed
+    assert result.proof is not None
+    assert [dim.dim_value for dim in result.model.graph.output[0].type.tensor_type.shape.dim] == [1, 99, 8, 8]

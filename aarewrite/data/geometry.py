@@ -15,10 +15,10 @@ from aarewrite.data.noise import pink_noise
 from aarewrite.data.preprocess import Preprocess, channels_last, to_model_units
 from aarewrite.errors import CannotHandle, UsageError
 from aarewrite.model.runner import InputSpec
-from aarewrite.model.runtime import LARGEST_INPUT
 from aarewrite.model.types import DType
 
 CANVAS_RATIO = 256 / 224  # R. Zhang, ICML 2019: crops of 224 from a canvas of 256
+LARGEST_SAMPLE = 2**25  # elements, with the margin that views are cut from: a picture in 4K
 LONGEST = 8  # of a picture's side, in canvases: what lies further out is cut off before it is scaled
 UNKNOWN_SIZE = {1: 1024, 2: 224, 3: 32}  # where neither model nor data say it, by the number of axes
 SMALLEST_SLACK = 4  # room for one pixel to every side even where 8/7 of the size gives less
@@ -90,7 +90,7 @@ def plan_geometry(spec: InputSpec, data: Data, recipe: Preprocess, size: Sequenc
         for fixed, own, have in zip(spec.size, asked, found, strict=True)
     )
     wanted = canvas_around(chosen)
-    if math.prod(wanted) * (spec.channels or 1) > LARGEST_INPUT:
+    if math.prod(wanted) * (spec.channels or 1) > LARGEST_SAMPLE:
         raise CannotHandle(
             f"input {spec.name!r} ({spec.describe()}): a sample of {'x'.join(map(str, chosen))} is too large",
             "set a smaller --size where the model leaves it open",

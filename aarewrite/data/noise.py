@@ -31,10 +31,12 @@ def pink_noise(shape: tuple[int, ...], seed: tuple[int, int], axes: tuple[int, .
 
     Other axes (channels) are independent. `seed` is that of all samples and this one's index.
     """
-    white = np.random.default_rng(seed).standard_normal(shape)
-    frequency = np.sqrt(sum(along(np.fft.fftfreq(shape[axis]), axis, len(shape)) ** 2 for axis in axes))
+    noise = np.random.default_rng(seed).standard_normal(shape)
+    sizes = [shape[axis] for axis in axes]
+    frequency = np.sqrt(sum(along(np.fft.fftfreq(size), k, len(sizes)) ** 2 for k, size in enumerate(sizes)))
     frequency[frequency == 0] = np.inf  # removes the mean
-    spectrum = np.fft.fftn(white, axes=axes) / frequency
-    noise = np.fft.ifftn(spectrum, axes=axes).real
-    result: Array = (noise / (noise.std() + 1e-12)).astype(np.float32)
-    return result
+    maps = np.moveaxis(noise, axes, range(-len(axes), 0))
+    for place in np.ndindex(maps.shape[: -len(axes)]):  # one by one: spectra are large
+        maps[place] = np.fft.ifftn(np.fft.fftn(maps[place]) / frequency).real
+    noise /= noise.std() + 1e-12
+    return noise.astype(np.float32)

@@ -15,6 +15,7 @@ import numpy as np
 from aarewrite.data.arrays import Array, Offset, along, window
 from aarewrite.data.geometry import Geometry
 
+LARGE = 1 << 26  # bytes of a spectrum that is shifted a map at a time, to take a few times that of one
 DIRECTIONS: dict[int, dict[str, tuple[int, ...]]] = {
     1: {"time": (1,)},
     2: {"horizontal": (0, 1), "vertical": (1, 0), "diagonal": (1, 1)},
@@ -63,6 +64,8 @@ def fourier_shift(spectrum: Array, offset: Offset, axes: tuple[int, ...]) -> Arr
     For even sizes the Nyquist component of a real signal has no phase; it is scaled by cos(pi d), the only
     real choice, so that whole-pixel shifts equal the roll exactly.
     """
+    if 0 not in axes and spectrum.nbytes > LARGE:
+        return np.stack([fourier_shift(part, offset, tuple(axis - 1 for axis in axes)) for part in spectrum])
     shifted = spectrum
     for axis, shift in zip(axes, offset, strict=True):
         n = spectrum.shape[axis]

@@ -49,6 +49,7 @@ STAND_INS = {
     "QuickGelu": ("Identity", slice(1)),
 }
 POOLS = frozenset(("AveragePool", "LpPool", "MaxPool"))
+INVENTED = "unk__"  # how names begin that inference gives to open sizes
 HIDDEN = "aarewrite.hidden"  # the domain of what is not shown
 MOST_ELEMENTS = 1 << 20  # of all 1-D tensors together, where data are propagated
 MOST_SHOWN = 50_000  # nodes in all, while Slices are held back: seconds; models with longer chains of them go unchecked
@@ -98,17 +99,18 @@ def _unstated(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, list[Stated]]:
 
 
 def _restate(inferred: onnx.ModelProto, stated: Sequence[Stated], unheard: Collection[str]) -> bool:
-    """Put what was stated in where inference left a type or size open; whether that is a size."""
+    """Put what was stated in where inference left a type or size open; whether there was any."""
     found = False
     for graph, infos in zip(graphs(inferred), stated, strict=True):
         known = {info.name: info for info in (*graph.value_info, *graph.output)}
-        for name in infos.keys() - unheard:
-            tensor = infos[name].type.tensor_type
+        for name, info in infos.items():
+            if name in unheard:
+                continue
             if name not in known:
-                graph.value_info.append(infos[name])
+                graph.value_info.append(info)
                 found = True
                 continue
-            own = known[name].type.tensor_type
+            own, tensor = known[name].type.tensor_type, info.type.tensor_type
             if not tensor.HasField("shape") or known[name].type.WhichOneof("value") != "tensor_type":
                 continue
             if not own.HasField("shape"):
@@ -116,9 +118,14 @@ def _restate(inferred: onnx.ModelProto, stated: Sequence[Stated], unheard: Colle
                 found = True
             elif len(own.shape.dim) == len(tensor.shape.dim):
                 for dim, given in zip(own.shape.dim, tensor.shape.dim, strict=True):
-                    if not dim.HasField("dim_value") and given.WhichOneof("value") is not None:
-                        found |= given.HasField("dim_value")
+                    named = bool(dim.dim_param) and not dim.dim_param.startswith(INVENTED)
+                    if not named and not dim.HasField("dim_value") and given.WhichOneof("value") is not None:
                         dim.CopyFrom(given)
+                        found = True
+    for info in _infos(inferred) if found else ():
+        for dim in info.type.tensor_type.shape.dim:
+            if dim.dim_param.startswith(INVENTED):  # which would be kept
+                dim.Clear()
     return found
 
 

@@ -268,7 +268,7 @@ def read_scores(
 ) -> list[Array]:
     """Every model's scores for one view, float64 vectors; `CheckFailed` where they are none says which was `seen`."""
     for model, name, result in zip(models, outputs, results, strict=True):
-        demand_finite(model, {name: result[name]}, seen, infinities=True)
+        demand_finite(model, {name: result[name]}, seen, excluded=True)
     return [result[name].reshape(-1).astype(np.float64) for name, result in zip(outputs, results, strict=True)]
 
 
@@ -278,9 +278,12 @@ def are_probabilities(scores: Array) -> bool:
 
 
 def drift(first: Array, others: Array) -> Array:
-    """|Change of a score| relative to the range of the first view's scores, `(classes)` and `(..., classes)`."""
-    change: Array = np.abs(others - first) / (float(np.ptp(first)) or 1.0)
-    return change
+    """|Change of a score| relative to the range of the first view's scores, `(classes)` and `(..., classes)`; 1 where
+    only one of them is minus infinity."""
+    finite = np.isfinite(first) & np.isfinite(others)
+    span = float(np.ptp(first[np.isfinite(first)])) or 1.0
+    change: Array = np.abs(np.subtract(others, first, where=finite, out=np.zeros(others.shape))) / span
+    return np.where(finite | (others == first), change, 1.0)
 
 
 def checked_label(label: int, name: str, classes: int) -> int:

@@ -82,7 +82,7 @@ def choose_profile(
     """
     if asked != AUTO:
         profile = load_profile(asked)
-        demand_finite(label, profile.read_of(outputs), "the first sample", infinities=True)
+        demand_finite(label, profile.read_of(outputs), "the first sample", excluded=True)
         decode(profile, outputs, size)
         return profile
     fitting = [profile for profile in map(load_profile, BUILT_IN) if not misfit(profile, outputs, size)]

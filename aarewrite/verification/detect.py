@@ -183,7 +183,7 @@ class DetectStudy(ShiftStudy):
     def receive(self, sample: Sample, number: int, results: Sequence[dict[str, Array]]) -> None:
         """Decode every model's outputs for one view."""
         for model, profile, outputs in zip(self.models, self._profiles, results, strict=True):
-            demand_finite(model, profile.read_of(outputs), self._names[sample.index], infinities=True)
+            demand_finite(model, profile.read_of(outputs), self._names[sample.index], excluded=True)
         size = self.plan.geometry.size
         found = [decode(profile, outputs, size) for profile, outputs in zip(self._profiles, results, strict=True)]
         self._found.append(found)

@@ -12,10 +12,10 @@ from aarewrite.errors import CheckFailed
 NEXT_STEP = "check the preprocessing and the model's weights"
 
 
-def demand_finite(model: str, outputs: Mapping[str, Array], seen: str = "", infinities: bool = False) -> None:
+def demand_finite(model: str, outputs: Mapping[str, Array], seen: str = "", excluded: bool = False) -> None:
     """Refuse an output that holds NaN or infinities, by its name and that of the view it was `seen` for.
 
-    With `infinities` some may be infinite, as scores of what cannot be are; not all.
+    With `excluded` some may be minus infinity, as scores of what cannot be are; not all.
 
     Raises:
         CheckFailed: Nothing can be measured.
@@ -28,7 +28,7 @@ def demand_finite(model: str, outputs: Mapping[str, Array], seen: str = "", infi
             continue
         if np.isnan(values).any():
             what = "NaN"
-        elif not (infinities and finite.any()):
+        elif not (excluded and finite.any() and not np.isposinf(values).any()):
             what = "infinite"
         else:
             continue

@@ -47,6 +47,7 @@ PROVIDERS = ("cpu", "cuda", "all")
 VERSIONS = {"aarewrite": __version__, "onnxruntime": ort.__version__, "numpy": np.__version__}
 PATHS = ("model", "data", "against", "labels", "preprocess", "own_pairs", "decode")
 HOW = ("progress", "plan", "trials", "resume", "ray", "threads")  # what says nothing of what is measured
+LARGE_VIEW = 1 << 23  # elements of views of which one is in memory at a time: more than those of a picture in full HD
 Block = Sequence[tuple[int, int]]  # rounds and samples that are measured together
 
 
@@ -161,11 +162,12 @@ class Job:
             CheckFailed: An output is NaN or infinite.
             UsageError: With `strict`, a sample that cannot be read as it is.
         """
-        models, workers = self.setup.models, 0 if self.asked.threads == 1 else 2
+        models, large = self.setup.models, _view(self.setup) > LARGE_VIEW  # of which one after the other is enough
+        workers = 0 if self.asked.threads == 1 or large else 2
         profiles = [task.profile for task in self.tasks if task.profile]
         # What ends in NMS has as many rows as it finds
         unlike = any(m.batch == 1 for m in models) if profiles else any(m.constants for m in models)
-        one_by_one = unlike or any(profile.unbatched for profile in profiles)
+        one_by_one = unlike or large or any(profile.unbatched for profile in profiles)
         batch = self.asked.batch or (1 if one_by_one else min(_room(self.setup), BATCH[models[0].provider]))
         runs, _ = share_cores(models[0].provider, self.asked.threads)
         for number, keys in groupby((key for block in blocks for key in block), lambda key: key[0]):
@@ -231,7 +233,12 @@ def _strictly(setup: Setup, i: int) -> Sample:
 
 def _room(setup: Setup) -> int:
     """The largest batch of the views of a setup."""
-    return max(1, LARGEST_INPUT // math.prod(setup.spec.shape(setup.geometry.size)))
+    return max(1, LARGEST_INPUT // _view(setup))
+
+
+def _view(setup: Setup) -> int:
+    """How many elements a view has."""
+    return math.prod(setup.spec.shape(setup.geometry.size))
 
 
 def open_job(asked: Asked) -> Job:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from reference import build
 from refusals import refused
 from small_nets import detector, grid_profile, parse, save, stripes
 
@@ -19,10 +20,11 @@ NAN, INF, ONE = (np.float32([[value, 1]]) for value in (np.nan, np.inf, 1))
 
 
 @pytest.mark.parametrize(
-    ("values", "infinities", "what"),
+    ("values", "excluded", "what"),
     [
         (ONE, False, ""),
-        (INF, True, ""),
+        (-INF, True, ""),
+        (INF, True, "infinite"),
         (INF, False, "infinite"),
         (-INF[:, :1], True, "infinite"),
         (NAN, True, "NaN"),
@@ -30,10 +32,10 @@ NAN, INF, ONE = (np.float32([[value, 1]]) for value in (np.nan, np.inf, 1))
         (np.zeros((1, 0), np.float32), False, ""),
     ],
 )
-def test_what_can_be_measured(values: np.ndarray, infinities: bool, what: str) -> None:
+def test_what_can_be_measured(values: np.ndarray, excluded: bool, what: str) -> None:
     expected = f"net: output 'y' is {what} for a.png: nothing can be measured"
     with pytest.raises(CheckFailed, match=expected) if what else nullcontext():
-        demand_finite("net", {"x": ONE, "y": values}, "a.png", infinities)
+        demand_finite("net", {"x": ONE, "y": values}, "a.png", excluded)
 
 
 def test_one_number_says_something() -> None:
@@ -41,6 +43,36 @@ def test_one_number_says_something() -> None:
     assert not says_nothing({"a": NAN[:, :1], "b": NAN})
     assert not says_nothing({"a": NAN[:, :1], "b": np.array([1])})
     assert not says_nothing({})
+
+
+def scores(value: float) -> onnx.ModelProto:
+    """A classifier of three classes of which the second always has this score."""
+    return build(
+        """(float[N, 2, 16, 16] x) => (float[N, 3] y) {
+        a = GlobalAveragePool(x)
+        b = Flatten(a)
+        c = ReduceSum<keepdims = 1>(b, one)
+        n = Mul(c, zero)
+        d = Add(n, w)
+        y = Concat<axis = 1>(b, d)
+    }""",
+        one=np.array([1]), zero=np.float32(0), w=np.float32([[value]]),
+    )  # fmt: skip
+
+
+def test_a_class_that_cannot_be_leaves_the_others_to_measure() -> None:
+    with_it, without = (
+        verify(scores(value), "synthetic:8", task="classify", threshold=0.5) for value in (-np.inf, -1e4)
+    )
+    (found,), (wanted,) = with_it.classification, without.classification
+    assert found.confidence.mean.value == pytest.approx(wanted.confidence.mean.value)
+    assert found.consistency == wanted.consistency
+    assert 0 < found.drift_mean.value < np.inf
+
+
+def test_a_class_that_is_infinitely_sure_is_refused() -> None:
+    with pytest.raises(CheckFailed, match="output 'y' is infinite"):
+        verify(scores(np.inf), "synthetic:8", task="classify")
 
 
 def broken(channels: int, out: str, tail: str) -> onnx.ModelProto:

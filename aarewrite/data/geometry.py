@@ -19,6 +19,7 @@ from aarewrite.model.types import DType
 
 CANVAS_RATIO = 256 / 224  # R. Zhang, ICML 2019: crops of 224 from a canvas of 256
 LARGEST_SAMPLE = 2**25  # elements, with the margin that views are cut from: a picture in 4K
+LARGEST_NOISE = 2**23  # elements of a synthetic one: a picture in full HD
 LONGEST = 8  # of a picture's side, in canvases: what lies further out is cut off before it is scaled
 UNKNOWN_SIZE = {1: 1024, 2: 224, 3: 32}  # where neither model nor data say it, by the number of axes
 SMALLEST_SLACK = 4  # room for one pixel to every side even where 8/7 of the size gives less
@@ -90,10 +91,12 @@ def plan_geometry(spec: InputSpec, data: Data, recipe: Preprocess, size: Sequenc
         for fixed, own, have in zip(spec.size, asked, found, strict=True)
     )
     wanted = canvas_around(chosen)
-    if math.prod(wanted) * (spec.channels or 1) > LARGEST_SAMPLE:
+    synthetic = data.kind == "synthetic"
+    if math.prod(wanted) * (spec.channels or 1) > (LARGEST_NOISE if synthetic else LARGEST_SAMPLE):
+        text = "x".join(map(str, chosen))
         raise CannotHandle(
-            f"input {spec.name!r} ({spec.describe()}): a sample of {'x'.join(map(str, chosen))} is too large",
-            "set a smaller --size where the model leaves it open",
+            f"input {spec.name!r} ({spec.describe()}): a{' synthetic' * synthetic} sample of {text} is too large",
+            "set a smaller --size where the model leaves it open" + ", or give real data" * synthetic,
         )
     if stored is None:
         return Geometry(chosen, wanted)

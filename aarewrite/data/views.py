@@ -15,7 +15,7 @@ import numpy as np
 from aarewrite.data.arrays import Array, Offset, along, window
 from aarewrite.data.geometry import Geometry
 
-LARGE = 1 << 26  # bytes of a spectrum that is shifted a map at a time, to take a few times that of one
+LARGE = 1 << 26  # bytes of a spectrum that is shifted in parts, each of which takes a few times its size
 DIRECTIONS: dict[int, dict[str, tuple[int, ...]]] = {
     1: {"time": (1,)},
     2: {"horizontal": (0, 1), "vertical": (1, 0), "diagonal": (1, 1)},
@@ -64,8 +64,15 @@ def fourier_shift(spectrum: Array, offset: Offset, axes: tuple[int, ...]) -> Arr
     For even sizes the Nyquist component of a real signal has no phase; it is scaled by cos(pi d), the only
     real choice, so that whole-pixel shifts equal the roll exactly.
     """
-    if 0 not in axes and spectrum.nbytes > LARGE:
-        return np.stack([fourier_shift(part, offset, tuple(axis - 1 for axis in axes)) for part in spectrum])
+    others = [axis for axis in range(spectrum.ndim) if axis not in axes]
+    if spectrum.nbytes > LARGE and others:
+        longest = max(others, key=lambda axis: spectrum.shape[axis])
+        parts = np.array_split(spectrum, min(-(-spectrum.nbytes // LARGE), spectrum.shape[longest]), longest)
+        return np.concatenate([_shifted(part, offset, axes) for part in parts], longest)
+    return _shifted(spectrum, offset, axes)
+
+
+def _shifted(spectrum: Array, offset: Offset, axes: tuple[int, ...]) -> Array:
     shifted = spectrum
     for axis, shift in zip(axes, offset, strict=True):
         n = spectrum.shape[axis]

@@ -78,8 +78,19 @@ def test_sizes_that_nothing_says():
 
 def test_samples_that_no_memory_holds():
     spec = InputSpec("x", np.dtype(np.float32), "nchw", 1, 3, (None, 2**40))
-    with pytest.raises(CannotHandle, match="a sample of 224x1099511627776 is too large"):
+    with pytest.raises(CannotHandle, match=r"a synthetic sample of 224x1099511627776 is too large.*or give real data"):
         plan_geometry(spec, open_data("synthetic:1"), PRESETS["none"], None)
+
+
+def test_samples_of_full_hd_are_made_up_and_those_of_4k_read(tmp_path):
+    spec = InputSpec("x", np.dtype(np.float32), "nchw", 1, 3, (1080, 1920))
+    assert plan_geometry(spec, open_data("synthetic:1"), PRESETS["none"], None).size == (1080, 1920)
+    spec = InputSpec("x", np.dtype(np.float32), "nchw", 1, 3, (2160, 3840))
+    with pytest.raises(CannotHandle, match="a synthetic sample of 2160x3840 is too large"):
+        plan_geometry(spec, open_data("synthetic:1"), PRESETS["none"], None)
+    image = pytest.importorskip("PIL.Image")
+    image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "a.png")
+    assert plan_geometry(spec, open_data(str(tmp_path)), PRESETS["none"], None).size == (2160, 3840)
 
 
 def test_a_batch_that_no_memory_holds(net):

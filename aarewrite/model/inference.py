@@ -12,7 +12,7 @@
 5. To propagate data it takes every 1-D tensor for a shape, also a signal of floats, with some 70 bytes an element and
    node. So it is asked to only where it leaves sizes open without, and those tensors are not too long.
 6. What a file states of its tensors may be stale, of the input that it was exported with: it is heard where nothing is
-   known without, but for what is given of the graph's inputs.
+   known without; but of spatial sizes the names alone where an input leaves more open than its batch.
 
 All of this happens in a copy: what is returned has the model's own nodes.
 """
@@ -88,12 +88,17 @@ def _inferred(proto: onnx.ModelProto, strict: bool) -> tuple[onnx.ModelProto, se
 
 
 def _unstated(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, list[Stated]]:
-    """A copy that states nothing of what its nodes make, and for each of its graphs what it did."""
+    """A copy that states nothing of what its nodes make, and for each of its graphs what it did and may be true."""
     bare, stated = deepcopy(proto), []
+    batches_alone = all(
+        map(_has_size, (dim for info in proto.graph.input for dim in info.type.tensor_type.shape.dim[1:]))
+    )
     for graph in graphs(bare):
         made = {name for node in graph.node for name in node.output}
-        infos = (info for info in (*graph.value_info, *graph.output) if info.name in made)
-        stated.append({info.name: deepcopy(info) for info in infos})
+        infos = [deepcopy(info) for info in (*graph.value_info, *graph.output) if info.name in made]
+        for dim in (dim for info in infos for dim in info.type.tensor_type.shape.dim[2:] if not batches_alone):
+            dim.ClearField("dim_value")
+        stated.append({info.name: info for info in infos})
         forget(graph, made)
     return bare, stated
 
@@ -152,7 +157,11 @@ def _with_propagation(proto: onnx.ModelProto, strict: bool = False) -> onnx.Mode
 def _whole(info: onnx.ValueInfoProto) -> bool:
     """Whether a tensor's shape is known to the last size."""
     tensor = info.type.tensor_type
-    return tensor.HasField("shape") and all(dim.HasField("dim_value") for dim in tensor.shape.dim)
+    return tensor.HasField("shape") and all(map(_has_size, tensor.shape.dim))
+
+
+def _has_size(dim: onnx.TensorShapeProto.Dimension) -> bool:
+    return bool(dim.HasField("dim_value"))
 
 
 def _infos(proto: onnx.ModelProto) -> Iterator[onnx.ValueInfoProto]:

@@ -272,6 +272,17 @@ def test_sizes_of_an_earlier_input_are_not_heard(size: int) -> None:
     assert aarewrite.rewrite(stale, first_conv=True).proof is not None
 
 
+def test_sizes_of_the_export_are_not_heard_where_the_input_is_open() -> None:
+    model = build(POOLED.format(kind="float", size=32, last="Sin"), w=weight(4, 3, 3, 3))
+    stale = onnx.shape_inference.infer_shapes(model)
+    for dim in (*stale.graph.input[0].type.tensor_type.shape.dim, *model.graph.input[0].type.tensor_type.shape.dim):
+        dim.dim_param = "open"
+    del model.graph.output[0].type.tensor_type.shape.dim[:]
+    assert sizes(stale)["b"] == (0, 4, 0, 0)
+    (_, pool) = aarewrite.plan(stale, filter="ideal").sites
+    assert "needs the size of the map" in pool.reason
+
+
 def test_what_is_stated_behind_an_unknown_operator_is_heard() -> None:
     model = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["" : 17, "local" : 1]>
         g (float[n, 3, 8, 8] x) => (float[n, 3, 2, m] y) {

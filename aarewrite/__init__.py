@@ -11,7 +11,6 @@ from aarewrite.version import __version__
 
 TYPE_CHECKING = False  # type checkers take it for true; typing takes longer to import than all of this
 if TYPE_CHECKING:
-    from aarewrite.calibration.distill import Distilled, distill
     from aarewrite.calibration.run import calibrate
     from aarewrite.calibration.steady import steady
     from aarewrite.errors import AarewriteError, CannotHandle, CheckFailed, UsageError
@@ -29,7 +28,6 @@ _HOMES = {
     "Bench": "timing.bench",
     "CannotHandle": "errors",
     "CheckFailed": "errors",
-    "Distilled": "calibration.distill",
     "UsageError": "errors",
     "Plan": "rewriting.apply",
     "Recipe": "recipe",
@@ -39,7 +37,6 @@ _HOMES = {
     "VerifyReport": "verification",
     "bench": "timing.bench",
     "calibrate": "calibration.run",
-    "distill": "calibration.distill",
     "rewrite": "rewriting.pipeline",
     "steady": "calibration.steady",
     "Streamed": "streaming.run",
@@ -54,7 +51,6 @@ __all__ = [
     "Bench",
     "CannotHandle",
     "CheckFailed",
-    "Distilled",
     "Plan",
     "Recipe",
     "Result",
@@ -65,7 +61,6 @@ __all__ = [
     "__version__",
     "bench",
     "calibrate",
-    "distill",
     "onnx_ir_pass",
     "plan",
     "plan_stream",

@@ -17,10 +17,9 @@ import typer
 from typer.core import TyperGroup
 
 from aarewrite.cli.bench import bench
-from aarewrite.cli.distill import distill
 from aarewrite.cli.inspect import inspect
 from aarewrite.cli.merge import merge
-from aarewrite.cli.options import Rules, say_owners
+from aarewrite.cli.options import say_owners
 from aarewrite.cli.rewrite import OWNERS, rewrite
 from aarewrite.cli.stream import stream
 from aarewrite.cli.verify import OWNERS_OF_VERIFY, verify
@@ -33,11 +32,10 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 LONGEST_LINE = 2000  # characters of an error
 VALUES = {"--ray": "local"}  # what an option without a value stands for
 # And whose options mean nothing alone.
-COMMANDS: dict[str, Rules] = {"rewrite": OWNERS, "verify": OWNERS_OF_VERIFY}
-COMMANDS |= {name: {} for name in ("merge", "inspect", "bench", "stream", "distill")}
+COMMANDS = {"rewrite": OWNERS, "verify": OWNERS_OF_VERIFY, "merge": {}, "inspect": {}, "bench": {}, "stream": {}}
 
 app = typer.Typer(rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"]})
-for command in (rewrite, verify, merge, inspect, bench, stream, distill):
+for command in (rewrite, verify, merge, inspect, bench, stream):
     app.command()(command)
 
 

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 from aarewrite.show.console import Terminal
 
 if TYPE_CHECKING:
-    from aarewrite.calibration.distill import Distilled
-    from aarewrite.calibration.judge import Verdict
     from aarewrite.calibration.run import Calibrated
 
 
@@ -40,7 +38,16 @@ def print_calibrated(calibrated: Calibrated, verbose: bool = False) -> None:
     out.say(f"{sum(layer.repaired for layer in outcome.layers)} of {len(outcome.layers)} layers behind a blur repaired")
     verdict, drift = outcome.verdict, outcome.drift
     if verdict is not None:
-        _judged(out, verdict)
+        measures = [
+            (
+                one.name, f"{one.before:.2f}", f"{one.after:.2f}", f"{one.change:+.2f}",
+                f"{one.low:+.2f} .. {one.high:+.2f}", f"{one.p:.3f}",
+            )
+            for one in verdict.measures
+        ]  # fmt: skip
+        held_out = f"{verdict.images} samples held out"
+        out.table((held_out, "before>", "after>", "change>", "95 % interval>", "p>"), measures)
+        out.say(f"same class as the original: {verdict.agreement:.1%} of crops")
     for moves, against in outcome.beside:
         changes = ", ".join(f"{one.name} {one.says}" for one in (against.consistency, against.one_pixel))
         say = f"against two plain views of the original ({moves}; 2x, no data): {changes} points: {against.judgement}"
@@ -52,33 +59,3 @@ def print_calibrated(calibrated: Calibrated, verbose: bool = False) -> None:
         out.say(known)
     for reason in calibrated.failures:
         out.say(f": {reason}", "failed", "red")
-
-
-def print_distilled(distilled: Distilled) -> None:
-    """Print what was fitted, the judgement on samples held out, and what speaks against the result."""
-    out, verdict = Terminal(), distilled.verdict
-    first, last = distilled.loss
-    out.say(
-        f"{distilled.weights} weights fitted to the average of {distilled.exposures} exposures of each of "
-        f"{distilled.fitted} samples of {distilled.data}: {distilled.steps} steps, {distilled.minutes:.1f} minutes, "
-        f"divergence {first:.4f} -> {last:.4f}"
-    )
-    out.say(f"preprocess {distilled.preprocess}")
-    out.say(f"judged on {verdict.images} held out by {verdict.pairs} pairs of {verdict.protocol} views of each")
-    _judged(out, verdict)
-    for reason in distilled.failures:
-        out.say(f": {reason}", "failed", "red")
-
-
-def _judged(out: Terminal, verdict: Verdict) -> None:
-    """The table of a judgement."""
-    measures = [
-        (
-            one.name, f"{one.before:.2f}", f"{one.after:.2f}", f"{one.change:+.2f}",
-            f"{one.low:+.2f} .. {one.high:+.2f}", f"{one.p:.3f}",
-        )
-        for one in verdict.measures
-    ]  # fmt: skip
-    held_out = f"{verdict.images} samples held out"
-    out.table((held_out, "before>", "after>", "change>", "95 % interval>", "p>"), measures)
-    out.say(f"same class as the original: {verdict.agreement:.1%} of crops")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +11,7 @@ from functools import cached_property
 from aarewrite.data.arrays import Offset
 from aarewrite.data.geometry import Geometry
 from aarewrite.data.views import DIRECTIONS, draw_pairs
-from aarewrite.errors import UsageError
+from aarewrite.errors import CannotHandle, UsageError
 
 PROTOCOLS = ("crop", "circular", "fractional")
 FRACTIONS = (0.25, 0.5, 0.75, 1.0)
@@ -31,8 +32,14 @@ class ShiftPlan:
 
     @property
     def directions(self) -> dict[str, tuple[int, ...]]:
-        """Unit steps by name."""
-        return DIRECTIONS[len(self.geometry.size)]
+        """Unit steps by name, along axes that can be moved: to roll a single pixel changes nothing."""
+        steps = DIRECTIONS[len(self.geometry.size)]
+        return {name: step for name, step in steps.items() if all(map(operator.le, step, self._movable))}
+
+    @property
+    def _movable(self) -> tuple[int, ...]:
+        """1 for every axis that a shift does something along, else 0."""
+        return tuple(int(self.protocol == "crop" or size > 1) for size in self.geometry.size)
 
     def pairs(self, i: int) -> tuple[tuple[Offset, Offset], ...]:
         """Return the pairs of offsets of the consistency for image i, relative to the centre crop."""
@@ -56,7 +63,8 @@ class ShiftPlan:
         """Return every offset of the worst case, the centre excepted."""
         count = round(self.worst_radius / self.worst_step)
         line = [k * self.worst_step for k in range(-count, count + 1)]
-        return tuple(o for o in itertools.product(line, repeat=len(self.geometry.size)) if any(o))
+        lines = (line if movable else (0,) for movable in self._movable)
+        return tuple(o for o in itertools.product(*lines) if any(o))
 
     def offsets(self, i: int) -> tuple[Offset, ...]:
         """Return every offset image i is viewed at, each once, the centre first."""
@@ -77,7 +85,12 @@ def plan_shifts(
     worst_radius: int = 1,
     pairs: int = 1,
 ) -> ShiftPlan:
-    """Choose the shifts of one of `PROTOCOLS`; `UsageError` for a shift that does not fit on the canvas."""
+    """Choose the shifts of one of `PROTOCOLS`.
+
+    Raises:
+        UsageError: A shift does not fit on the canvas.
+        CannotHandle: The input is a single pixel, and nothing enters.
+    """
     given = (
         ("batch-offsets", batch_offsets, "image"),
         ("crop-pairs", pairs, "pair an image"),
@@ -87,9 +100,13 @@ def plan_shifts(
     for option, count, what in given:
         if count is not None and count < 1:
             raise UsageError(f"--{option} {count}: needs at least one {what}", "give 1 or more")
+    rolled = [size for size in geometry.size if size > 1]
+    if protocol != "crop" and not rolled:
+        reason = f"protocol {protocol}: a view of 1 px has no shift: nothing can be measured"
+        raise CannotHandle(reason, "use --protocol crop, or a larger --size where the model leaves it open")
     if protocol == "fractional":
         return ShiftPlan(protocol, geometry, FRACTIONS, 0.5, 0.5, seed, batch_offsets, pairs)
-    limit = geometry.reach if protocol == "crop" else min(geometry.size) - 1
+    limit = geometry.reach if protocol == "crop" else min(rolled) - 1
     if max_shift is not None and max_shift > limit:
         raise UsageError(
             f"--max-shift {max_shift}: {geometry.describe()} leave {limit} px around the centre",

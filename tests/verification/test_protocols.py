@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aarewrite.data.geometry import Geometry
-from aarewrite.errors import UsageError
+from aarewrite.errors import CannotHandle, UsageError
 from aarewrite.verification.protocols import ShiftPlan, plan_shifts
 
 GEOMETRY = Geometry((16, 16), (20, 20))
@@ -28,6 +28,23 @@ def test_offsets_come_once_the_centre_first():
     assert len(set(offsets)) == len(offsets)
     assert {offset for pair in plan.pairs(4) for offset in pair} <= set(offsets)
     assert {(0, 1), (2, 0), (2, 2), (-1, 1)} <= set(offsets)  # lines right, down and along both; the neighbourhood
+
+
+@pytest.mark.parametrize("protocol", ["circular", "fractional"])
+def test_a_single_pixel_is_rolled_along_the_other_axis(protocol):
+    plan = plan_shifts(protocol, Geometry((224, 1), (256, 5)), None, seed=0)
+    assert set(plan.directions) == {"vertical"}
+    assert plan.distances == ((1, 2, 3, 4, 5, 6, 7, 8) if protocol == "circular" else (0.25, 0.5, 0.75, 1.0))
+    assert {column for _, column in plan.neighbourhood()} == {0}
+    assert len(plan.neighbourhood()) == 2
+    entering = plan_shifts("crop", Geometry((224, 1), (256, 5)), None, seed=0)
+    assert set(entering.directions) == {"horizontal", "vertical", "diagonal"}
+
+
+@pytest.mark.parametrize("protocol", ["circular", "fractional"])
+def test_a_single_pixel_alone_has_nothing_to_roll(protocol):
+    with pytest.raises(CannotHandle, match="a view of 1 px has no shift: nothing can be measured"):
+        plan_shifts(protocol, Geometry((1, 1), (5, 5)), None, seed=0)
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ branches of aarewrite is mutated further. Seeds are the folders' small models an
 sample. Recipe, target and protocol follow from a file's checksum, so that a kept file says it all. An exception that is
 none of aarewrite's own, more than 10 seconds of the processor or more than 2 GB are findings; where the process dies of
 one, another goes on from the corpus. A model that is so large that ONNX Runtime alone takes a good part of that for one
-run is weighed against it: more than four times as much is a finding. Models whose views have more than a million
-elements are not verified: every shift of them is work for a second. Prints the inputs, the processor's minutes, the
-branches reached and the outcomes.
+run of it, or of its rewritten version, is weighed against that: more than four times as much is a finding. Models
+whose views have more than a million elements are not verified: every shift of them is work for a second. Prints the
+inputs, the processor's minutes, the branches reached and the outcomes.
 """
 
 from __future__ import annotations
@@ -148,17 +148,22 @@ def _peak(how: str, file: Path) -> int:
 
 
 def _weigh(how: str, file: Path) -> None:
-    """Print how many MB rewriting and verifying a file take, or running it alone, at the sizes that the proof takes."""
+    """Print how many MB rewriting and verifying a file take, or running it and what becomes of it alone, at the sizes
+    that the proof takes."""
     import resource
 
     if how == "alone":
         from aarewrite.errors import AarewriteError
         from aarewrite.model.model_file import load
         from aarewrite.model.runtime import plain_session
+        from aarewrite.rewriting.pipeline import rewrite
         from aarewrite.rewriting.random_inputs import accepted
 
+        given = {name: options(file.read_bytes())[name] for name in ("recipe", "target", "first_conv")}
         with contextlib.suppress(AarewriteError):  # no size runs: what the runtime took until it gave up
             accepted(plain_session(file), load(file), {}, True, 0)
+            result = rewrite(file, verify=False, **given)  # type: ignore[arg-type]
+            accepted(plain_session(result.model), load(result.model), {}, True, 0)
     else:
         from fuzz import outcome
 

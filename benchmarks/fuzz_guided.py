@@ -162,7 +162,7 @@ def _weigh(how: str, file: Path) -> None:
         given = {name: options(file.read_bytes())[name] for name in ("recipe", "target", "first_conv")}
         with contextlib.suppress(AarewriteError):  # no size runs: what the runtime took until it gave up
             accepted(plain_session(file), load(file), {}, True, 0)
-            result = rewrite(file, verify=False, **given)  # type: ignore[arg-type]
+            result = rewrite(file, verify=False, **given)
             accepted(plain_session(result.model), load(result.model), {}, True, 0)
     else:
         from fuzz import outcome

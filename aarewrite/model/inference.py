@@ -90,13 +90,12 @@ def _inferred(proto: onnx.ModelProto, strict: bool) -> tuple[onnx.ModelProto, se
 def _unstated(proto: onnx.ModelProto) -> tuple[onnx.ModelProto, list[Stated]]:
     """A copy that states nothing of what its nodes make, and for each of its graphs what it did and may be true."""
     bare, stated = deepcopy(proto), []
-    batches_alone = all(
-        map(_has_size, (dim for info in proto.graph.input for dim in info.type.tensor_type.shape.dim[1:]))
-    )
+    behind_batch = [dim for info in proto.graph.input for dim in info.type.tensor_type.shape.dim[1:]]
+    fixed = all(map(_has_size, behind_batch))
     for graph in graphs(bare):
         made = {name for node in graph.node for name in node.output}
         infos = [deepcopy(info) for info in (*graph.value_info, *graph.output) if info.name in made]
-        for dim in (dim for info in infos for dim in info.type.tensor_type.shape.dim[2:] if not batches_alone):
+        for dim in (dim for info in infos for dim in info.type.tensor_type.shape.dim[2:] if not fixed):
             dim.ClearField("dim_value")
         stated.append({info.name: info for info in infos})
         forget(graph, made)
@@ -114,23 +113,30 @@ def _restate(inferred: onnx.ModelProto, stated: Sequence[Stated], unheard: Colle
             if name not in known:
                 graph.value_info.append(info)
                 found = True
-                continue
-            own, tensor = known[name].type.tensor_type, info.type.tensor_type
-            if not tensor.HasField("shape") or known[name].type.WhichOneof("value") != "tensor_type":
-                continue
-            if not own.HasField("shape"):
-                own.shape.CopyFrom(tensor.shape)
-                found = True
-            elif len(own.shape.dim) == len(tensor.shape.dim):
-                for dim, given in zip(own.shape.dim, tensor.shape.dim, strict=True):
-                    named = bool(dim.dim_param) and not dim.dim_param.startswith(INVENTED)
-                    if not named and not dim.HasField("dim_value") and given.WhichOneof("value") is not None:
-                        dim.CopyFrom(given)
-                        found = True
+            elif known[name].type.WhichOneof("value") == "tensor_type":
+                found |= _fill(known[name].type.tensor_type, info.type.tensor_type)
     for info in _infos(inferred) if found else ():
         for dim in info.type.tensor_type.shape.dim:
             if dim.dim_param.startswith(INVENTED):  # which would be kept
                 dim.Clear()
+    return found
+
+
+def _fill(own: onnx.TypeProto.Tensor, given: onnx.TypeProto.Tensor) -> bool:
+    """Give a type the sizes and names that it leaves open; whether there was any."""
+    if not given.HasField("shape"):
+        return False
+    if not own.HasField("shape"):
+        own.shape.CopyFrom(given.shape)
+        return True
+    if len(own.shape.dim) != len(given.shape.dim):
+        return False
+    found = False
+    for dim, other in zip(own.shape.dim, given.shape.dim, strict=True):
+        named = bool(dim.dim_param) and not dim.dim_param.startswith(INVENTED)
+        if not named and not _has_size(dim) and other.WhichOneof("value") is not None:
+            dim.CopyFrom(other)
+            found = True
     return found
 
 
